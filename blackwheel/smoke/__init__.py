@@ -1,0 +1,1 @@
+"""Does the wheel import, and are its kernels right."""
