@@ -1,0 +1,73 @@
+"""Hashed lock files: requirements in, exact versions with sha256 out, no index address in them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.process import capture
+
+PLATFORM: Final = "x86_64-manylinux_2_28"
+"""What every lock is resolved for, whatever machine resolves it: the floor of torch's own wheels."""
+
+
+def lock_text(compiled: str, *, source: str) -> str:
+    """A lock file from what `uv pip compile` printed; raise `lock-names-index` for an address in it."""
+    lines = compiled.splitlines()
+    for line in lines:
+        if line.startswith(("--index-url", "--extra-index-url", "--find-links", "-i ", "-f ")):
+            raise BlackwheelError(
+                "lock-names-index",
+                f"the lock would name a package index: {line.split()[0]}",
+                where=source,
+                fix="remove emit-index-url and emit-find-links from your uv configuration",
+                code=Exit.CONFIG,
+            )
+    return "\n".join([f"# Regenerate: nox -s lock (from {source}). Do not edit.", *lines]) + "\n"
+
+
+def compile_lock(
+    requirements: Sequence[str],
+    *,
+    python: str,
+    out: Path,
+    source: str,
+    uv: Path,
+    environment: Mapping[str, str],
+    upgrade: bool = False,
+) -> bool:
+    """Resolve for Python `python` ("3.11") into `out`; return whether the file changed.
+
+    Versions that `out` already holds stay unless `upgrade` or a changed requirement moves them. `source`
+    is the file that the requirements come from, as the first line of the lock shall name it. Only wheels
+    are taken: an sdist would run code that no hash of a lock covers.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    before = out.read_text(encoding="utf-8") if out.exists() else ""
+    with tempfile.TemporaryDirectory(prefix=".lock-", dir=out.parent) as folder:
+        wanted, result = Path(folder) / "requirements.in", Path(folder) / "lock.txt"
+        wanted.write_text("".join(f"{line}\n" for line in requirements), encoding="utf-8")
+        if before and not upgrade:
+            shutil.copyfile(out, result)
+        argv = [str(uv), "pip", "compile", "--quiet", "--generate-hashes", "--no-header"]
+        argv += ["--no-annotate", "--only-binary", ":all:", "--python-version", python]
+        argv += ["--python-platform", PLATFORM, "--output-file", result.name, wanted.name]
+        done = capture(argv, environment=environment, cwd=Path(folder), check=False)
+        if done.code != 0:
+            raise BlackwheelError(
+                "no-lock",
+                f"{', '.join(requirements)} cannot be resolved for Python {python}\n{done.stderr.strip()}",
+                where=source,
+                fix="correct the requirements, or the package index that uv is configured for",
+                code=Exit.CONFIG,
+            )
+        text = lock_text(result.read_text(encoding="utf-8"), source=source)
+        result.write_text(text, encoding="utf-8")
+        if text != before:
+            os.replace(result, out)
+    return text != before

@@ -1,0 +1,298 @@
+"""constraints/*.toml → Stack; all faults of a file are reported at once."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from blackwheel import archs
+from blackwheel.errors import BlackwheelError, Exit, nearest
+
+Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+PythonVersion = Annotated[str, StringConstraints(pattern=r"^3\.\d{1,2}$")]
+RelativePath = Annotated[str, StringConstraints(pattern=r"^(?!/)(?!.*(^|/)\.\.(/|$)).+$")]
+Variant = Annotated[str, StringConstraints(pattern=r"^([a-z][a-z0-9]*)?$")]
+
+_STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+class GitPin:
+    """A git source, pinned by commit and by the tree that this commit must hold."""
+
+    url: str
+    commit: Commit
+    tree: Commit
+    sparse: tuple[RelativePath, ...] = ()
+    """Folders to take beside the files at the top; all of the tree when empty."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+class NestedPin(GitPin):
+    """A nested source and the path in the project's tree where it belongs."""
+
+    path: RelativePath
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+class SdistPin:
+    """The sdist of the same release: stands in when the git host cannot be reached."""
+
+    name: str
+    """File name, for example `flash_attn-2.8.3.tar.gz`."""
+    sha256: Sha256
+    size: int
+    tree: Commit
+    """Git tree id of the unpacked files."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+class Contract:
+    """Arch contract of the libraries that `library` (a glob of paths in the wheel) names."""
+
+    library: str
+    native: bool = True
+    """Every kernel must be SASS of every arch of the stack."""
+    why: str = ""
+    """Why a library may hold older SASS or PTX only; required when `native` is off."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+class ProjectPin:
+    """An upstream that becomes a wheel, with everything that is pinned about it."""
+
+    version: str
+    revision: Annotated[int, "raised when published bytes must change"] = 1
+    variant: Variant = ""
+    """A selection of kernels, named in the label."""
+    modules: tuple[str, ...]
+    """Top-level import names that the wheel may hold."""
+    source: GitPin
+    nested: tuple[NestedPin, ...] = ()
+    sdist: SdistPin | None = None
+    variables: dict[str, str] = field(default_factory=dict)
+    """Build variables; `{archs}`, `{label}`, `{torch}`, `{version}` and `{jobs}` are filled in."""
+    requirements: tuple[str, ...] = ()
+    """What the build environment holds besides torch."""
+    runtime: tuple[str, ...] = ()
+    """What the wheel requires besides torch."""
+    contract: tuple[Contract, ...] = ()
+    objects: int = 0
+    """How many objects a build compiles; 0 when nobody counted."""
+    cpu_seconds: int = 0
+    """What they took when it was measured (benchmarks/); 0 when nobody measured."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+class TorchWheel:
+    """One locked torch wheel."""
+
+    name: str
+    sha256: Sha256
+    size: int
+    url: str = ""
+    """Where it was taken from; empty for the package registry."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+class TorchPin:
+    """The torch identity that build and run share."""
+
+    version: str
+    """As the distribution names itself: 2.11.0, or 2.10.0.dev20251016+cu128."""
+    runtime: str
+    """As `torch.__version__` says it: 2.11.0+cu130."""
+    cuda: str
+    source: Literal["registry", "index", "installed"]
+    index: str = ""
+    git_version: Commit | None = None
+    cxx11_abi: bool = True
+    wheels: dict[str, TorchWheel] = field(default_factory=dict)
+    """By Python tag (`cp312`); empty while the pin is not locked."""
+
+    @property
+    def requirement(self) -> str:
+        """The requirement that accepts exactly this torch."""
+        return f"torch{'==' if '+' in self.version else '==='}{self.version}"
+
+    @property
+    def label(self) -> str:
+        """`cu130torch2.11.0`: the first part of a wheel's label."""
+        public, _, local = self.runtime.partition("+")
+        return f"{local}torch{public}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+class ToolchainPin:
+    """The CUDA toolkit: of the registry, every part of one release, or the host's."""
+
+    source: Literal["registry", "host"]
+    cuda: str
+    """Release: 13.0.2 for the registry, 12.8 for the host."""
+    nvcc: str = ""
+    """What `nvcc --version` must say: 13.0.88; empty accepts any of the release."""
+    requirements: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+class Stack:
+    """One locked combination."""
+
+    name: str
+    description: str
+    python: tuple[PythonVersion, ...]
+    archs: tuple[str, ...]
+    driver: int
+    """The lowest NVIDIA driver branch that runs it."""
+    glibc: str
+    """The newest glibc that its wheels may need."""
+    build: tuple[str, ...]
+    """The projects that are built, in order."""
+    torch: TorchPin
+    toolchain: ToolchainPin
+    projects: dict[str, ProjectPin]
+    locks: str = ""
+    """The folder under constraints/ with the hashed pins; the stack's own name when empty."""
+    extends: str = ""
+
+    def project(self, name: str) -> ProjectPin:
+        """Return the pin of a project that this stack builds, or raise `unknown-project`."""
+        if name not in self.build:
+            raise BlackwheelError(
+                "unknown-project",
+                f"stack '{self.name}' does not build '{name}'{nearest(name, list(self.build))}",
+                where=f"constraints/{self.name}.toml",
+                fix=f"one of: {', '.join(self.build)}",
+                code=Exit.USAGE,
+            )
+        return self.projects[name]
+
+
+def names(constraints: Path) -> list[str]:
+    """Return the stacks that this folder holds."""
+    return sorted(path.stem for path in constraints.glob("*.toml"))
+
+
+def load(name: str, constraints: Path) -> Stack:
+    """Read and validate one stack; raise `unknown-stack` or `bad-stack` with every fault at once."""
+    table = _merged(name, constraints, ())
+    table["name"] = name
+    table.setdefault("locks", name)
+    try:
+        stack = TypeAdapter(Stack).validate_python(table)
+    except ValidationError as error:
+        raise _bad_stack(name, [_fault(item) for item in error.errors()]) from None
+    faults = list(_inconsistencies(stack))
+    if faults:
+        raise _bad_stack(name, faults)
+    return stack
+
+
+def _read(name: str, constraints: Path) -> dict[str, Any]:
+    path = constraints / f"{name}.toml"
+    known = names(constraints)
+    if name not in known:
+        raise BlackwheelError(
+            "unknown-stack",
+            f"there is no stack '{name}'{nearest(name, known)}",
+            where="constraints/",
+            fix=f"one of: {', '.join(known)}",
+            code=Exit.USAGE,
+        )
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise _bad_stack(name, [f"not TOML: {error}"]) from None
+
+
+def _merged(name: str, constraints: Path, seen: tuple[str, ...]) -> dict[str, Any]:
+    """Read a stack over the one it extends: tables merge, everything else replaces."""
+    if name in seen:
+        raise _bad_stack(seen[0], [f"extends: {' → '.join((*seen, name))} is a circle"])
+    table = _read(name, constraints)
+    parent = table.get("extends", "")
+    if not isinstance(parent, str) or not parent:
+        return table
+    base = _merged(parent, constraints, (*seen, name))
+    base.pop("extends", None)
+    return _overlaid(base, table)
+
+
+def _overlaid(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in top.items():
+        below = merged.get(key)
+        both = isinstance(value, dict) and isinstance(below, dict)
+        merged[key] = _overlaid(below, value) if both and below is not None else value
+    return merged
+
+
+def _fault(item: Any) -> str:
+    """One line for one pydantic error, with the key path and the nearest known key."""
+    path = ".".join(str(part) for part in item["loc"])
+    if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        return f"{path}: unknown key{nearest(str(item['loc'][-1]), _known_keys(item['loc']))}"
+    if item["type"] in ("missing", "missing_argument"):
+        return f"{path}: missing"
+    if item["type"] == "string_pattern_mismatch":
+        return f"{path}: '{item['input']}' does not match {item['ctx']['pattern']}"
+    return f"{path}: {item['msg'][0].lower()}{item['msg'][1:]}, not {item['input']!r}"
+
+
+def _known_keys(loc: tuple[Any, ...]) -> list[str]:
+    """Return the keys of the record that holds the last part of `loc`."""
+    places: dict[tuple[str, ...], type] = {
+        (): Stack,
+        ("torch",): TorchPin,
+        ("torch", "wheels", "*"): TorchWheel,
+        ("toolchain",): ToolchainPin,
+        ("projects", "*"): ProjectPin,
+        ("projects", "*", "source"): GitPin,
+        ("projects", "*", "nested", "*"): NestedPin,
+        ("projects", "*", "sdist"): SdistPin,
+        ("projects", "*", "contract", "*"): Contract,
+    }
+    holder = loc[:-1]
+    for place, record in places.items():
+        if len(place) == len(holder) and all(
+            a in ("*", b) for a, b in zip(place, holder, strict=True)
+        ):
+            return list(record.__dataclass_fields__)  # type: ignore[attr-defined]
+    return []
+
+
+def _inconsistencies(stack: Stack) -> list[str]:
+    """Find what no single key shows."""
+    faults = []
+    for number, arch in enumerate(stack.archs):
+        try:
+            archs.parse(arch)
+        except BlackwheelError as error:
+            faults.append(f"archs.{number}: {error.fact}")
+    for number, name in enumerate(stack.build):
+        if name not in stack.projects:
+            known = nearest(name, list(stack.projects))
+            faults.append(f"build.{number}: no [projects.{name}]{known}")
+    for name, pin in stack.projects.items():
+        for number, contract in enumerate(pin.contract):
+            if not contract.native and not contract.why:
+                faults.append(f"projects.{name}.contract.{number}.why: missing: say why")
+    if stack.torch.source == "index" and not stack.torch.index:
+        faults.append("torch.index: missing: torch.source is 'index'")
+    return faults
+
+
+def _bad_stack(name: str, faults: list[str]) -> BlackwheelError:
+    return BlackwheelError(
+        "bad-stack",
+        "\n".join([f"{len(faults)} fault{'s' if len(faults) > 1 else ''}:", *faults]),
+        where=f"constraints/{name}.toml",
+        fix="correct the keys named above",
+        code=Exit.CONFIG,
+    )
