@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -13,11 +12,11 @@ from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.process import capture
 
 PLATFORM: Final = "x86_64-manylinux_2_28"
-"""What every lock is resolved for, whatever machine resolves it: the floor of torch's own wheels."""
+"""What every lock is resolved for, on any machine: the floor of torch's own wheels."""
 
 
 def lock_text(compiled: str, *, source: str) -> str:
-    """A lock file from what `uv pip compile` printed; raise `lock-names-index` for an address in it."""
+    """A lock file from what `uv pip compile` printed; raise `lock-names-index` for an index in it."""
     lines = compiled.splitlines()
     for line in lines:
         if line.startswith(("--index-url", "--extra-index-url", "--find-links", "-i ", "-f ")):
@@ -43,9 +42,9 @@ def compile_lock(
 ) -> bool:
     """Resolve for Python `python` ("3.11") into `out`; return whether the file changed.
 
-    Versions that `out` already holds stay unless `upgrade` or a changed requirement moves them. `source`
-    is the file that the requirements come from, as the first line of the lock shall name it. Only wheels
-    are taken: an sdist would run code that no hash of a lock covers.
+    Versions that `out` already holds stay unless `upgrade` or a changed requirement moves them.
+    `source` is the file that the requirements come from, as the first line of the lock names it.
+    Only wheels are taken: building an sdist would run requirements that no lock covers.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     before = out.read_text(encoding="utf-8") if out.exists() else ""
@@ -61,7 +60,8 @@ def compile_lock(
         if done.code != 0:
             raise BlackwheelError(
                 "no-lock",
-                f"{', '.join(requirements)} cannot be resolved for Python {python}\n{done.stderr.strip()}",
+                f"no versions fit {', '.join(requirements)} for Python {python}\n"
+                f"{done.stderr.strip()}",
                 where=source,
                 fix="correct the requirements, or the package index that uv is configured for",
                 code=Exit.CONFIG,
@@ -69,5 +69,5 @@ def compile_lock(
         text = lock_text(result.read_text(encoding="utf-8"), source=source)
         result.write_text(text, encoding="utf-8")
         if text != before:
-            os.replace(result, out)
+            result.replace(out)
     return text != before
