@@ -16,7 +16,7 @@ PLATFORM: Final = "x86_64-manylinux_2_28"
 
 
 def lock_text(compiled: str, *, source: str) -> str:
-    """A lock file from what `uv pip compile` printed; raise `lock-names-index` for an index in it."""
+    """A lock file from what `uv pip compile` wrote; raise `lock-names-index` for an index in it."""
     lines = compiled.splitlines()
     for line in lines:
         if line.startswith(("--index-url", "--extra-index-url", "--find-links", "-i ", "-f ")):

@@ -7,16 +7,24 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from blackwheel import archs
 from blackwheel.errors import BlackwheelError, Exit, nearest
 
+
+def _inside(path: str) -> str:
+    """Accept only a path that stays inside the tree."""
+    if not path or path.startswith("/") or ".." in path.split("/"):
+        raise ValueError("a path inside the tree is wanted")
+    return path
+
+
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 PythonVersion = Annotated[str, StringConstraints(pattern=r"^3\.\d{1,2}$")]
-RelativePath = Annotated[str, StringConstraints(pattern=r"^(?!/)(?!.*(^|/)\.\.(/|$)).+$")]
+RelativePath = Annotated[str, AfterValidator(_inside)]
 Variant = Annotated[str, StringConstraints(pattern=r"^([a-z][a-z0-9]*)?$")]
 
 _STRICT = ConfigDict(extra="forbid")
@@ -242,6 +250,8 @@ def _fault(item: Any) -> str:
         return f"{path}: missing"
     if item["type"] == "string_pattern_mismatch":
         return f"{path}: '{item['input']}' does not match {item['ctx']['pattern']}"
+    if item["type"] == "value_error":
+        return f"{path}: {item['ctx']['error']}, not {item['input']!r}"
     return f"{path}: {item['msg'][0].lower()}{item['msg'][1:]}, not {item['input']!r}"
 
 
