@@ -1,0 +1,216 @@
+"""Label, build variables, jobs and the key: decided before anything is touched → BuildPlan."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from blackwheel import archs as arch_names
+from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.patches import PatchedTree, Series
+from blackwheel.stacks import ProjectPin, Stack
+from blackwheel.toolchain import Toolchain
+from blackwheel.torchpin import TorchIdentity
+
+RECIPE: Final = 1
+"""Raised when the way of building changes a wheel's bytes."""
+SOURCE_DATE_EPOCH: Final = 1577836800
+"""2020-01-01: a zip cannot hold dates before 1980, and any fixed day serves."""
+OBJECT_BYTES: Final = {"bwd": 7 << 30, "fwd": 5 << 30}
+"""Peak memory of one nvcc job, measured on flash-attention 2.8.3 (benchmarks/)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What is to be built: one project of one stack for one Python."""
+
+    stack: Stack
+    project: str
+    python: str
+    """`3.12`."""
+    archs: tuple[str, ...]
+
+    @property
+    def pin(self) -> ProjectPin:
+        """The project's pin."""
+        return self.stack.project(self.project)
+
+    @property
+    def tag(self) -> str:
+        """`cp312`."""
+        return f"cp{self.python.replace('.', '')}"
+
+    @property
+    def slug(self) -> str:
+        """`quickstart/flash-attn/cp312`: the path of its build tree in the store."""
+        suffix = "" if self.archs == self.stack.archs else f"-{'-'.join(self.archs)}"
+        return f"{self.stack.name}{suffix}/{self.project}/{self.tag}"
+
+    def lock(self, kind: str, constraints: Path) -> Path:
+        """Return the hashed pins of its `build` or `run` environment."""
+        name = f"{kind}-{self.project}-py{self.python.replace('.', '')}.txt"
+        return constraints / self.stack.locks / name
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Key:
+    """sha256 over everything that can change the wheel's bytes, and what it was made of."""
+
+    digest: str
+    parts: tuple[tuple[str, str], ...]
+
+    def changes(self, before: Mapping[str, str]) -> tuple[str, ...]:
+        """Name what differs from the parts of an earlier key: the reasons for a rebuild."""
+        now = dict(self.parts)
+        names = sorted(set(now) | set(before))
+        return tuple(_change(n, before.get(n), now.get(n)) for n in names if before.get(n) != now.get(n))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuildPlan:
+    """Everything a build needs, with its key."""
+
+    request: Request
+    tree: PatchedTree
+    torch: TorchIdentity
+    toolchain: Toolchain
+    environment: Path
+    variables: Mapping[str, str]
+    jobs: int
+    key: Key
+
+
+def label(stack: Stack, pin: ProjectPin, archs: tuple[str, ...]) -> str:
+    """Return the local version: `cu130torch2.11.0.sm120a.1`."""
+    shorts = (arch_names.parse(arch).label for arch in archs)
+    parts = [stack.torch.label, *shorts, pin.variant, str(pin.revision)]
+    return ".".join(part for part in parts if part)
+
+
+def build_variables(request: Request, *, jobs: int) -> dict[str, str]:
+    """Fill in the project's build variables; raise `bad-variable` for a name that is not known."""
+    pin = request.pin
+    known = {
+        "archs": ";".join(request.archs),
+        "label": label(request.stack, pin, request.archs),
+        "torch": request.stack.torch.requirement,
+        "version": pin.version,
+        "jobs": str(jobs),
+    }
+    filled = {}
+    for name, text in pin.variables.items():
+        try:
+            filled[name] = text.format_map(known)
+        except (KeyError, ValueError) as error:
+            raise BlackwheelError(
+                "bad-variable",
+                f"projects.{request.project}.variables.{name}: cannot fill in '{text}': {error}",
+                where=f"constraints/{request.stack.name}.toml",
+                fix=f"known are: {', '.join('{' + word + '}' for word in known)}",
+                code=Exit.CONFIG,
+            ) from None
+    return filled
+
+
+def job_count(cores: int, memory_bytes: int, largest_object: int) -> int:
+    """Return how many compilers run at once: one per core as far as each has its memory."""
+    return max(1, min(cores, memory_bytes // largest_object))
+
+
+def largest_object(variables: Mapping[str, str]) -> int:
+    """Return the bytes that the hungriest object of this selection needs."""
+    passes = variables.get("FLASH_ATTN_PASSES", "bwd")
+    return OBJECT_BYTES["bwd" if "bwd" in passes.split(",") else "fwd"]
+
+
+def usable_cores() -> int:
+    """Return the cores this process may use: affinity and the cgroup's quota."""
+    cores = len(os.sched_getaffinity(0))
+    quota = _first_line(Path("/sys/fs/cgroup/cpu.max")).split()
+    if len(quota) == 2 and quota[0].isdigit():
+        cores = min(cores, max(1, round(int(quota[0]) / int(quota[1]))))
+    return cores
+
+
+def available_memory() -> int:
+    """Return bytes: what the kernel calls available, within the cgroup's limit."""
+    meminfo = Path("/proc/meminfo").read_text(encoding="ascii")
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo, re.MULTILINE)
+    free = int(found[1]) * 1024 if found else 4 << 30
+    limit = _first_line(Path("/sys/fs/cgroup/memory.max"))
+    used = _first_line(Path("/sys/fs/cgroup/memory.current"))
+    if limit.isdigit() and used.isdigit():
+        free = min(free, max(0, int(limit) - int(used)))
+    return free
+
+
+def key(request: Request, *, series: Series, constraints: Path, isolation: str) -> Key:
+    """Compute the key from the stack, the patch bytes and the lock files alone."""
+    stack, pin = request.stack, request.pin
+    torch = replace(stack.torch, wheels={})
+    parts: dict[str, Any] = {
+        "recipe": RECIPE,
+        "isolation": isolation,
+        "python": request.python,
+        "archs": ";".join(request.archs),
+        "label": label(stack, pin, request.archs),
+        "glibc": stack.glibc,
+        "source.commit": pin.source.commit,
+        "source.tree": pin.source.tree,
+        "source.sparse": pin.source.sparse,
+        "sdist": asdict(pin.sdist) if pin.sdist else None,  # type: ignore[call-overload]
+        "locks.build": _digest_of(request.lock("build", constraints)),
+    }
+    wheel = stack.torch.wheels.get(request.tag)
+    parts |= {f"torch.{name}": value for name, value in asdict(torch).items()}  # type: ignore[call-overload]
+    parts["torch.wheel"] = wheel.sha256 if wheel else None
+    parts |= {f"toolchain.{n}": v for n, v in asdict(stack.toolchain).items()}  # type: ignore[call-overload]
+    if stack.toolchain.source == "registry":
+        parts["locks.toolchain"] = _digest_of(constraints / stack.locks / "toolchain.txt")
+    parts |= {f"nested.{nested.path}": asdict(nested) for nested in pin.nested}  # type: ignore[call-overload]
+    parts |= {f"patches.{patch.name}": patch.sha256 for patch in series.patches}
+    parts["patches"] = [patch.name for patch in series.patches]
+    # The number of jobs changes no byte.
+    parts |= {f"variables.{n}": v for n, v in pin.variables.items() if "{jobs}" not in v}
+    texts = tuple(sorted((name, _text(value)) for name, value in parts.items()))
+    canonical = json.dumps(texts, ensure_ascii=False, separators=(",", ":"))
+    return Key(digest=hashlib.sha256(canonical.encode()).hexdigest(), parts=texts)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+def _change(name: str, before: str | None, now: str | None) -> str:
+    if before is None:
+        return f"{name} is new"
+    if now is None:
+        return f"{name} is gone"
+    if re.fullmatch(r"[0-9a-f]{64}", now) or max(len(before), len(now)) > 60:
+        return f"{name} changed"
+    return f"{name}: {before or 'none'} → {now or 'none'}"
+
+
+def _digest_of(path: Path) -> str:
+    if not path.is_file():
+        raise BlackwheelError(
+            "no-lock-file",
+            "there are no hashed pins of this environment",
+            where=f"constraints/{path.parent.name}/{path.name}",
+            fix="nox -s lock",
+            code=Exit.CONFIG,
+        )
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _first_line(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

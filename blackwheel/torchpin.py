@@ -1,0 +1,140 @@
+"""The torch identity: what must not change between build and run."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.stacks import Stack, TorchPin
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TorchIdentity:
+    """A torch as it was seen in an environment, and the wheel it was installed from."""
+
+    version: str
+    """As its metadata says."""
+    runtime: str
+    """As `torch.__version__` says."""
+    git_version: str
+    cuda: str
+    cxx11_abi: bool
+    wheel_sha256: tuple[str, ...] = ()
+    """Digests that the lock accepts for this version: one per platform and Python."""
+
+
+def require_locked(stack: Stack) -> None:
+    """Raise `torch-not-locked` where the stack's torch has no known bytes."""
+    if stack.torch.source == "index" and not stack.torch.wheels:
+        raise BlackwheelError(
+            "torch-not-locked",
+            f"torch {stack.torch.version} of stack '{stack.name}' is not locked: its wheel's bytes"
+            " were never seen",
+            where=f"constraints/{stack.name}.toml, torch.wheels",
+            fix=f"invoke pin torch {stack.torch.version} --stack {stack.name}",
+            code=Exit.TORCH,
+        )
+
+
+def locked_digests(lock: Path, name: str = "torch") -> tuple[str, ...]:
+    """Return the sha256 digests that a hashed lock file accepts for one distribution."""
+    text = lock.read_text(encoding="utf-8").replace("\\\n", " ")
+    for line in text.splitlines():
+        words = line.split("--hash=")[0].partition("#")[0].strip()
+        try:
+            requirement = Requirement(words) if words else None
+        except InvalidRequirement:
+            continue
+        if requirement and canonicalize_name(requirement.name) == name:
+            return tuple(sorted(re.findall(r"--hash=sha256:([0-9a-f]{64})", line)))
+    return ()
+
+
+def site_packages(environment: Path) -> Path:
+    """Return the site-packages folder of a virtual environment."""
+    found = sorted(environment.glob("lib/python3*/site-packages"))
+    if not found:
+        raise BlackwheelError(
+            "no-environment",
+            f"{environment} is no virtual environment",
+            where=str(environment),
+            fix="remove the folder and run the same command again",
+            code=Exit.MACHINE,
+        )
+    return found[0]
+
+
+def seen(packages: Path, *, wheel_sha256: tuple[str, ...] = ()) -> TorchIdentity:
+    """Read the identity of the torch in a site-packages folder without importing it."""
+    version_file = packages / "torch" / "version.py"
+    metadata = sorted(packages.glob("torch-*.dist-info/METADATA"))
+    if not version_file.exists() or not metadata:
+        raise BlackwheelError(
+            "torch-missing",
+            "no torch is installed there",
+            where=str(packages),
+            fix="remove the environment and run the same command again",
+            code=Exit.TORCH,
+        )
+    values = _assignments(version_file.read_text(encoding="utf-8"))
+    head = metadata[0].read_text(encoding="utf-8").split("\n\n", 1)[0]
+    version = re.search(r"^Version: (.+)$", head, re.MULTILINE)
+    return TorchIdentity(
+        version=version[1].strip() if version else "",
+        runtime=values.get("__version__", ""),
+        git_version=values.get("git_version", ""),
+        cuda=values.get("cuda", ""),
+        cxx11_abi=_cxx11_abi(packages / "torch"),
+        wheel_sha256=wheel_sha256,
+    )
+
+
+def check(identity: TorchIdentity, pin: TorchPin, *, where: str) -> None:
+    """Raise `other-torch` with every difference between a seen torch and the pinned one."""
+    wanted = {
+        "version": (pin.version, identity.version),
+        "torch.__version__": (pin.runtime, identity.runtime),
+        "CUDA": (pin.cuda, identity.cuda),
+        "C++11 ABI": (str(pin.cxx11_abi), str(identity.cxx11_abi)),
+    }
+    if pin.git_version is not None:
+        wanted["git_version"] = (pin.git_version, identity.git_version)
+    faults = [
+        f"{name}: {found or 'none'} instead of {want}"
+        for name, (want, found) in wanted.items()
+        if want != found
+    ]
+    if faults:
+        raise BlackwheelError(
+            "other-torch",
+            "\n".join(["the torch found is not the pinned one", *faults]),
+            where=where,
+            fix="remove the environment and run the same command again",
+            code=Exit.TORCH,
+        )
+
+
+def _assignments(source: str) -> dict[str, str]:
+    """Read string assignments of torch/version.py, annotated or not; nothing is executed."""
+    values = {}
+    for node in ast.parse(source).body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        targets = [node.target] if isinstance(node, ast.AnnAssign) else targets
+        value = getattr(node, "value", None)
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):
+            values.update({t.id: value.value for t in targets if isinstance(t, ast.Name)})
+    return values
+
+
+def _cxx11_abi(torch: Path) -> bool:
+    """Read the flag that torch's own CMake package hands to extensions; new torch has only one."""
+    config = torch / "share" / "cmake" / "Torch" / "TorchConfig.cmake"
+    text = config.read_text(encoding="utf-8") if config.exists() else ""
+    found = re.search(r"_GLIBCXX_USE_CXX11_ABI=(\d)", text)
+    return found is None or found[1] == "1"
