@@ -52,7 +52,7 @@ OFFLINE = {
 """Set in both modes: a tool that wants the network fails at once and says so, port 9 is closed."""
 
 _STOPS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
-_COVERED = Path("/tmp")  # exists on every Linux, and nothing that a build needs has to stay in it
+_COVERED = Path("/tmp")  # noqa: S108  every Linux has it, and a build need not see what is there
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000
 _CLONE_NEWPID, _CLONE_NEWNET = 0x20000000, 0x40000000
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
@@ -124,16 +124,6 @@ def isolated_command(spec: Spec, spec_file: Path, *, python: Path | None = None)
     """
     spec_file.write_text(json.dumps(asdict(spec), default=str, indent=1), encoding="utf-8")
     return [str(python or sys.executable), "-I", str(Path(__file__).resolve()), str(spec_file)]
-
-
-def bound_to_parent(argv: Sequence[str], *, python: Path | None = None) -> list[str]:
-    """A command that runs `argv` and is killed when the thread that starts it ends.
-
-    Not a `preexec_fn`: that runs Python between fork and exec, which is not safe among threads.
-    The caller must be the process that starts it. Costs one bare interpreter start (20 ms).
-    """
-    me = [str(python or sys.executable), "-I", "-S", str(Path(__file__).resolve())]
-    return [*me, "--exec", str(os.getpid()), *argv]
 
 
 def available_isolation(forced: str = "") -> Isolation:
@@ -249,35 +239,36 @@ def _start(child: Callable[[], int]) -> int:
         os._exit(code)
 
 
-def _run_in_namespaces(spec: Spec) -> int:
+def _run(spec: Spec) -> int:
+    """Supervise the process that supervises the command: one of the two outlives any one kill."""
     parent = os.getppid()
-    _enter_user_and_process_namespace()
-    die_with_parent(signal.SIGTERM, parent=parent)  # again: a change of credentials cleared it
+    if spec.mode == NAMESPACES:
+        _enter_user_and_process_namespace()
+        die_with_parent(signal.SIGTERM, parent=parent)  # a change of credentials cleared it
+    become_subreaper()
     alive, ours = os.pipe()
-    init = _start(lambda: _init(spec, alive, ours))
+    inner = _start(lambda: _run_inside(spec, alive, ours))
     os.close(alive)
     # `ours` stays open as long as this process lives.
-    return _supervise(init, to_stop=init, grace=2 * GRACE)
+    return _supervise(inner, to_stop=inner, grace=2 * GRACE)
 
 
-def _init(spec: Spec, alive: int, ours: int) -> int:
-    """The first process of the namespace: whatever ends it, the kernel ends all the others."""
+def _run_inside(spec: Spec, alive: int, ours: int) -> int:
+    """Namespaces: the first process of its namespace, whose end ends every other one there.
+
+    Processes: the sub-reaper that stops and reaps the command; if it is killed itself, the
+    orphans fall to its parent.
+    """
     os.close(ours)
-    die_with_parent()
+    die_with_parent(signal.SIGKILL if spec.mode == NAMESPACES else signal.SIGTERM)
     poll = select.poll()
     poll.register(alive, 0)
     if poll.poll(0):  # hung up: the parent, which has no number in here, ended before that
         return FAILED
-    _mount_fixed_root(spec)
-    return _run_command(spec)
-
-
-def _run_in_processes(spec: Spec) -> int:
-    become_subreaper()
-    return _run_command(spec)
-
-
-def _run_command(spec: Spec) -> int:
+    if spec.mode == NAMESPACES:
+        _mount_fixed_root(spec)
+    else:
+        become_subreaper()
     me = os.getpid()
     command = _start(lambda: _become_command(spec, me))
     return _supervise(command, to_stop=-command, grace=GRACE)
@@ -308,7 +299,7 @@ def _execute(argv: Sequence[str], environment: Mapping[str, str]) -> int:
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
     try:
-        os.execvpe(argv[0], list(argv), dict(environment))
+        os.execvpe(argv[0], list(argv), dict(environment))  # noqa: S606  not a shell: that is the point
     except OSError as error:
         sys.stderr.write(f"isolation: cannot run {argv[0]}: {error.strerror}\n")
         return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
@@ -342,7 +333,7 @@ def _mount_fixed_root(spec: Spec) -> None:
     _mount("none", Path("/"), "", _MS_REC | _MS_PRIVATE)
     wanted = {path: path for path in _kept(spec.keep)}
     wanted |= {spec.root / name: real for name, real in sorted(spec.binds.items())}
-    opened = {target: _open_path(real) for target, real in wanted.items()}
+    opened = {target: _opened(real) for target, real in wanted.items()}
     _mount("tmpfs", _COVERED, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=1777")
     spec.root.mkdir(exist_ok=True)
     for target, fd in opened.items():
@@ -368,7 +359,7 @@ def _kept(keep: Sequence[Path]) -> list[Path]:
     return outermost
 
 
-def _open_path(path: Path) -> int:
+def _opened(path: Path) -> int:
     try:
         return os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError as error:
@@ -449,8 +440,8 @@ def _why_no_namespaces() -> str:
     return fact
 
 
-def _load(text: str) -> Spec:
-    raw = json.loads(text)
+def _load(path: Path) -> Spec:
+    raw = json.loads(path.read_text(encoding="utf-8"))
     lock = raw.pop("lock")
     return Spec(
         root=Path(raw.pop("root")),
@@ -464,21 +455,15 @@ def _load(text: str) -> Spec:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the spec file named (`-`: from standard input), or `--exec PARENT COMMAND …`."""
-    if arguments[0] == "--exec":
-        die_with_parent(parent=int(arguments[1]))
-        return _execute(arguments[2:], os.environ)
-    parent = os.getppid()
-    die_with_parent(signal.SIGTERM, parent=parent)
+    """Run the spec file that is named; `-` reads it from standard input."""
+    die_with_parent(signal.SIGTERM)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback while waiting for the lock
     try:
-        source = sys.stdin if arguments[0] == "-" else Path(arguments[0]).open(encoding="utf-8")
-        with source:
-            spec = _load(source.read())
+        spec = _load(Path("/dev/stdin" if arguments[0] == "-" else arguments[0]))
         if spec.mode == PROCESSES:
             _link_fixed_root(spec)
         signal.pthread_sigmask(signal.SIG_BLOCK, {*_STOPS, signal.SIGCHLD})
-        return (_run_in_namespaces if spec.mode == NAMESPACES else _run_in_processes)(spec)
+        return _run(spec)
     except (IsolationError, OSError) as error:
         sys.stderr.write(f"isolation: {error}\n")
         return FAILED
