@@ -51,12 +51,13 @@ def host_compiler(environment: Mapping[str, str], *, cuda: str) -> Compiler:
     version = ".".join(defined.get(word, "0") for word in words)
     low, high = COMPILERS[".".join(cuda.split(".")[:2])][clang]
     kind: Literal["gcc", "clang"] = "clang" if clang else "gcc"
+    plain = "clang++" if clang else "g++"
     if not low <= int(version.split(".", maxsplit=1)[0]) <= high:
         raise BlackwheelError(
             "wrong-compiler",
             f"{found} is {kind} {version}; nvcc {cuda} takes {kind} {low} to {high}",
             where="CXX" if environment.get("CXX") else "PATH",
-            fix=f"install one of those, and name it: export CXX=g++-{high}",
+            fix=f"install one of those, and name it: export CXX={plain}-{high}",
             code=Exit.MACHINE,
         )
     return Compiler(path=Path(found), kind=kind, version=version)

@@ -92,7 +92,7 @@ def locked_versions(lock: Path) -> dict[str, str]:
     return versions
 
 
-def _strays(versions: Mapping[str, str]) -> list[str]:
+def _strays(versions: dict[str, str]) -> list[str]:
     """Parts of another release than cuda-toolkit's, or missing.
 
     A part that no extra names floats to the newest minor. The mathematical libraries count their
