@@ -1,0 +1,267 @@
+"""Sources: the pinned commit, or the sdist of its release when no git host is reachable."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from blackwheel import sdist
+from blackwheel.console import Console
+from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.gitstore import GitStore, UnreachableError, disk_full, shown
+from blackwheel.stacks import ProjectPin, SdistPin
+from blackwheel.store import held
+from blackwheel.trees import is_selected, selected_paths, tree_id, write_entries
+
+__all__ = ["NestedTree", "SourceTree", "fetch", "selected_paths", "tree_id"]
+
+Origin = Literal["git", "sdist"]
+_MARKER: Final = "fetched.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NestedTree:
+    """A nested source as it lies in the tree."""
+
+    path: str
+    commit: str
+    """The pinned one; of an sdist nobody can tell, its files are held by the sdist's tree."""
+    tree: str
+    """Git tree id of the commit; from an sdist, of the files that were taken."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceTree:
+    """The selected files of a project and its nested sources, without `.git`."""
+
+    project: str
+    pin: ProjectPin
+    root: Path
+    origin: Origin
+    commit: str
+    """The pinned one; for an sdist, the commit of the same release."""
+    tree: str
+    """Git tree id: of the commit, or of the sdist's selected files."""
+    nested: tuple[NestedTree, ...]
+    reason: str = ""
+    """Why the sdist stands in for git."""
+
+
+def fetch(
+    project: str,
+    pin: ProjectPin,
+    *,
+    store: Path,
+    environment: Mapping[str, str],
+    console: Console,
+) -> SourceTree:
+    """Return the project's sources out of the per-user store, fetched if they are not there yet.
+
+    What was exported before is used again, from either origin and without network, when its files
+    still make the tree id that they were written with.
+    """
+    with held(store, f"sources-{project}", project=project, console=console), _space(store):
+        for origin in _origins(pin):
+            found = _exported(project, pin, origin, store=store, console=console)
+            if found:
+                return found
+        try:
+            return _from_git(project, pin, store=store, environment=environment, console=console)
+        except UnreachableError as error:
+            return _from_sdist(
+                project, pin, str(error), store=store, environment=environment, console=console
+            )
+
+
+def digest(pin: ProjectPin, origin: Origin) -> str:
+    """Name the folder of an export: all of the pin that decides which files lie in it."""
+    chosen: dict[str, Any] = {
+        "source": (pin.source.commit, pin.source.tree, pin.source.sparse),
+        "nested": [(n.path, n.commit, n.tree, n.sparse) for n in pin.nested],
+        "sdist": asdict(pin.sdist) if origin == "sdist" and pin.sdist else None,
+    }
+    return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _origins(pin: ProjectPin) -> tuple[Origin, ...]:
+    return ("git", "sdist") if pin.sdist else ("git",)
+
+
+def _from_git(
+    project: str,
+    pin: ProjectPin,
+    *,
+    store: Path,
+    environment: Mapping[str, str],
+    console: Console,
+) -> SourceTree:
+    places = [("", f"projects.{project}.source", pin.source)]
+    places += [(n.path, f"projects.{project}.nested.{i}", n) for i, n in enumerate(pin.nested)]
+    stores = []
+    for path, where, source in places:
+        repository = GitStore(
+            source,
+            project=project,
+            where=where,
+            store=store,
+            environment=environment,
+            console=console,
+        )
+        repository.fetch()
+        stores.append((path, where, repository))
+    nested = tuple(NestedTree(path=n.path, commit=n.commit, tree=n.tree) for n in pin.nested)
+    with _new_export(project, pin, "git", store) as folder:
+        for path, where, repository in stores:
+            write_entries(repository.entries(), folder / "tree" / path, where=where)
+        _mark(folder, pin.source.tree, nested)
+    return _announced(project, pin, "git", store=store, console=console)
+
+
+def _from_sdist(
+    project: str,
+    pin: ProjectPin,
+    reason: str,
+    *,
+    store: Path,
+    environment: Mapping[str, str],
+    console: Console,
+) -> SourceTree:
+    if pin.sdist is None:
+        raise _unreachable(project, pin, reason, "no sdist is pinned that could stand in")
+    console.say(f"{project}: the git host cannot be reached ({reason})")
+    console.say(f"{project}: the sdist of the same release stands in: {pin.sdist.name}")
+    try:
+        archive = sdist.obtain(
+            pin.sdist, project=project, store=store, environment=environment, console=console
+        )
+    except sdist.UnavailableError as error:
+        lack = f"{pin.sdist.name} cannot be had either: {error}"
+        raise _unreachable(project, pin, reason, lack) from None
+    inner = {n.path: n.sparse for n in pin.nested}
+    with _new_export(project, pin, "sdist", store) as folder:
+        root = folder / "tree"
+        files = sdist.entries(archive)
+        chosen = (e for e in files if is_selected(e.path, pin.source.sparse, inner))
+        write_entries(chosen, root, where=f"{archive.name}, projects.{project}.sdist")
+        found = tree_id(root)
+        if found != pin.sdist.tree:
+            raise _wrong_tree(project, pin.sdist, found)
+        nested = tuple(
+            NestedTree(path=n.path, commit=n.commit, tree=tree_id(root / n.path))
+            for n in pin.nested
+            if (root / n.path).is_dir()
+        )
+        _mark(folder, found, nested, reason)
+    return _announced(project, pin, "sdist", store=store, console=console)
+
+
+def _folder(project: str, pin: ProjectPin, origin: Origin, store: Path) -> Path:
+    return store / "sources" / project / digest(pin, origin)
+
+
+@contextlib.contextmanager
+def _new_export(project: str, pin: ProjectPin, origin: Origin, store: Path) -> Iterator[Path]:
+    """Give an empty folder that takes its place when it is complete: nobody sees half of it."""
+    place = _folder(project, pin, origin, store)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    for stale in place.parent.glob(f".{place.name}-*"):
+        shutil.rmtree(stale)  # of a run that was killed: the lock is ours
+    folder = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+    try:
+        (folder / "tree").mkdir()
+        yield folder
+        folder.chmod(0o755)
+        if place.exists():
+            shutil.rmtree(place)
+        folder.replace(place)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _mark(folder: Path, tree: str, nested: tuple[NestedTree, ...], reason: str = "") -> None:
+    """Write what the export is: its presence says that the files are complete."""
+    marker = {
+        "tree": tree,
+        "nested": [asdict(one) for one in nested],
+        "reason": reason,
+        "exported": tree_id(folder / "tree"),
+    }
+    text = json.dumps(marker, indent=2)
+    (folder / _MARKER).write_text(text, encoding="utf-8")
+
+
+def _exported(
+    project: str, pin: ProjectPin, origin: Origin, *, store: Path, console: Console
+) -> SourceTree | None:
+    """Return an earlier export whose files are still what was written."""
+    folder = _folder(project, pin, origin, store)
+    try:
+        marker = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if tree_id(folder / "tree") != marker["exported"]:
+        console.say(f"{project}: files of the kept source were changed: it is written anew")
+        return None
+    return _announced(project, pin, origin, store=store, console=console)
+
+
+def _announced(
+    project: str, pin: ProjectPin, origin: Origin, *, store: Path, console: Console
+) -> SourceTree:
+    folder = _folder(project, pin, origin, store)
+    marker = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
+    source = SourceTree(
+        project=project,
+        pin=pin,
+        root=folder / "tree",
+        origin=origin,
+        commit=pin.source.commit,
+        tree=marker["tree"],
+        nested=tuple(NestedTree(**one) for one in marker["nested"]),
+        reason=marker["reason"],
+    )
+    what = f"commit {source.commit[:12]} from git"
+    if origin == "sdist" and pin.sdist:
+        what = f"{pin.sdist.name} instead of git ({source.reason})"
+    console.say(f"{project}: source: {what}, tree {source.tree[:12]}")
+    return source
+
+
+@contextlib.contextmanager
+def _space(store: Path) -> Iterator[None]:
+    """Turn a full disk into its own error."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise disk_full(store) from None
+        raise
+
+
+def _unreachable(project: str, pin: ProjectPin, reason: str, lack: str) -> BlackwheelError:
+    return BlackwheelError(
+        "git-host-unreachable",
+        f"{shown(pin.source.url)} cannot be reached: {reason}\n{lack}",
+        where=f"projects.{project}.source.url",
+        fix="connect to the network, name a mirror with git's url.*.insteadOf,"
+        f"\nor carry the sdist here: {sdist.CARRIED}=folder",
+        code=Exit.SOURCE,
+    )
+
+
+def _wrong_tree(project: str, pin: SdistPin, found: str) -> BlackwheelError:
+    return BlackwheelError(
+        "wrong-tree",
+        f"the selected files of {pin.name} make another tree\nfound:  {found}\npinned: {pin.tree}",
+        where=f"projects.{project}.sdist.tree",
+        fix="correct tree or 'sparse' in the stack file: they are not of one source",
+        code=Exit.SOURCE,
+    )
