@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -13,7 +12,8 @@ from typing import Any, Final
 
 from blackwheel import archs as arch_names
 from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.patches import PatchedTree, Series
+from blackwheel.patches import PatchedTree
+from blackwheel.series import Series
 from blackwheel.stacks import ProjectPin, Stack
 from blackwheel.toolchain import Toolchain
 from blackwheel.torchpin import TorchIdentity
@@ -129,27 +129,6 @@ def largest_object(variables: Mapping[str, str]) -> int:
     return OBJECT_BYTES["bwd" if "bwd" in passes.split(",") else "fwd"]
 
 
-def usable_cores() -> int:
-    """Return the cores this process may use: affinity and the cgroup's quota."""
-    cores = len(os.sched_getaffinity(0))
-    quota = _first_line(Path("/sys/fs/cgroup/cpu.max")).split()
-    if len(quota) == 2 and quota[0].isdigit():
-        cores = min(cores, max(1, round(int(quota[0]) / int(quota[1]))))
-    return cores
-
-
-def available_memory() -> int:
-    """Return bytes: what the kernel calls available, within the cgroup's limit."""
-    meminfo = Path("/proc/meminfo").read_text(encoding="ascii")
-    found = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo, re.MULTILINE)
-    free = int(found[1]) * 1024 if found else 4 << 30
-    limit = _first_line(Path("/sys/fs/cgroup/memory.max"))
-    used = _first_line(Path("/sys/fs/cgroup/memory.current"))
-    if limit.isdigit() and used.isdigit():
-        free = min(free, max(0, int(limit) - int(used)))
-    return free
-
-
 def key(request: Request, *, series: Series, constraints: Path, isolation: str) -> Key:
     """Compute the key from the stack, the patch bytes and the lock files alone."""
     stack, pin = request.stack, request.pin
@@ -207,10 +186,3 @@ def _digest_of(path: Path) -> str:
             code=Exit.CONFIG,
         )
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _first_line(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except OSError:
-        return ""

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
-import signal
+import shutil
 import subprocess
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.isolation import bound_to_parent
 
 TAIL_LINES: Final = 40
-_PR_SET_PDEATHSIG: Final = 1
 _SECRET_NAMES: Final = ("TOKEN", "PASSWORD", "SECRET", "CREDENTIAL", "API_KEY")
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +29,7 @@ class Completed:
 
 
 def secrets_of(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Values that must not reach a log: variables named like secrets, and user:password in addresses."""
+    """Return what must not reach a log: values of secrets' names, user:password in addresses."""
     found = [
         value
         for name, value in environment.items()
@@ -53,44 +50,31 @@ def masked(text: str, secrets: Sequence[str]) -> str:
     return text
 
 
-def _die_with_parent(parent: int) -> None:
-    """In the child: be killed when the parent dies, also when it died before this call."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
 def _start(
     argv: Sequence[str],
     *,
     environment: Mapping[str, str],
     cwd: Path,
-    stdout: int | IO[bytes] | None,
-    stderr: int | IO[bytes] | None,
-    pass_fds: Sequence[int] = (),
+    stdout: int | None,
+    stderr: int | None,
 ) -> subprocess.Popen[bytes]:
-    parent = os.getpid()
-    try:
-        return subprocess.Popen(
-            list(argv),
-            env=dict(environment),
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            pass_fds=tuple(pass_fds),
-            # Needed although it forbids vfork: no stop may leave a compiler behind. The parent
-            # starts children from its main thread only, so that thread death is process death.
-            preexec_fn=lambda: _die_with_parent(parent),  # noqa: PLW1509
-        )
-    except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+    """Start a child that is killed when this process ends: no stop may leave a compiler behind."""
+    if not shutil.which(argv[0], path=environment.get("PATH", "")):
         raise BlackwheelError(
             "program-missing",
-            f"'{argv[0]}' cannot be started: {error.strerror}",
+            f"'{argv[0]}' is not on PATH or not executable",
             where=f"in {cwd}",
             fix="invoke doctor",
             code=Exit.MACHINE,
-        ) from error
+        )
+    return subprocess.Popen(
+        bound_to_parent(argv),
+        env=dict(environment),
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+    )
 
 
 @contextlib.contextmanager
@@ -150,9 +134,8 @@ def run(
     cwd: Path,
     log: Path,
     on_line: Callable[[str], None] | None = None,
-    pass_fds: Sequence[int] = (),
 ) -> Completed:
-    """Run to the end, append every line to `log`, hand each to `on_line`; `stdout` holds the last 40 lines.
+    """Run to the end; every line goes to `log` and to `on_line`, the last 40 are in `stdout`.
 
     Never raises for an exit code: the caller knows what the failure means.
     """
@@ -168,7 +151,6 @@ def run(
             cwd=cwd,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            pass_fds=pass_fds,
         )
         with _ended(process):
             assert process.stdout is not None  # noqa: S101  PIPE was asked for

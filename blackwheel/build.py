@@ -1,0 +1,280 @@
+"""The isolated, network-less build → BuiltWheel."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from blackwheel import archs, isolation, launcher, patches, process, torchpin
+from blackwheel.compiler import Compiler
+from blackwheel.console import Console, duration, size
+from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.plan import SOURCE_DATE_EPOCH, BuildPlan
+from blackwheel.toolchain import toolchain_variables
+
+_NINJA_STEP: Final = re.compile(r"^\[(\d+)/(\d+)\] ")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuiltWheel:
+    """A wheel fresh from its build, and what the build cost."""
+
+    plan: BuildPlan
+    path: Path
+    sha256: str
+    size: int
+    objects: tuple[dict[str, Any], ...]
+    """What the launcher recorded of each object that is in the wheel, also from earlier runs."""
+    seconds: float
+    """Wall seconds of the last run."""
+    cpu_seconds: float
+    peak_bytes: int
+    """The largest resident set of one compiler process."""
+    isolation: str
+    log: Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Workshop:
+    """The folders of one build tree in the store; they outlive a run, so that it can continue."""
+
+    root: Path
+
+    @property
+    def src(self) -> Path:
+        """The patched tree, updated in place, with the upstream build's own output."""
+        return self.root / "src"
+
+    @property
+    def work(self) -> Path:
+        """Records, compiler wrappers and the finished wheel."""
+        return self.root / "work"
+
+    @property
+    def tmp(self) -> Path:
+        """TMPDIR of the compilers."""
+        return self.root / "tmp"
+
+    @property
+    def records(self) -> Path:
+        """What the launcher appends to."""
+        return self.work / "objects.jsonl"
+
+
+def build(
+    plan: BuildPlan,
+    *,
+    store: Path,
+    compiler: Compiler,
+    mode: str,
+    console: Console,
+) -> BuiltWheel:
+    """Compile and pack one wheel; raise `build-failed` with the failing object's own words.
+
+    Stopped at any moment, the next call continues with the objects that are already compiled.
+    """
+    request = plan.request
+    workshop = Workshop(root=store / "builds" / request.slug)
+    log = workshop.root / "build.log"
+    packages = torchpin.site_packages(plan.environment)
+    torchpin.check(torchpin.seen(packages), request.stack.torch, where=str(plan.environment))
+    _prepare(plan, workshop, compiler)
+    log.write_text("", encoding="utf-8")
+    command, variables = _command(plan, workshop, store, compiler, mode)
+    with console.stage(request.project, "compile") as stage:
+        progress = _Progress(plan, stage)
+        done = process.run(
+            command, environment=variables, cwd=workshop.root, log=log, on_line=progress.line
+        )
+        if done.code != 0:
+            raise _failure(plan, log, done.code)
+        stage.update(progress.total, progress.total)
+        recorded = _recorded(workshop)
+        cpu = sum(line["cpu_seconds"] for line in recorded)
+        stage.conclude(f"{len(recorded)} objects, {duration(cpu)} of CPU")
+        seconds = stage.elapsed
+    wheel = _the_wheel(plan, workshop, log)
+    content = wheel.read_bytes()
+    console.say(f"{request.project}: packed {wheel.name}, {size(len(content))}")
+    return BuiltWheel(
+        plan=plan,
+        path=wheel,
+        sha256=hashlib.sha256(content).hexdigest(),
+        size=len(content),
+        objects=recorded,
+        seconds=seconds,
+        cpu_seconds=cpu,
+        peak_bytes=max((line["peak_bytes"] for line in recorded), default=0),
+        isolation=mode,
+        log=log,
+    )
+
+
+def _prepare(plan: BuildPlan, workshop: Workshop, compiler: Compiler) -> None:
+    """Bring the source up to date by content, clear what must not reach the wheel, lay out bin/."""
+    for folder in (workshop.src, workshop.work, workshop.tmp):
+        folder.mkdir(parents=True, exist_ok=True)
+    patches.sync(plan.tree, workshop.src, manifest=workshop.root / "manifest.json")
+    # A file that a patch has taken out would live on in setuptools' own copies.
+    for stale in (*workshop.src.glob("build/lib*"), *workshop.src.glob("build/bdist*")):
+        shutil.rmtree(stale)
+    shutil.rmtree(workshop.work / "wheel", ignore_errors=True)
+    for child in workshop.tmp.iterdir():
+        shutil.rmtree(child) if child.is_dir() else child.unlink()
+    wrappers = workshop.work / "bin"
+    wrappers.mkdir(exist_ok=True)
+    shutil.copyfile(launcher.__file__, wrappers / "launcher.py")
+    # torch asks `$CXX --version` and refuses a command of two words: a file of that name serves.
+    wrapper = wrappers / compiler.path.name
+    wrapper.write_text(
+        '#!/bin/sh\nexec "$BLACKWHEEL_PYTHON" -I -S "$(dirname "$0")/launcher.py"'
+        f' {compiler.path} "$@"\n',
+        encoding="utf-8",
+    )
+    wrapper.chmod(0o755)
+
+
+def _command(
+    plan: BuildPlan,
+    workshop: Workshop,
+    store: Path,
+    compiler: Compiler,
+    mode: str,
+) -> tuple[list[str], dict[str, str]]:
+    """Return the isolated command line and its whole environment: nothing else gets in."""
+    request, paths = plan.request, isolation.fixed_paths(mode, store)
+    python = paths.env / "bin" / "python"
+    toolchain = plan.toolchain
+    binds = {
+        "cuda": toolchain.root.resolve(),
+        "env": plan.environment,
+        "src": workshop.src,
+        "work": workshop.work,
+        "tmp": workshop.tmp,
+    }
+    cuda = replace(toolchain, root=paths.cuda)
+    variables = {
+        **toolchain_variables(cuda, path=f"{paths.env}/bin:/usr/bin:/bin"),
+        **plan.variables,
+        "HOME": str(paths.work / "home"),
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "TZ": "UTC",
+        "TMPDIR": str(paths.tmp),
+        "PYTHONHASHSEED": "0",
+        "PYTHONNOUSERSITE": "1",
+        "PYTHONUNBUFFERED": "1",
+        "SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH),
+        "CC": str(compiler.path),
+        "CXX": str(paths.work / "bin" / compiler.path.name),
+        "NVCC_CCBIN": str(compiler.path),
+        # Without it the names of nvcc's temporaries, with process numbers in them, reach the wheel.
+        "NVCC_APPEND_FLAGS": "-objtemp",
+        "PYTORCH_NVCC": f"{python} -I -S {paths.work}/bin/launcher.py {cuda.nvcc}",
+        "BLACKWHEEL_PYTHON": str(python),
+        "BLACKWHEEL_RECORDS": str(paths.work / "objects.jsonl"),
+        "BLACKWHEEL_NATIVE": ",".join(archs.parse(arch).sm for arch in request.archs),
+    }
+    spec = isolation.Spec(
+        mode=mode,
+        argv=(
+            *(str(python), "-m", "build", "--wheel", "--no-isolation", "--skip-dependency-check"),
+            *("--outdir", str(paths.work / "wheel"), str(paths.src)),
+        ),
+        root=paths.root,
+        binds=binds,
+        cwd=paths.src,
+        keep=_kept(plan.environment, compiler),
+        lock=isolation.fixed_lock(store) if mode == isolation.PROCESSES else None,
+        label=f"the build of {request.project} ({request.stack.name}, Python {request.python})",
+    )
+    return isolation.isolated_command(spec, workshop.root / "isolation.json"), variables
+
+
+def _kept(environment: Path, compiler: Compiler) -> tuple[Path, ...]:
+    """Return what must stay visible should it lie under /tmp: the base Python and the compiler."""
+    base = (environment / "bin" / "python").resolve().parent.parent
+    return (base, compiler.path.parent.parent)
+
+
+class _Progress:
+    """Reads ninja's own counter out of the build's output."""
+
+    def __init__(self, plan: BuildPlan, stage: Any) -> None:
+        pin = plan.request.pin
+        self.total = pin.objects
+        self._each = pin.cpu_seconds / pin.objects if pin.objects else 0.0
+        self._jobs = plan.jobs
+        self._stage = stage
+
+    def line(self, line: str) -> None:
+        """Take one line of output."""
+        found = _NINJA_STEP.match(line)
+        if not found:
+            return
+        done, steps = int(found[1]), int(found[2])
+        self.total = max(self.total, steps)
+        earlier = self.total - steps
+        left = (steps - done) * self._each / self._jobs if self._each else None
+        note = f"{self._jobs} jobs" + (f", {earlier} from an earlier run" if earlier else "")
+        self._stage.update(earlier + done, self.total, note, left=left)
+
+
+def _recorded(workshop: Workshop) -> tuple[dict[str, Any], ...]:
+    """Return the last successful record of each object that lies in the build tree."""
+    if not workshop.records.exists():
+        return ()
+    latest: dict[str, dict[str, Any]] = {}
+    for text in workshop.records.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):  # a line that a power cut left half-written
+            line = json.loads(text)
+            if line["exit"] == 0:
+                latest[line["object"]] = line
+    there = {path.name for path in workshop.src.glob("build/temp*/**/*.o")}
+    kept = [line for line in latest.values() if Path(line["object"]).name in there]
+    return tuple(sorted(kept, key=lambda line: str(line["object"])))
+
+
+def _failure(plan: BuildPlan, log: Path, code: int) -> BlackwheelError:
+    """Tell from the log why a build failed: the failing object's own words, not the last lines."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    refused = [line for line in lines if line.startswith("blackwheel: refused ")]
+    starts = [number for number, line in enumerate(lines) if line.startswith("FAILED: ")]
+    block = lines[starts[0] :] if starts else lines[-process.TAIL_LINES :]
+    ends = [n for n, line in enumerate(block) if n and re.match(r"\[\d+/\d+\] |ninja: ", line)]
+    words = "\n".join(line[:400] for line in block[: ends[0] if ends else None][: process.TAIL_LINES])
+    stopped = code in (130, 143)
+    return BlackwheelError(
+        "build-stopped" if stopped else "wrong-arch" if refused else "build-failed",
+        f"{plan.request.project} {plan.request.pin.version} "
+        + (
+            "was stopped; the objects already compiled are kept"
+            if stopped
+            else f"{refused[0].removeprefix('blackwheel: ')}"
+            if refused
+            else f"ended with exit code {code}\n{words}"
+        ),
+        where=str(log),
+        fix="run the same command again: it continues with the objects already compiled",
+        code=Exit.STOPPED if stopped else Exit.BUILD,
+    )
+
+
+def _the_wheel(plan: BuildPlan, workshop: Workshop, log: Path) -> Path:
+    wheels = sorted((workshop.work / "wheel").glob("*.whl"))
+    if len(wheels) != 1:
+        raise BlackwheelError(
+            "not-one-wheel",
+            f"the build of {plan.request.project} left {len(wheels)} wheels",
+            where=str(log),
+            fix="read the log; a build must end with exactly one",
+            code=Exit.BUILD,
+        )
+    return wheels[0]

@@ -1,0 +1,111 @@
+"""The environments; imports no package code. What each session does is in `python -m blackwheel`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tomllib
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+CONSTRAINTS = ROOT / "constraints"
+
+
+def _option(name: str, default: str) -> str:
+    """Read `--name VALUE` behind nox's own `--`, else BLACKWHEEL_NAME."""
+    words = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+    if f"--{name}" in words[:-1]:
+        return words[words.index(f"--{name}") + 1]
+    return os.environ.get(f"BLACKWHEEL_{name.upper()}") or default
+
+
+def _store() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(os.environ.get("BLACKWHEEL_HOME") or f"{cache}/blackwheel").absolute()
+
+
+def _projects() -> list[str]:
+    tables = [tomllib.loads(path.read_text("utf-8")) for path in CONSTRAINTS.glob("*.toml")]
+    return sorted({name for table in tables for name in table.get("build", [])})
+
+
+STACK = _option("stack", "nightly")
+PYTHON = _option("python", sys.executable)
+"""A version or a path; the same word that `--python` of the tasks takes."""
+
+nox.needs_version = ">=2026.4"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.error_on_missing_interpreters = True
+nox.options.download_python = "never"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["tests", "lint", "types"]
+nox.options.envdir = str(_store() / "nox" / f"{STACK}-{PYTHON.strip('/').replace('/', '-')}")
+
+
+def _sync(session: nox.Session, *locks: str) -> None:
+    """Make the environment hold exactly these hashed pins."""
+    files = [word for lock in locks for word in ("--requirement", lock)]
+    if session.venv_backend == "uv":
+        session.run("uv", "pip", "sync", "--quiet", "--require-hashes", *locks)
+    else:
+        session.install("--require-hashes", *files)
+
+
+def _blackwheel(session: nox.Session, *words: str, silent: bool = False) -> str:
+    """Run the package outside of the session's environment, where its requirements are."""
+    command = [sys.executable, "-m", "blackwheel", *words]
+    return str(session.run(*command, external=True, silent=silent, log=not silent) or "")
+
+
+@nox.session(python=PYTHON)
+@nox.parametrize("project", [nox.param(name, id=name) for name in _projects()])
+def build(session: nox.Session, project: str) -> None:
+    """Build one project's wheel in its own environment: torch and tools by hash, no network."""
+    words = session.posargs or ["--stack", STACK]
+    lock = _blackwheel(session, "lock-file", project, *words, silent=True).strip()
+    _sync(session, lock)
+    environment = session.virtualenv.location
+    _blackwheel(session, "build", project, *words, "--environment", environment)
+
+
+@nox.session(python=PYTHON)
+def smoke(session: nox.Session) -> None:
+    """Import each wheel alone, then a stack's set together, in a clean environment."""
+    work = json.loads(_blackwheel(session, "smoke-list", *session.posargs, silent=True))
+    for group in work:
+        words = ["--stack", group["stack"], "--wheels", *group["wheels"]]
+        if group["python"] != PYTHON and len(work) > 1:
+            options = ["--", "--stack", group["stack"], "--python", group["python"]]
+            session.run(sys.executable, "-m", "nox", "-s", "smoke", *options, external=True)
+            continue
+        _sync(session, *group["locks"])
+        session.install("--no-deps", *group["wheels"])
+        _blackwheel(session, "smoke", *words, "--environment", session.virtualenv.location)
+
+
+@nox.session(python=False)
+def lock(session: nox.Session) -> None:
+    """Resolve and hash every environment of every stack again."""
+    _blackwheel(session, "lock", *session.posargs)
+
+
+@nox.session(python=False)
+def tests(session: nox.Session) -> None:
+    """Run the tests; arguments behind -- go to pytest."""
+    session.run(sys.executable, "-m", "pytest", *session.posargs, external=True)
+
+
+@nox.session(python=False)
+def lint(session: nox.Session) -> None:
+    """Check style."""
+    session.run(sys.executable, "-m", "ruff", "check", ".", external=True)
+    session.run(sys.executable, "-m", "ruff", "format", "--check", ".", external=True)
+
+
+@nox.session(python=False)
+def types(session: nox.Session) -> None:
+    """Check types."""
+    session.run(sys.executable, "-m", "mypy", external=True)
