@@ -1,1 +1,140 @@
-"""Proof on the finished wheel."""
+"""Prove a finished wheel, or refuse it by name → AuditedWheel."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from blackwheel.archs import Arch, parse
+from blackwheel.audit.archive import RefusedError, unpack
+from blackwheel.audit.archs import Library, arch_findings, read_library
+from blackwheel.audit.findings import Finding
+from blackwheel.audit.metadata import Expected, metadata_findings
+from blackwheel.build import BuiltWheel
+from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.plan import Request, label
+
+__all__ = [
+    "AuditReport",
+    "AuditedWheel",
+    "Expected",
+    "Finding",
+    "Library",
+    "audit",
+    "expectation",
+    "inspect",
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AuditReport:
+    """Everything that was seen in one wheel file, good or bad."""
+
+    path: Path
+    sha256: str
+    size: int
+    libraries: tuple[Library, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def fatal(self) -> tuple[Finding, ...]:
+        """The findings that stop the wheel."""
+        return tuple(finding for finding in self.findings if finding.fatal)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AuditedWheel:
+    """A wheel without a fatal finding: it cannot be made from any other report."""
+
+    report: AuditReport
+    built: BuiltWheel | None = None
+    """None for a wheel that came from elsewhere."""
+
+    def __post_init__(self) -> None:
+        fatal = self.report.fatal
+        if fatal:
+            raise BlackwheelError(
+                "wheel-refused",
+                "\n".join([f"{self.report.path.name}:", *map(str, fatal)]),
+                where=str(self.report.path),
+                fix="correct what is named above and build again; nothing was shelved",
+                code=Exit.AUDIT,
+            )
+
+    @property
+    def path(self) -> Path:
+        """The wheel file."""
+        return self.report.path
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the wheel file."""
+        return self.report.sha256
+
+    @property
+    def libraries(self) -> tuple[Library, ...]:
+        """Its libraries with the archs of their kernels."""
+        return self.report.libraries
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was seen and allowed."""
+        return self.report.findings
+
+
+def expectation(request: Request) -> Expected:
+    """What the wheel of this request must be."""
+    stack, pin = request.stack, request.pin
+    return Expected(
+        name=request.project,
+        version=pin.version,
+        label=label(stack, pin, request.archs),
+        python=request.tag,
+        modules=pin.modules,
+        torch=stack.torch.requirement,
+        archs=tuple(parse(arch) for arch in request.archs),
+        contracts=pin.contract,
+        glibc=stack.glibc,
+    )
+
+
+def audit(path: Path, *, expected: Expected, built: BuiltWheel | None = None) -> AuditedWheel:
+    """Hold a wheel to what its stack expects; raise `wheel-refused` with every fatal finding."""
+    return AuditedWheel(report=inspect(path, archs=expected.archs, expected=expected), built=built)
+
+
+def inspect(path: Path, *, archs: Sequence[Arch], expected: Expected | None = None) -> AuditReport:
+    """Look at any wheel without judging it; `archs` are those that kernels are counted against."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="blackwheel-audit-") as folder:
+            wheel = unpack(path, Path(folder), modules=expected.modules if expected else None)
+            libraries = tuple(
+                read_library(file, path=name, wanted=archs) for name, file in wheel.libraries
+            )
+    except RefusedError as error:
+        return AuditReport(
+            path=path, sha256=_sha256(path), size=_size(path), findings=(error.finding,)
+        )
+    contracts = expected.contracts if expected else ()
+    findings = (
+        *wheel.findings,
+        *metadata_findings(wheel, expected),
+        *arch_findings(libraries, contracts, archs),
+    )
+    return AuditReport(
+        path=path, sha256=_sha256(path), size=_size(path), libraries=libraries, findings=findings
+    )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _sha256(path: Path) -> str:
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
