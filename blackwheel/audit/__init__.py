@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from blackwheel.archs import Arch, parse
 from blackwheel.audit.archive import RefusedError, unpack
@@ -84,6 +85,13 @@ class AuditedWheel:
         """What was seen and allowed."""
         return self.report.findings
 
+    def section(self) -> dict[str, Any]:
+        """What the receipt keeps of the audit."""
+        return {
+            "libraries": [asdict(library) for library in self.libraries],
+            "findings": [asdict(finding) for finding in self.findings],
+        }
+
 
 def expectation(request: Request) -> Expected:
     """What the wheel of this request must be."""
@@ -101,12 +109,25 @@ def expectation(request: Request) -> Expected:
     )
 
 
-def audit(path: Path, *, expected: Expected, built: BuiltWheel | None = None) -> AuditedWheel:
+def audit(
+    path: Path,
+    *,
+    expected: Expected,
+    environment: Mapping[str, str],
+    built: BuiltWheel | None = None,
+) -> AuditedWheel:
     """Hold a wheel to what its stack expects; raise `wheel-refused` with every fatal finding."""
-    return AuditedWheel(report=inspect(path, archs=expected.archs, expected=expected), built=built)
+    report = inspect(path, archs=expected.archs, environment=environment, expected=expected)
+    return AuditedWheel(report=report, built=built)
 
 
-def inspect(path: Path, *, archs: Sequence[Arch], expected: Expected | None = None) -> AuditReport:
+def inspect(
+    path: Path,
+    *,
+    archs: Sequence[Arch],
+    environment: Mapping[str, str],  # noqa: ARG001  the ABI closure will need it
+    expected: Expected | None = None,
+) -> AuditReport:
     """Look at any wheel without judging it; `archs` are those that kernels are counted against."""
     try:
         with tempfile.TemporaryDirectory(prefix="blackwheel-audit-") as folder:
