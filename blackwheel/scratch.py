@@ -48,12 +48,11 @@ class Scratch:
             "GIT_COMMITTER_NAME": "blackwheel",
             "GIT_COMMITTER_EMAIL": "blackwheel@localhost",
         }
-        argv = ("git", "-c", "core.bare=false", "-c", "core.safecrlf=false", *arguments)
-        return capture(argv, environment=own, cwd=self.tree, check=check)
+        return capture(("git", *arguments), environment=own, cwd=self.tree, check=check)
 
     def make(self) -> None:
         """Create the repository."""
-        self.git("init", "--quiet", "--bare", "--template=", str(self.repository))
+        self.git("init", "--quiet", "--template=")
         (self.repository / "info").mkdir(exist_ok=True)
         (self.repository / "info/attributes").write_text(_ATTRIBUTES, encoding="utf-8")
 

@@ -1,0 +1,220 @@
+"""A series onto another source: exactly, else by three-way merge, less what upstream has taken."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from blackwheel.console import Console
+from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.patches import stale
+from blackwheel.scratch import QUIET, Scratch, allowed_paths, reasons
+from blackwheel.series import Patch, Series
+from blackwheel.sources import SourceTree
+
+Outcome = Literal["kept", "rebased", "dropped"]
+
+_MARKER: Final = b"<<<<<<< "
+_DIFF: Final = ("--full-index", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames")
+_AT_FDCWD: Final = -100
+_RENAME_EXCHANGE: Final = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refreshed:
+    """What became of one patch."""
+
+    name: str
+    outcome: Outcome
+
+
+def refresh(
+    series: Series,
+    *,
+    old: SourceTree,
+    new: SourceTree,
+    folder: Path,
+    date: str,
+    store: Path,
+    environment: Mapping[str, str],
+    console: Console,
+) -> tuple[Refreshed, ...]:
+    """Rebase a series from the source that it was made for onto another, and write it to `folder`.
+
+    `old` and `new` may be one source: then hunks that moved are put where they belong. `folder` is
+    the series' own, or that of a new version. All of it is written, or nothing; headers stay, but
+    for `date` (2026-11-22) as Last-Update of a rebased patch. Raises `refresh-conflict`, and
+    `stale-patch` for one that fits neither source.
+    """
+    store.mkdir(parents=True, exist_ok=True)
+    count = len(series.patches)
+    contents: dict[str, bytes] = {}
+    results = []
+    with (
+        tempfile.TemporaryDirectory(prefix="refresh-", dir=store) as scratch,
+        console.stage(
+            series.project, f"refresh {count} patch{'' if count == 1 else 'es'}"
+        ) as stage,
+    ):
+        bench = _bench(Path(scratch), old, new, environment)
+        for done, patch in enumerate(series.patches):
+            stage.update(done, count, patch.name)
+            content = _rebased(bench, series, patch, old=old, new=new)
+            outcome: Outcome = "dropped"
+            if content is not None:
+                outcome = "kept" if content == patch.content else "rebased"
+                contents[patch.name] = content if outcome == "kept" else _dated(content, date)
+            results.append(Refreshed(name=patch.name, outcome=outcome))
+        stage.update(count, count)
+    for result in results:
+        why = ": upstream has taken it" if result.outcome == "dropped" else ""
+        console.say(f"{result.name}: {result.outcome}{why}")
+    if folder != series.folder or any(result.outcome != "kept" for result in results):
+        _write_series(series, contents, folder)
+    return tuple(results)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Bench:
+    """The series on the old source, and what was rebased of it on the new."""
+
+    old: Scratch
+    new: Scratch
+    folder: Path
+
+
+def _bench(
+    folder: Path, old: SourceTree, new: SourceTree, environment: Mapping[str, str]
+) -> _Bench:
+    trees = {}
+    for name, source in (("old", old), ("new", new)):
+        shutil.copytree(source.root, folder / name, symlinks=True)
+        scratch = Scratch(
+            tree=folder / name, repository=folder / f"{name}.git", environment=environment
+        )
+        scratch.make()
+        if name == "new":
+            # a merge onto the new side reads commits of the old one
+            alternates = scratch.repository / "objects/info/alternates"
+            alternates.parent.mkdir(parents=True, exist_ok=True)
+            alternates.write_text(f"{folder / 'old.git/objects'}\n", encoding="utf-8")
+        _commit(scratch, "pristine")
+        trees[name] = scratch
+    return _Bench(old=trees["old"], new=trees["new"], folder=folder)
+
+
+def _commit(scratch: Scratch, message: str) -> str:
+    """Commit everything, whatever an ignore file of the tree says; return the commit."""
+    scratch.git("add", "--all", "--force", ".")
+    scratch.git("commit", "--quiet", "--allow-empty", "--no-verify", "-m", message)
+    return scratch.git("rev-parse", "HEAD").stdout.strip()
+
+
+def _rebased(
+    bench: _Bench, series: Series, patch: Patch, *, old: SourceTree, new: SourceTree
+) -> bytes | None:
+    """Return a patch as the new source wants it, None when upstream has taken it."""
+    file = bench.folder / patch.name
+    file.write_bytes(patch.content)
+    allowed_paths(bench.old, series, patch, file)
+    unfit = bench.old.git("apply", *QUIET, str(file), check=False)
+    commit = _commit(bench.old, patch.name) if unfit.code == 0 else ""
+    if not bench.new.misfit(file):
+        bench.new.git("apply", *QUIET, str(file))
+        _commit(bench.new, patch.name)
+        return patch.content
+    if not commit:
+        if bench.new.git("apply", "--reverse", "--check", *QUIET, str(file), check=False).code == 0:
+            return None
+        words = "\n".join(f"git: {reason}" for reason in reasons(unfit.stderr))
+        error = stale(old, series, patch, words)
+        error.fix = f"correct {patch.name} by hand, or take it out of the series"
+        raise error
+    return _merged(bench, series, patch, commit, new)
+
+
+def _merged(
+    bench: _Bench, series: Series, patch: Patch, commit: str, new: SourceTree
+) -> bytes | None:
+    """Merge the change of a commit of the old side into the new one."""
+    scratch = bench.new
+    done = scratch.git("cherry-pick", "--no-commit", commit, check=False)
+    if done.code != 0:
+        raise _conflict(scratch, series, patch, new, done.stderr)
+    if scratch.git("diff", "--cached", "--quiet", check=False).code == 0:
+        return None
+    _commit(scratch, patch.name)
+    out = bench.folder / "diff"
+    scratch.git("diff", *_DIFF, f"--output={out}", "HEAD~", "HEAD")
+    head, rule, _ = patch.header.partition(b"\n---\n")  # the diffstat below it no longer holds
+    return head + (b"\n---\n\n" if rule else b"") + out.read_bytes()
+
+
+def _conflict(
+    scratch: Scratch, series: Series, patch: Patch, new: SourceTree, stderr: str
+) -> BlackwheelError:
+    names = scratch.git("diff", "--name-only", "--diff-filter=U", "-z").stdout.split("\0")
+    places = []
+    for name in filter(None, names):
+        path = scratch.tree / name
+        lines = path.read_bytes().splitlines() if path.is_file() else []
+        found = [
+            f"{name}:{number}" for number, line in enumerate(lines, 1) if line.startswith(_MARKER)
+        ]
+        places += found or [f"{name}: changed by one side, removed by the other"]
+    facts = places or [f"git: {line}" for line in reasons(stderr)]
+    return BlackwheelError(
+        "refresh-conflict",
+        "\n".join([f"{patch.name} conflicts with {new.project} at {new.commit[:12]}", *facts]),
+        where=f"{series.place}, line {patch.line}",
+        fix=f"correct {patch.name} by hand for {new.commit[:12]}, or take it out of the series",
+        code=Exit.PATCH,
+    )
+
+
+def _dated(content: bytes, date: str) -> bytes:
+    return re.sub(rb"(?m)^Last-Update:.*$", f"Last-Update: {date}".encode(), content, count=1)
+
+
+def _write_series(series: Series, contents: Mapping[str, bytes], folder: Path) -> None:
+    """Write the whole folder beside `folder`, then exchange the two."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.part-", dir=folder.parent))
+    try:
+        part.chmod(0o755)
+        kept = series.folder / "series"
+        for path in series.folder.iterdir():  # a note beside the patches stays
+            if path.is_file() and path != kept and path.suffix != ".patch":
+                shutil.copy2(path, part)
+        dropped = {patch.line for patch in series.patches if patch.name not in contents}
+        lines = kept.read_text(encoding="utf-8").splitlines(keepends=True)
+        text = "".join(line for number, line in enumerate(lines, 1) if number not in dropped)
+        (part / "series").write_text(text, encoding="utf-8")
+        for name, content in contents.items():
+            (part / name).write_bytes(content)
+        _exchange(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _exchange(part: Path, folder: Path) -> None:
+    """Put `part` in the place of `folder`, whose former content is then in `part`."""
+    if not folder.exists():
+        part.replace(folder)
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    names = os.fsencode(part), os.fsencode(folder)
+    if libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
+        return
+    # File systems that cannot exchange (9p of WSL's /mnt/c): two renames, with a moment between.
+    aside = part.with_name(f"{part.name}-old")
+    folder.replace(aside)
+    part.replace(folder)
+    aside.replace(part)
