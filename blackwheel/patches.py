@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from filelock import FileLock
-
 from blackwheel.console import Console, Stage
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.scratch import QUIET, Scratch, allowed_paths
 from blackwheel.series import Patch, Series, load_series, patch_digests
-from blackwheel.sources import SourceTree
+from blackwheel.sources import SourceTree, digest
+from blackwheel.store import held
 from blackwheel.trees import tree_id
 
 __all__ = [
@@ -75,10 +74,13 @@ def apply(
     shelf = store / "patched" / source.project
     shelf.mkdir(parents=True, exist_ok=True)
     digests = patch_digests(series)
-    made_of = {"source": tree_id(source.root), "patches": [list(pair) for pair in digests]}
+    made_of = {
+        "source": digest(source.pin, source.origin),
+        "patches": [list(pair) for pair in digests],
+    }
     place = shelf / hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:20]
     count = f"{len(digests)} patch{'' if len(digests) == 1 else 'es'}"
-    with FileLock(shelf / ".lock"):
+    with held(store, f"patches-{source.project}", project=source.project, console=console):
         for leftover in shelf.glob(f"{_PART}*"):  # of a run that was killed: the lock is ours
             shutil.rmtree(leftover)
         if place.exists():
