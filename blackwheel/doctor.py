@@ -84,7 +84,7 @@ def _in_store(stack: Stack, place: Place) -> tuple[bool, bool]:
     if not toolchain and lock.is_file():
         home = place.store / "toolchains" / lock_digest(lock)[:16]
         toolchain = (home / "toolchain.json").is_file()
-    torch = f"nox/{stack.name}/*/lib/python3*/site-packages/torch"
+    torch = f"nox/{stack.name}*/*/lib/python3*/site-packages/torch"
     return toolchain, any(place.store.glob(torch))
 
 
