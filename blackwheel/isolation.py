@@ -279,12 +279,11 @@ def _run_inside(spec: Spec, alive: int, ours: int) -> int:
         _mount_fixed_root(spec)
     else:
         become_subreaper()
-    me = os.getpid()
-    command = _start(lambda: _become_command(spec, me))
+    command = _start(lambda: _become_command(spec))
     return _supervise(command, to_stop=-command, grace=GRACE)
 
 
-def _become_command(spec: Spec, supervisor: int) -> int:
+def _become_command(spec: Spec) -> int:
     if spec.mode == NAMESPACES and not spec.network:
         _unshare(_CLONE_NEWNET, "a network namespace")
         _raise_loopback()
@@ -298,7 +297,6 @@ def _become_command(spec: Spec, supervisor: int) -> int:
         raise IsolationError(f"cannot work in {spec.cwd}: {error.strerror}") from None
     # gcc and cmake take the name of the working directory from PWD where it is one of its names.
     environment = {**os.environ, **({} if spec.network else OFFLINE), "PWD": str(spec.cwd)}
-    die_with_parent(parent=supervisor)
     return _execute(spec.argv, environment)
 
 
