@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from blackwheel.console import Console
 from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.isolation import bound_to_parent
 from blackwheel.stacks import GitPin
 from blackwheel.store import held
 from blackwheel.trees import Entry, is_selected
@@ -247,7 +248,7 @@ class GitStore:
 
         lines = CallableRemoteProgress(tell)
         process = self._git.execute(
-            ["git", *args],
+            bound_to_parent(["git", *args]),
             as_process=True,
             istream=stdin,
             universal_newlines=True,

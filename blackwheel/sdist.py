@@ -90,9 +90,16 @@ def index_address(environment: Mapping[str, str]) -> str | None:
     for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
         if environment.get(name):
             return re.sub(r"^[\w.-]+=(?=\w+://)", "", environment[name])  # uv's name=address
-    asked = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
-    answer = capture(asked, environment=environment, cwd=Path("/"), check=False)
-    return answer.stdout.strip() or None if answer.code == 0 else None
+    for pip in ([sys.executable, "-m", "pip"], ["pip"]):  # uv's environments have none of their own
+        if pip[0] == "pip" and not shutil.which("pip", path=environment.get("PATH", "")):
+            continue
+        # Not `config get`: pip 23.2's finds nothing where PIP_CONFIG_FILE names the file.
+        listed = [*pip, "config", "list"]
+        answer = capture(listed, environment=environment, cwd=Path("/"), check=False)
+        found = re.search(r"^global\.index-url='(.*)'$", answer.stdout, re.MULTILINE)
+        if found:
+            return found[1]
+    return None
 
 
 def _verify(path: Path, pin: SdistPin, *, project: str, origin: str) -> None:
