@@ -1,0 +1,123 @@
+"""What a wheel may say about itself, and which torch it may accept."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "toys" / "cuda"))
+
+from wheelwright import LABEL, NAME, TORCH, make_wheel
+
+from blackwheel.archs import parse
+from blackwheel.audit import Expected, inspect
+from blackwheel.audit.metadata import accepts_one, torch_findings
+
+TOY = Expected(
+    name="toy",
+    version="1.0",
+    label=LABEL,
+    python="cp312",
+    modules=("toy",),
+    torch=TORCH,
+    archs=(parse("12.0a"),),
+)
+
+
+def findings(wheel: Path, expected: Expected = TOY) -> list[str]:
+    report = inspect(wheel, archs=TOY.archs, environment={}, expected=expected)
+    return [str(finding) for finding in report.findings]
+
+
+@pytest.mark.parametrize(
+    ("requirement", "exact"),
+    [
+        ("torch===2.11.0", True),
+        ("torch==2.10.0.dev20251016+cu128", True),
+        ("torch==2.11.0", False),  # 2.11.0+cu128 and 2.11.0+cu130 alike
+        ("torch", False),
+        ("torch>=2.11.0", False),
+        ("torch==2.11.*", False),
+        ("torch===2.11.0,>=2", False),
+        ("torch===2.11.0; python_version < '3.12'", False),
+        ("torch @ https://example.org/torch.whl", False),
+    ],
+)
+def test_only_an_exact_requirement_accepts_one_torch(requirement: str, exact: bool) -> None:
+    assert accepts_one(Requirement(requirement)) is exact
+
+
+def test_bare_torch_is_refused() -> None:
+    (found,) = torch_findings([Requirement("torch")], TORCH)
+    fact = "it requires torch, which does not accept exactly one torch: torch===2.11.0 does"
+    assert (found.name, found.fact, found.fatal) == ("torch-not-pinned", fact, True)
+
+
+def test_no_torch_is_refused() -> None:
+    (found,) = torch_findings([Requirement("einops")], None)
+    fact = "it requires no torch at all, which does not accept exactly one torch"
+    assert (found.name, found.fact) == ("torch-not-pinned", fact)
+
+
+def test_two_torch_requirements_are_refused() -> None:
+    both = [Requirement("torch===2.11.0"), Requirement("torch===2.12.0")]
+    assert [found.name for found in torch_findings(both, TORCH)] == ["torch-not-pinned"]
+
+
+def test_exact_requirement_on_another_torch_is_refused() -> None:
+    (found,) = torch_findings([Requirement("torch===2.12.0")], TORCH)
+    fact = "it requires torch===2.12.0, the stack has torch===2.11.0"
+    assert (found.name, found.fact) == ("other-torch", fact)
+
+
+@pytest.mark.parametrize("loose", ["torchvision", "torchcodec>=0.14", "xformers==0.0.*"])
+def test_loose_requirement_on_what_is_bound_to_torch_is_refused(loose: str) -> None:
+    (found,) = torch_findings([Requirement(TORCH), Requirement(loose)], TORCH)
+    fact = f"it requires {loose}: only one exact release keeps the torch"
+    assert (found.name, found.fact) == ("may-swap-torch", fact)
+
+
+def test_exact_requirement_on_what_is_bound_to_torch_passes() -> None:
+    assert torch_findings([Requirement(TORCH), Requirement("torchvision==0.26.0")], TORCH) == ()
+
+
+def test_other_label_is_refused(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, name=NAME.replace("sm120a.1", "sm120a.2"))
+    label = LABEL.replace("sm120a.1", "sm120a.2")
+    fact = f"other-label: it is version 1.0+{label}, the stack makes 1.0+{LABEL}"
+    assert findings(wheel) == [fact]
+
+
+def test_label_that_is_missing_is_refused(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, name="toy-1.0-cp312-cp312-linux_x86_64.whl")
+    assert findings(wheel) == [f"other-label: it is version 1.0, the stack makes 1.0+{LABEL}"]
+
+
+def test_wheel_for_another_python_is_refused(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path)
+    fact = "other-python: it is for cp312, not cp311"
+    assert findings(wheel, replace(TOY, python="cp311")) == [fact]
+
+
+def test_abi3_wheel_serves_other_pythons(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, name=NAME.replace("cp312-cp312", "cp38-abi3"))
+    assert findings(wheel, replace(TOY, python="cp311")) == []
+
+
+def test_tags_unlike_the_file_name_are_refused(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, tag="cp312-cp312-manylinux_2_28_x86_64")
+    fact = (
+        "tag-mismatch: WHEEL says cp312-cp312-manylinux_2_28_x86_64,"
+        " the file name cp312-cp312-linux_x86_64"
+    )
+    assert findings(wheel) == [fact]
+
+
+def test_metadata_that_breaks_its_standard_is_refused(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, requires=["torch=2.11.0"])
+    (fact,) = findings(wheel)
+    assert fact.startswith("bad-metadata: METADATA: 'torch=2.11.0' is invalid for 'requires-dist'")
