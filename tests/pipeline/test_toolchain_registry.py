@@ -224,6 +224,15 @@ def test_a_package_with_another_hash_is_refused(tmp_path: Path) -> None:
     assert "Hash mismatch for `cuda-toolkit==13.0.2`" in refused.value.fact
 
 
+def test_a_package_without_a_hash_is_refused(tmp_path: Path) -> None:
+    lock = without(tmp_path, "cuda-toolkit")
+    lock.write_text("cuda-toolkit==13.0.2\n" + lock.read_text(encoding="utf-8"), encoding="utf-8")
+    with pytest.raises(BlackwheelError) as refused:
+        assemble(lock, store=tmp_path, uv=UV, environment=HERE)
+    assert refused.value.name == "toolchain-install"
+    assert "must have a hash" in refused.value.fact
+
+
 def test_a_failing_install_shows_what_uv_said(tmp_path: Path) -> None:
     offline = tmp_path / "uv"
     offline.write_text("#!/bin/sh\necho 'error: no route to the registry' >&2\nexit 2\n")

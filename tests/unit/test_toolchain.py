@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from blackwheel.compiler import host_compiler
-from blackwheel.cuda_stub import build_stub, driver_functions
+from blackwheel.cuda_stub import build_stub, driver_functions, stub_source
 from blackwheel.errors import BlackwheelError
 from blackwheel.locks import lock_text
 from blackwheel.stacks import ToolchainPin
@@ -91,6 +91,13 @@ def test_stub_defines_every_name_under_the_drivers_soname_and_twice_the_same_byt
     assert "soname: [libcuda.so.1]" in dynamic.stdout
     assert "NEEDED" not in dynamic.stdout
     assert built[0] == built[1]
+
+
+def test_stub_source_is_in_a_fixed_order_whatever_order_a_set_has() -> None:
+    names = [f"cuCall{number:03}" for number in range(300)]
+    assert stub_source(frozenset(names)) == "".join(
+        f"int {name}(void) {{ return 34; }}\n" for name in names
+    )
 
 
 def test_the_stable_lock_is_of_one_release() -> None:
