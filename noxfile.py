@@ -1,4 +1,4 @@
-"""The environments; imports no package code. What each session does is in `python -m blackwheel`."""
+"""The environments; imports no package code: `python -m blackwheel` does each session's work."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def smoke(session: nox.Session) -> None:
     work = json.loads(_blackwheel(session, "smoke-list", *session.posargs, silent=True))
     for group in work:
         words = ["--stack", group["stack"], "--wheels", *group["wheels"]]
-        if group["python"] != PYTHON and len(work) > 1:
+        if not group["here"]:
             options = ["--", "--stack", group["stack"], "--python", group["python"]]
             session.run(sys.executable, "-m", "nox", "-s", "smoke", *options, external=True)
             continue

@@ -38,6 +38,10 @@ class BuiltWheel:
     peak_bytes: int
     """The largest resident set of one compiler process."""
     isolation: str
+    argv: tuple[str, ...]
+    """The upstream build's command line, at the fixed paths."""
+    variables: Mapping[str, str]
+    """Its whole environment."""
     log: Path
 
 
@@ -87,7 +91,8 @@ def build(
     torchpin.check(torchpin.seen(packages), request.stack.torch, where=str(plan.environment))
     _prepare(plan, workshop, compiler)
     log.write_text("", encoding="utf-8")
-    command, variables = _command(plan, workshop, store, compiler, mode)
+    spec, variables = _command(plan, workshop, store, compiler, mode)
+    command = isolation.isolated_command(spec, workshop.root / "isolation.json")
     with console.stage(request.project, "compile") as stage:
         progress = _Progress(plan, stage)
         done = process.run(
@@ -113,6 +118,8 @@ def build(
         cpu_seconds=cpu,
         peak_bytes=max((line["peak_bytes"] for line in recorded), default=0),
         isolation=mode,
+        argv=spec.argv,
+        variables=variables,
         log=log,
     )
 
@@ -147,8 +154,8 @@ def _command(
     store: Path,
     compiler: Compiler,
     mode: str,
-) -> tuple[list[str], dict[str, str]]:
-    """Return the isolated command line and its whole environment: nothing else gets in."""
+) -> tuple[isolation.Spec, dict[str, str]]:
+    """Return the isolated command and its whole environment: nothing else gets in."""
     request, paths = plan.request, isolation.fixed_paths(mode, store)
     python = paths.env / "bin" / "python"
     toolchain = plan.toolchain
@@ -195,7 +202,7 @@ def _command(
         lock=isolation.fixed_lock(store) if mode == isolation.PROCESSES else None,
         label=f"the build of {request.project} ({request.stack.name}, Python {request.python})",
     )
-    return isolation.isolated_command(spec, workshop.root / "isolation.json"), variables
+    return spec, variables
 
 
 def _kept(environment: Path, compiler: Compiler) -> tuple[Path, ...]:

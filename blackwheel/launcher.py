@@ -1,9 +1,10 @@
 """The compiler launcher: stands before nvcc and g++, one call per object; standard library only.
 
-`python -I -S launcher.py COMPILER ARGUMENT…` runs the compiler and appends one JSON line per compiled object to
-the file that BLACKWHEEL_RECORDS names: seconds, CPU seconds, the largest resident set of one process, archs. A .cu
-object whose command line lacks an arch of BLACKWHEEL_NATIVE (`sm_90,sm_120a`) is refused before it
-compiles: a wrong arch costs seconds, not hours. Its exit code is the compiler's, or 97 for a refusal.
+`python -I -S launcher.py COMPILER ARGUMENT…` runs the compiler and appends one JSON line per object
+to the file that BLACKWHEEL_RECORDS names: seconds, CPU seconds, the largest resident set of one
+process, archs. A .cu object whose command line lacks an arch of BLACKWHEEL_NATIVE (`sm_90,sm_120a`)
+is refused before it compiles: a wrong arch costs seconds, not hours. Its exit code is the compiler's,
+or 97 for a refusal.
 """
 
 import json
@@ -38,7 +39,7 @@ def requested_archs(arguments: list[str]) -> list[str]:
 
 
 def missing_archs(source: str, archs: list[str], native: str) -> list[str]:
-    """Return the archs that a .cu object must carry as SASS and its command line does not ask for."""
+    """Return the archs that a .cu object must carry as SASS and that nobody asks of nvcc."""
     wanted = [arch for arch in native.split(",") if arch]
     return [arch for arch in wanted if arch not in archs] if source.endswith(".cu") else []
 
@@ -59,10 +60,9 @@ def main(argv: list[str]) -> int:
     archs = requested_archs(command) if unit else []
     missing = missing_archs(unit[0], archs, os.environ.get("BLACKWHEEL_NATIVE", "")) if unit else []
     if unit and missing:
-        print(
+        sys.stderr.write(
             f"blackwheel: refused {unit[0]}: asks for {', '.join(archs) or 'no arch'},"
-            f" the contract needs {', '.join(missing)}",
-            file=sys.stderr,
+            f" the contract needs {', '.join(missing)}\n"
         )
         return REFUSED
     began = time.time()
@@ -72,7 +72,7 @@ def main(argv: list[str]) -> int:
     records = os.environ.get("BLACKWHEEL_RECORDS")
     if unit and records:
         line = {
-            "source": os.path.basename(unit[0]),
+            "source": unit[0].rpartition("/")[2],
             "object": unit[1],
             "archs": archs,
             "began": round(began, 3),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from blackwheel import (
     archs,
@@ -16,10 +15,10 @@ from blackwheel import (
     compiler,
     index,
     isolation,
-    locks,
     machine,
     patches,
     plan,
+    provenance,
     pythons,
     receipts,
     series,
@@ -73,11 +72,10 @@ def work(site: Site, asked: Request, python: pythons.Python, *, again: bool = Fa
     key = plan.key(asked, series=chosen, constraints=site.constraints, isolation=mode)
     found, before = None, None
     for wheel in index.shelved(site.wheels / asked.stack.name):
-        made = wheel.receipt["predicate"]["key"] if wheel.receipt else {}
-        if made.get("digest") == key.digest:
-            found = wheel
+        made = provenance.key_section(wheel.receipt)
         if made.get("slug") == asked.slug:
             before = made["parts"]
+            found = wheel if made["digest"] == key.digest else found
     reasons: tuple[str, ...] = ()
     if again:
         reasons = ("--again was given",)
@@ -137,7 +135,7 @@ def _toolchain(site: Site, asked: Request) -> toolchain.Toolchain:
 
 def job_count(asked: Request, jobs: int = 0) -> int:
     """Return the number of compilers at once: `jobs`, else what cores and memory allow."""
-    seen = machine.read()
+    seen = machine.read_machine()
     largest = plan.largest_object(asked.pin.variables)
     return jobs or plan.job_count(seen.cores, seen.memory_available, largest)
 
@@ -153,10 +151,11 @@ def build_one(
         folder = site.store / "builds" / asked.slug
         if again:
             shutil.rmtree(folder, ignore_errors=True)
-        candidate = _candidate(folder, item.key)
-        if candidate:
-            site.console.say(f"{asked.project}: {candidate.name} was built before, and audited")
-            return candidate
+        before = candidate(site, item)
+        if before:
+            site.console.say(f"{asked.project}: {before.name} was built and audited before")
+            return before
+        started = datetime.now(UTC)
         tree = patched_tree(site, asked)
         count = job_count(asked, jobs)
         lock = asked.lock("build", site.constraints)
@@ -187,8 +186,17 @@ def build_one(
             mode=mode.mode,
             console=site.console,
         )
-        audited = audit_one(site, asked, built.path)
-        receipts.write(receipt_path(built.path), receipt(built, audited, lock))
+        with site.console.stage(asked.project, f"audit {built.path.name}") as stage:
+            audited = audit.audit(
+                built.path,
+                expected=audit.expectation(asked),
+                environment=site.environment,
+                built=built,
+            )
+            stage.conclude("every kernel is what its contract asks for")
+        finished = datetime.now(UTC)
+        document = provenance.receipt(audited, lock, started=started, finished=finished)
+        receipts.write(receipt_path(built.path), document)
         return built.path
 
 
@@ -197,105 +205,13 @@ def receipt_path(wheel: Path) -> Path:
     return wheel.with_name(f"{wheel.name}.receipt.json")
 
 
-def audit_one(site: Site, asked: Request, wheel: Path) -> audit.AuditedWheel:
-    """Audit one wheel against its stack; raises with every fatal finding."""
-    pin = asked.pin
-    with site.console.stage(asked.project, f"audit {wheel.name}"):
-        return audit.audit(
-            wheel,
-            archs=[archs.parse(arch) for arch in asked.archs],
-            contracts=pin.contract,
-            modules=pin.modules,
-            version=f"{pin.version}+{plan.label(asked.stack, pin, asked.archs)}",
-            torch=asked.stack.torch.requirement,
-            environment=site.environment,
-        )
-
-
-def _candidate(folder: Path, key: Key) -> Path | None:
-    """Return the wheel that an earlier run built for this key and could not shelve."""
-    for wheel in sorted((folder / "work" / "wheel").glob("*.whl")):
+def candidate(site: Site, item: Work) -> Path | None:
+    """Return the audited wheel of this key that is not on the shelf yet."""
+    folder = site.store / "builds" / item.request.slug / "work" / "wheel"
+    for wheel in sorted(folder.glob("*.whl")):
         path = receipt_path(wheel)
         if path.exists():
-            document = receipts.load(path)
-            if document["predicate"]["key"]["digest"] == key.digest and not receipts.verify(
-                document, wheel
-            ):
+            faults = receipts.verify(receipts.load(path), wheel, stages=provenance.BEFORE_SMOKE)
+            if not faults and provenance.key_section(path).get("digest") == item.key.digest:
                 return wheel
     return None
-
-
-def receipt(built: build.BuiltWheel, audited: audit.AuditedWheel, lock: Path) -> dict[str, Any]:
-    """Return the in-toto statement of a built and audited wheel; smoke adds its own section."""
-    made = built.plan
-    asked = made.request
-    source = made.tree.source
-    return receipts.statement(
-        built.path.name,
-        built.sha256,
-        {
-            "key": {
-                "digest": made.key.digest,
-                "slug": asked.slug,
-                "parts": dict(made.key.parts),
-            },
-            "stack": {"name": asked.stack.name, "project": asked.project, "archs": asked.archs},
-            "source": {
-                "origin": source.origin,
-                "url": asked.pin.source.url,
-                "commit": source.commit,
-                "tree": source.tree,
-                "reason": source.reason,
-                "nested": [asdict(nested) for nested in source.nested],
-            },
-            "patches": [asdict(patch) for patch in made.tree.patches],
-            "patched_tree": made.tree.tree,
-            "torch": asdict(made.torch),
-            "toolchain": asdict(replace(made.toolchain, root=Path("cuda"))),
-            "environment": {"python": asked.python, "lock": lock.name},
-            "variables": dict(made.variables),
-            "isolation": built.isolation,
-            "build": {
-                "size": built.size,
-                "seconds": round(built.seconds, 1),
-                "cpu_seconds": round(built.cpu_seconds, 1),
-                "peak_bytes": built.peak_bytes,
-                "jobs": made.jobs,
-            },
-            "objects": list(built.objects),
-            "audit": audited.section(),
-        },
-    )
-
-
-def lock_all(site: Site, *, names: Sequence[str] = (), upgrade: bool = False) -> None:
-    """Write the hashed pins of every stack that has its own and whose torch can be resolved."""
-    for name in names or stacks.names(site.constraints):
-        stack = stacks.load(name, site.constraints)
-        if stack.locks != name:
-            site.console.say(f"{name}: uses the pins of {stack.locks}")
-            continue
-        if stack.torch.source == "index":
-            site.console.say(f"{name}: torch is not locked yet: invoke pin torch …")
-            continue
-        wanted = [("toolchain", stack.toolchain.requirements, stack.python[0])]
-        for project in stack.build:
-            pin = stack.projects[project]
-            torch = (stack.torch.requirement,)
-            for python in stack.python:
-                tag = f"py{python.replace('.', '')}"
-                wanted.append((f"build-{project}-{tag}", (*torch, *pin.requirements), python))
-                wanted.append((f"run-{project}-{tag}", (*torch, *pin.runtime), python))
-        for file, requirements, python in wanted:
-            if not requirements:
-                continue
-            changed = locks.compile_lock(
-                requirements,
-                python=python,
-                out=site.constraints / name / f"{file}.txt",
-                source=f"constraints/{name}.toml",
-                uv=site.uv,
-                environment=site.environment,
-                upgrade=upgrade,
-            )
-            site.console.say(f"{name}: {file}.txt {'written' if changed else 'unchanged'}")

@@ -65,6 +65,10 @@ class Key:
     digest: str
     parts: tuple[tuple[str, str], ...]
 
+    def part(self, name: str) -> str:
+        """Return one of the parts."""
+        return dict(self.parts)[name]
+
     def changes(self, before: Mapping[str, str]) -> tuple[str, ...]:
         """Name what differs from the parts of an earlier key: the reasons for a rebuild."""
         now = dict(self.parts)
@@ -143,16 +147,16 @@ def key(request: Request, *, series: Series, constraints: Path, isolation: str) 
         "source.commit": pin.source.commit,
         "source.tree": pin.source.tree,
         "source.sparse": pin.source.sparse,
-        "sdist": asdict(pin.sdist) if pin.sdist else None,  # type: ignore[call-overload]
+        "sdist": asdict(pin.sdist) if pin.sdist else None,
         "locks.build": _digest_of(request.lock("build", constraints)),
     }
     wheel = stack.torch.wheels.get(request.tag)
-    parts |= {f"torch.{name}": value for name, value in asdict(torch).items()}  # type: ignore[call-overload]
+    parts |= {f"torch.{name}": value for name, value in asdict(torch).items()}
     parts["torch.wheel"] = wheel.sha256 if wheel else None
-    parts |= {f"toolchain.{n}": v for n, v in asdict(stack.toolchain).items()}  # type: ignore[call-overload]
+    parts |= {f"toolchain.{n}": v for n, v in asdict(stack.toolchain).items()}
     if stack.toolchain.source == "registry":
         parts["locks.toolchain"] = _digest_of(constraints / stack.locks / "toolchain.txt")
-    parts |= {f"nested.{nested.path}": asdict(nested) for nested in pin.nested}  # type: ignore[call-overload]
+    parts |= {f"nested.{nested.path}": asdict(nested) for nested in pin.nested}
     parts |= {f"patches.{patch.name}": patch.sha256 for patch in series.patches}
     parts["patches"] = [patch.name for patch in series.patches]
     # The number of jobs changes no byte.

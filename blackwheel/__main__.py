@@ -1,0 +1,84 @@
+"""What nox sessions call: `python -m blackwheel build|smoke|smoke-list|lock-file|lock`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from blackwheel import edge, isolation, pipeline, relock, smoking
+from blackwheel.site import Site
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m blackwheel", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    stack = argparse.ArgumentParser(add_help=False)
+    stack.add_argument("--stack", default="nightly")
+    stack.add_argument("--python", default="")
+    stack.add_argument("--arch", default="")
+    stack.add_argument("--jobs", type=int, default=0)
+    stack.add_argument("--again", action="store_true")
+    one = verbs.add_parser("build", parents=[stack], help="build and audit one project's wheel")
+    one.add_argument("project")
+    one.add_argument("--environment", type=Path, required=True)
+    file = verbs.add_parser("lock-file", parents=[stack], help="print the build environment's pins")
+    file.add_argument("project")
+    for name in ("smoke", "smoke-list"):
+        verb = verbs.add_parser(name, help="import wheels; smoke-list prints what there is to do")
+        verb.add_argument("--stack", default="")
+        verb.add_argument("--python", default="")
+        verb.add_argument("--wheels", nargs="*", type=Path, default=[])
+        verb.add_argument("--environment", type=Path)
+    lock = verbs.add_parser("lock", help="resolve and hash every environment again")
+    lock.add_argument("stacks", nargs="*")
+    lock.add_argument("--upgrade", action="store_true")
+    return parser
+
+
+def _act(site: Site, options: argparse.Namespace) -> None:
+    if options.verb == "lock":
+        relock.lock_all(site, names=options.stacks, upgrade=options.upgrade)
+    elif options.verb == "smoke-list":
+        groups = smoking.groups(site, options.stack, options.python, options.wheels)
+        site.console.json(groups)
+    elif options.verb == "smoke":
+        smoking.smoke_installed(site, options.stack, options.wheels, options.environment)
+    else:
+        (asked,), python = pipeline.requests(
+            site,
+            options.stack,
+            only=[options.project],
+            arch=options.arch,
+            python=options.python,
+        )
+        if options.verb == "lock-file":
+            item = pipeline.work(site, asked, python, again=True)
+            pipeline.preflight(site, [item])
+            site.console.result(str(asked.lock("build", site.constraints)))
+            return
+        item = pipeline.work(site, asked, python, again=options.again)
+        wheel = pipeline.build_one(
+            site,
+            item,
+            environment=options.environment.absolute(),
+            jobs=options.jobs,
+            again=options.again,
+        )
+        site.console.result(str(wheel))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one verb; no stop of the caller leaves this process or its children behind."""
+    isolation.die_with_parent()
+    isolation.become_subreaper()
+    options = _parser().parse_args(arguments)
+    try:
+        return edge.run(lambda site: _act(site, options))
+    finally:
+        isolation.reap_descendants()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

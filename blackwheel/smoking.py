@@ -1,0 +1,94 @@
+"""Which wheels are smoked in which environment, and what their receipts then say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from packaging.utils import parse_wheel_filename
+
+from blackwheel import index, pipeline, pythons, receipts, smoke, stacks
+from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.site import Site
+
+
+def groups(
+    site: Site, stack_name: str, python: str, wheels: Sequence[Path] = ()
+) -> list[dict[str, Any]]:
+    """Return what a smoke session does, one environment at a time: each wheel alone, then the set.
+
+    Without wheels those on the shelf are taken, without a stack those of every stack. Raises
+    `nothing-to-smoke` for an empty shelf: a check of nothing is no check.
+    """
+    names = [stack_name] if stack_name else stacks.names(site.constraints)
+    found: list[dict[str, Any]] = []
+    for name in names:
+        stack = stacks.load(name, site.constraints)
+        taken = list(wheels) or [wheel.path for wheel in index.shelved(site.wheels / name)]
+        running = pythons.choose(stack, python, environment=site.environment).version
+        by_python: dict[str, list[Path]] = {}
+        for wheel in taken:
+            by_python.setdefault(_python_of(wheel), []).append(wheel)
+        for version, members in sorted(by_python.items()):
+            sets = [[wheel] for wheel in members]
+            sets += [members] if len(members) > 1 else []
+            for group in sets:
+                locks = {str(_lock(site, stack, wheel, version)) for wheel in group}
+                found.append(
+                    {
+                        "stack": name,
+                        "python": version,
+                        "here": version == running,
+                        "wheels": [str(wheel) for wheel in group],
+                        "locks": sorted(locks),
+                    }
+                )
+    if not found:
+        raise BlackwheelError(
+            "nothing-to-smoke",
+            f"no wheel is on the shelf of {' or '.join(names)}",
+            where="wheels/",
+            fix=f"invoke build-wheels --stack {names[0]}",
+            code=Exit.SMOKE,
+        )
+    return found
+
+
+def smoke_installed(
+    site: Site, stack_name: str, wheels: Sequence[Path], environment: Path
+) -> None:
+    """Smoke the wheels that lie in one environment together, and add it to receipts not shelved."""
+    stack = stacks.load(stack_name, site.constraints)
+    together = tuple(sorted(wheel.name for wheel in wheels))
+    for wheel in wheels:
+        seen = smoke.smoke(
+            wheel,
+            project_of(stack, wheel),
+            stack=stack,
+            environment=environment.absolute(),
+            together=together,
+            variables={"PATH": "/usr/bin:/bin", "HOME": str(environment), "LC_ALL": "C.UTF-8"},
+            console=site.console,
+        )
+        receipt = pipeline.receipt_path(wheel)
+        if receipt.exists() and not receipt.is_relative_to(site.wheels):
+            document = receipts.load(receipt)
+            receipts.write(receipt, receipts.with_section(document, "smoke", seen.section()))
+
+
+def project_of(stack: stacks.Stack, wheel: Path) -> str:
+    """Return the project of a wheel file."""
+    name = str(parse_wheel_filename(wheel.name)[0])
+    stack.project(name)
+    return name
+
+
+def _python_of(wheel: Path) -> str:
+    tag = next(iter(parse_wheel_filename(wheel.name)[3])).interpreter
+    return f"{tag[2]}.{tag[3:]}"
+
+
+def _lock(site: Site, stack: stacks.Stack, wheel: Path, version: str) -> Path:
+    name = f"run-{project_of(stack, wheel)}-py{version.replace('.', '')}.txt"
+    return site.constraints / stack.locks / name
