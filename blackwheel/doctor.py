@@ -97,7 +97,7 @@ def required(stack: Stack, place: Place) -> Iterator[Check]:
     yield _toolkit(stack, place)
     yield _torch(stack)
     yield from _locks(stack, place)
-    yield _disk(stack, place)
+    yield disk(stack, place)
     yield memory_check(stack, place.machine)
 
 
@@ -204,7 +204,8 @@ def disk_needed(stack: Stack, *, toolchain: bool, torch: bool) -> int:
     return needed
 
 
-def _disk(stack: Stack, place: Place) -> Check:
+def disk(stack: Stack, place: Place) -> Check:
+    """Measure the disk where the store is, or will be; alone, it starts no process."""
     there = next(path for path in (place.store, *place.store.parents) if path.exists())
     toolchain, torch = _in_store(stack, place)
     return disk_check(
