@@ -14,6 +14,8 @@ from blackwheel.series import Patch, Series
 
 # Above the tree's own .gitattributes: no line end or filter may change what a patch meets.
 _ATTRIBUTES: Final = "* -text -filter -ident -working-tree-encoding !diff !merge\n"
+# It lives for seconds: nothing needs to survive a power cut, and no clean-up may start behind it.
+_CONFIGURATION: Final = "[core]\n\tfsync = none\n\tlooseCompression = 0\n[gc]\n\tauto = 0\n"
 _LINK_MODE: Final = re.compile(r"^ (?:create mode |mode change \d+ => )(120000|160000)\b")
 QUIET: Final = ("--whitespace=nowarn",)
 _OFFSET: Final = re.compile(r"Hunk #(\d+) succeeded at (\d+) \(offset (-?\d+) lines?\)")
@@ -55,6 +57,8 @@ class Scratch:
         self.git("init", "--quiet", "--template=")
         (self.repository / "info").mkdir(exist_ok=True)
         (self.repository / "info/attributes").write_text(_ATTRIBUTES, encoding="utf-8")
+        with (self.repository / "config").open("a", encoding="utf-8") as config:
+            config.write(_CONFIGURATION)
 
     def misfit(self, patch: Path) -> str:
         """Return why a patch does not fit, in git's words, or nothing.
