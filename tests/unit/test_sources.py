@@ -212,8 +212,9 @@ def test_a_host_that_did_not_answer_is_unreachable(text: str, why: str) -> None:
         "fatal: could not read Username for 'https://host': terminal prompts disabled",
         "fatal: Authentication failed for 'https://host/'",
         "fatal: remote error: upload-pack: not our ref 1234",
-        "git@host: Permission denied (publickey).\nfatal: Could not read from remote repository.",
-        "fatal: '/mirror' does not appear to be a git repository",
+        "git@host: Permission denied (publickey).\nConnection closed by 192.0.2.1 port 22",
+        "fatal: remote error: connection refused: 192.0.2.1 is not on the list",
+        "fatal: '/mirrors/ssl_tools' does not appear to be a git repository",
         "",
     ],
 )
