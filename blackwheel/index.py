@@ -231,12 +231,15 @@ def _place(wheel: Path, entry: ShelvedWheel) -> None:
             sink.flush()
             os.fchmod(sink.fileno(), 0o644)
             os.fsync(sink.fileno())
+        if _sha256(Path(name)) != entry.sha256:
+            raise _bad_wheel(wheel, "its copy on the shelf's disk has other bytes")
         # link fails where rename would replace: also against a writer that does not know the lock.
         os.link(name, entry.path)
+    except FileExistsError:
+        _refuse_other_bytes(entry)
     finally:
         Path(name).unlink(missing_ok=True)
     receipts.sync_folder(entry.path.parent)
-    _refuse_other_bytes(entry)
 
 
 def _refuse_other_bytes(entry: ShelvedWheel) -> None:

@@ -346,6 +346,34 @@ def test_copy_that_the_disk_cut_short_leaves_nothing(
     assert [path.name for path in shelf.iterdir()] == [".lock"]
 
 
+def test_copy_with_other_bytes_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel, shelf = make_wheel(tmp_path, "1.0"), tmp_path / "shelf"
+    monkeypatch.setattr(
+        "blackwheel.index.shutil.copyfileobj", lambda source, sink, length: sink.write(b"rot")
+    )
+    error = refusal(lambda: shelve(wheel, shelf))
+    assert (error.name, error.fact) == ("bad-wheel", "its copy on the shelf's disk has other bytes")
+    assert [path.name for path in shelf.iterdir()] == [".lock"]
+
+
+def test_file_that_a_stranger_puts_there_meanwhile_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel, shelf = make_wheel(tmp_path, "1.0"), tmp_path / "shelf"
+    copy = index.shutil.copyfileobj
+
+    def slow_copy(source: Any, sink: Any, length: int) -> None:
+        copy(source, sink, length)
+        (shelf / wheel.name).write_bytes(b"a stranger's")
+
+    monkeypatch.setattr("blackwheel.index.shutil.copyfileobj", slow_copy)
+    assert refusal(lambda: shelve(wheel, shelf)).name == "other-bytes"
+    assert (shelf / wheel.name).read_bytes() == b"a stranger's"
+    assert index.shelved(shelf) == ()
+
+
 def test_shelf_that_another_run_holds_is_busy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -472,11 +500,15 @@ class Installer(Protocol):
     def __call__(self, target: Path, *arguments: str) -> None: ...
 
 
-def bundled_pip() -> list[str]:
-    """The pip that came with this Python, run from its wheel."""
+@pytest.fixture(scope="session")
+def pip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pip that came with this Python, unpacked: a venv takes 20 s to make one."""
     ensurepip = pytest.importorskip("ensurepip", reason="apt-get install python3-venv")
     (wheel,) = Path(ensurepip.__file__).parent.glob("_bundled/pip-*.whl")
-    return [sys.executable, str(wheel / "pip"), "install"]
+    folder = tmp_path_factory.mktemp("pip")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder / "pip"
 
 
 @pytest.fixture(params=["pip", "uv"])
@@ -492,7 +524,7 @@ def install(request: pytest.FixtureRequest, tmp_path: Path) -> Installer:
         "UV_CACHE_DIR": str(tmp_path / "uv"),
     }
     if request.param == "pip":
-        command = bundled_pip()
+        command = [sys.executable, str(request.getfixturevalue("pip")), "install"]
     else:
         command = [find_uv_bin(), "pip", "install", "--offline", "--python", sys.executable]
 
