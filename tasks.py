@@ -63,5 +63,118 @@ def build_wheels(
     )
 
 
-namespace = Collection(build_wheels)
+@task(help={"stack": "which stack (default: nightly)", "only": "only these projects"})
+def clone(c: Context, stack: str = "", only: str = "") -> None:
+    """Fetch the pinned sources into the store, e.g. invoke clone --stack stable."""
+    from blackwheel import commands
+
+    _run(lambda site: commands.clone(site, stack or c.config.blackwheel.stack, _words(only)))
+
+
+@task(help={"stack": "which stack (default: nightly)", "only": "only these projects"})
+def apply_patches(c: Context, stack: str = "", only: str = "") -> None:
+    """Fetch and patch, all or nothing, e.g. invoke apply-patches --stack stable."""
+    from blackwheel import commands
+
+    _run(
+        lambda site: commands.apply_patches(site, stack or c.config.blackwheel.stack, _words(only))
+    )
+
+
+@task(help={"project": "whose series", "stack": "which stack's source (default: nightly)"})
+def refresh_patches(c: Context, project: str, stack: str = "") -> None:
+    """Put patches whose context moved where they belong, e.g. invoke refresh-patches flash-attn."""
+    from blackwheel import commands
+
+    _run(lambda site: commands.refresh_patches(site, stack or c.config.blackwheel.stack, project))
+
+
+@task(
+    help={
+        "stack": "which stack (default: nightly)",
+        "only": "only these projects",
+        "arch": "other archs than the stack's: '9.0;12.0a'",
+        "jobs": "compilers at once",
+        "python": "a version or a path",
+        "json": "for programs",
+    }
+)
+def plan(
+    c: Context,
+    stack: str = "",
+    only: str = "",
+    arch: str = "",
+    jobs: int = 0,
+    python: str = "",
+    json: bool = False,
+) -> None:
+    """Tell what would be built and why; compiles nothing, e.g. invoke plan --stack stable."""
+    from blackwheel import views
+
+    default = c.config.blackwheel
+    _run(
+        lambda site: views.show_plan(
+            site,
+            stack or default.stack,
+            only=_words(only),
+            arch=arch or default.arch,
+            jobs=jobs or int(default.jobs),
+            python=python or default.python,
+            as_json=json,
+        )
+    )
+
+
+@task(help={"what": "a wheel, a folder, or a stack", "arch": "count kernels against these"})
+def audit(c: Context, what: str, arch: str = "12.0a", json: bool = False) -> None:  # noqa: ARG001
+    """Read the archs in wheels, e.g. invoke audit quickstart."""
+    from blackwheel import views
+
+    _run(lambda site: views.show_audit(site, what, arch=arch, as_json=json))
+
+
+@task(help={"stack": "what this stack needs (default: what all need)"})
+def doctor(c: Context, stack: str = "") -> None:  # noqa: ARG001
+    """Tell what this machine lacks, with cures, e.g. invoke doctor --stack stable."""
+    from blackwheel import views
+
+    _run(lambda site: views.show_doctor(site, stack))
+
+
+@task
+def stacks(c: Context) -> None:  # noqa: ARG001
+    """List the stacks and whether this machine can build them."""
+    from blackwheel import views
+
+    _run(views.show_stacks)
+
+
+@task
+def status(c: Context) -> None:  # noqa: ARG001
+    """List what is on the shelf and what of it is stale."""
+    from blackwheel import views
+
+    _run(views.show_status)
+
+
+@task(help={"yes": "remove it; without, only tell"})
+def clean(c: Context, yes: bool = False) -> None:  # noqa: ARG001
+    """Tell what disk the store uses; free it with --yes."""
+    from blackwheel import views
+
+    _run(lambda site: views.clean(site, yes=yes))
+
+
+namespace = Collection(
+    apply_patches,
+    audit,
+    build_wheels,
+    clean,
+    clone,
+    doctor,
+    plan,
+    refresh_patches,
+    stacks,
+    status,
+)
 namespace.configure({"blackwheel": DEFAULTS})

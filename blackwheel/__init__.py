@@ -1,4 +1,4 @@
-"""Builds CUDA wheels for Blackwell against one pinned PyTorch and proves it on the finished wheel."""
+"""Builds CUDA wheels for Blackwell against one pinned PyTorch, and proves it on the wheel."""
 
 from __future__ import annotations
 

@@ -256,7 +256,8 @@ def _failure(plan: BuildPlan, log: Path, code: int) -> BlackwheelError:
     starts = [number for number, line in enumerate(lines) if line.startswith("FAILED: ")]
     block = lines[starts[0] :] if starts else lines[-process.TAIL_LINES :]
     ends = [n for n, line in enumerate(block) if n and re.match(r"\[\d+/\d+\] |ninja: ", line)]
-    words = "\n".join(line[:400] for line in block[: ends[0] if ends else None][: process.TAIL_LINES])
+    block = block[: ends[0] if ends else None][: process.TAIL_LINES]
+    words = "\n".join(line[:400] for line in block)
     stopped = code in (130, 143)
     return BlackwheelError(
         "build-stopped" if stopped else "wrong-arch" if refused else "build-failed",

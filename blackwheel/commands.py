@@ -5,10 +5,22 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from blackwheel import doctor, index, pipeline, plan, process, receipts, stacks, torchpin
+from blackwheel import (
+    doctor,
+    index,
+    pipeline,
+    plan,
+    process,
+    receipts,
+    refresh,
+    stacks,
+    torchpin,
+    views,
+)
 from blackwheel.console import duration, size
 from blackwheel.edge import EXIT_FILE
 from blackwheel.errors import BlackwheelError, Exit
@@ -60,6 +72,39 @@ def build_wheels(
     return code
 
 
+def clone(site: Site, stack: str, only: Sequence[str]) -> None:
+    """Fetch the sources of a stack's projects."""
+    for request in pipeline.requests(site, stack, only=only)[0]:
+        tree = pipeline.source_tree(site, request)
+        site.console.result(f"{request.project} {tree.commit[:12]} ({tree.origin}): {tree.root}")
+
+
+def apply_patches(site: Site, stack: str, only: Sequence[str]) -> None:
+    """Fetch and patch the sources of a stack's projects."""
+    for request in pipeline.requests(site, stack, only=only)[0]:
+        tree = pipeline.patched_tree(site, request)
+        site.console.result(f"{request.project}: {len(tree.patches)} patches: {tree.root}")
+
+
+def refresh_patches(site: Site, stack: str, project: str) -> None:
+    """Rebase a project's series onto the source its pin names."""
+    (request,), _ = pipeline.requests(site, stack, only=[project])
+    tree = pipeline.source_tree(site, request)
+    series = pipeline.series_of(site, request)
+    done = refresh.refresh(
+        series,
+        old=tree,
+        new=tree,
+        folder=series.folder,
+        date=datetime.now(UTC).date().isoformat(),
+        store=site.store,
+        environment=site.environment,
+        console=site.console,
+    )
+    for patch in done:
+        site.console.result(f"{patch.outcome}: {patch.name}")
+
+
 class _alternatives:  # noqa: N801  a context manager reads as one
     """Add to an error of this machine or of the pin which stacks can be built here."""
 
@@ -78,26 +123,20 @@ class _alternatives:  # noqa: N801  a context manager reads as one
 
 
 def _require_disk(site: Site, stack: stacks.Stack) -> None:
-    for check in doctor.required(stack, _place(site)):
-        if check.name == "disk" and check.ok is False:
-            raise BlackwheelError(
-                "disk-too-small",
-                check.fact,
-                where=str(site.store),
-                fix=check.cure,
-                code=Exit.MACHINE,
-            )
-
-
-def _place(site: Site) -> doctor.Place:
-    return doctor.Place(
-        environment=site.environment, store=site.store, constraints=site.constraints
-    )
+    check = doctor.disk(stack, views.place(site))
+    if check.ok is False:
+        raise BlackwheelError(
+            "disk-too-small",
+            check.fact,
+            where=str(site.store),
+            fix=check.cure,
+            code=Exit.MACHINE,
+        )
 
 
 def buildable_stacks(site: Site) -> list[str]:
     """Return the stacks that lack nothing here."""
-    place = _place(site)
+    place = views.place(site)
     loaded = (stacks.load(name, site.constraints) for name in stacks.names(site.constraints))
     return [stack.name for stack in loaded if not doctor.buildable(stack, place)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from enum import IntEnum
 
 
@@ -40,8 +41,8 @@ class Exit(IntEnum):
 class BlackwheelError(Exception):
     """What a person at the terminal reads: name, fact, where, fix.
 
-    `name` is a stable kebab-case word, `fact` one or more lines of what was seen, `where` the file, key or command it
-    was seen in, `fix` the command or edit that mends it.
+    `name` is a stable kebab-case word, `fact` one or more lines of what was seen, `where` the file,
+    key or command it was seen in, `fix` the command or edit that mends it.
     """
 
     def __init__(
@@ -67,7 +68,5 @@ class BlackwheelError(Exception):
 
 def nearest(word: str, known: list[str]) -> str:
     """Return `; did you mean 'x'?` for the nearest known word, or nothing."""
-    import difflib
-
     found = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"; did you mean '{found[0]}'?" if found else ""

@@ -3,8 +3,8 @@
 `python -I -S launcher.py COMPILER ARGUMENT…` runs the compiler and appends one JSON line per object
 to the file that BLACKWHEEL_RECORDS names: seconds, CPU seconds, the largest resident set of one
 process, archs. A .cu object whose command line lacks an arch of BLACKWHEEL_NATIVE (`sm_90,sm_120a`)
-is refused before it compiles: a wrong arch costs seconds, not hours. Its exit code is the compiler's,
-or 97 for a refusal.
+is refused before it compiles: a wrong arch costs seconds, not hours. Its exit code is that of the
+compiler, or 97 for a refusal.
 """
 
 import json

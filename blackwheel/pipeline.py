@@ -180,9 +180,7 @@ def build_one(
         built = build.build(
             made,
             store=site.store,
-            compiler=compiler.host_compiler(
-                site.environment, cuda=made.toolchain.cuda_version
-            ),
+            compiler=compiler.host_compiler(site.environment, cuda=made.toolchain.cuda_version),
             mode=mode.mode,
             console=site.console,
         )

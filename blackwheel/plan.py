@@ -73,7 +73,8 @@ class Key:
         """Name what differs from the parts of an earlier key: the reasons for a rebuild."""
         now = dict(self.parts)
         names = sorted(set(now) | set(before))
-        return tuple(_change(n, before.get(n), now.get(n)) for n in names if before.get(n) != now.get(n))
+        pairs = ((name, before.get(name), now.get(name)) for name in names)
+        return tuple(_change(name, was, is_) for name, was, is_ in pairs if was != is_)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,7 +18,7 @@ BEFORE_SMOKE: Final = tuple(stage for stage in receipts.STAGES if stage != "smok
 
 
 def key_section(path: Path) -> dict[str, Any]:
-    """Return `digest`, `slug` and `parts` of the key a wheel was built for; empty without a receipt.
+    """Return `digest`, `slug` and `parts` of the key of a wheel; empty without a receipt.
 
     Read for every no-op run, so nothing is verified here.
     """

@@ -1,4 +1,4 @@
-"""Where this run finds its files: the checkout, the per-user store, the environment, the console."""
+"""Where a run finds its files: the checkout, the per-user store, the environment, the console."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from uv import find_uv_bin
 
 from blackwheel.console import Console
 from blackwheel.errors import BlackwheelError, Exit
@@ -38,8 +40,6 @@ class Site:
     @property
     def uv(self) -> Path:
         """The uv that blackwheel's own environment holds."""
-        from uv import find_uv_bin
-
         return Path(find_uv_bin())
 
 

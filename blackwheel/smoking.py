@@ -55,9 +55,7 @@ def groups(
     return found
 
 
-def smoke_installed(
-    site: Site, stack_name: str, wheels: Sequence[Path], environment: Path
-) -> None:
+def smoke_installed(site: Site, stack_name: str, wheels: Sequence[Path], environment: Path) -> None:
     """Smoke the wheels that lie in one environment together, and add it to receipts not shelved."""
     stack = stacks.load(stack_name, site.constraints)
     together = tuple(sorted(wheel.name for wheel in wheels))

@@ -188,7 +188,7 @@ def names(constraints: Path) -> list[str]:
 
 
 def load(name: str, constraints: Path) -> Stack:
-    """Read and validate one stack; raise `unknown-stack` or `bad-stack` with every fault at once."""
+    """Read one stack; raise `unknown-stack`, or `bad-stack` with every fault at once."""
     table = _merged(name, constraints, ())
     table["name"] = name
     table.setdefault("locks", name)

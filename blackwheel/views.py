@@ -1,0 +1,203 @@
+"""What the tasks show: plan, stacks, status, doctor, audit, and the disk that may be freed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from blackwheel import archs, audit, doctor, index, pipeline, plan, provenance, stacks
+from blackwheel.console import duration, size
+from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.site import Site
+
+
+def place(site: Site) -> doctor.Place:
+    """Return where doctor looks."""
+    return doctor.Place(
+        environment=site.environment, store=site.store, constraints=site.constraints
+    )
+
+
+def show_plan(
+    site: Site,
+    stack: str,
+    *,
+    only: Sequence[str] = (),
+    arch: str = "",
+    jobs: int = 0,
+    python: str = "",
+    as_json: bool = False,
+) -> None:
+    """Tell what build-wheels would do and why; touches no tree, network or compiler."""
+    asked, chosen = pipeline.requests(site, stack, only=only, arch=arch, python=python)
+    rows: list[dict[str, Any]] = []
+    for request in asked:
+        item, pin = pipeline.work(site, request, chosen), request.pin
+        count = pipeline.job_count(request, jobs)
+        rows.append(
+            {
+                "project": request.project,
+                "version": f"{pin.version}+{plan.label(request.stack, pin, request.archs)}",
+                "python": request.python,
+                "build": bool(item.reasons),
+                "why": list(item.reasons) or ["nothing changed"],
+                "objects": pin.objects,
+                "jobs": count,
+                "bytes_per_job": plan.largest_object(pin.variables),
+                "expected_seconds": round(pin.cpu_seconds / count),
+                "key": item.key.digest,
+            }
+        )
+    if as_json:
+        site.console.json(rows)
+        return
+    for row in rows:
+        expected = duration(row["expected_seconds"]) if row["expected_seconds"] else "unknown time"
+        memory = f"{row['jobs']} jobs of up to {size(row['bytes_per_job'])}"
+        site.console.result(
+            f"{row['project']} {row['version']} for Python {row['python']}\n"
+            f"  build:  {'yes' if row['build'] else 'no'}: {'; '.join(row['why'])}\n"
+            f"  cost:   {row['objects'] or 'unknown'} objects, {memory}, {expected}\n"
+            f"  key:    {row['key']}"
+        )
+
+
+def show_stacks(site: Site) -> None:
+    """List the stacks with what they hold, the driver they need, and what this machine lacks."""
+    rows = []
+    for name in stacks.names(site.constraints):
+        stack = stacks.load(name, site.constraints)
+        lacks = doctor.buildable(stack, place(site))
+        rows.append(
+            (
+                name,
+                stack.torch.runtime,
+                stack.toolchain.cuda,
+                ", ".join(stack.python),
+                ", ".join(stack.archs),
+                f"≥ {stack.driver}",
+                ", ".join(
+                    f"{project} {stack.projects[project].version}" for project in stack.build
+                ),
+                "; ".join(lacks) or "yes",
+            )
+        )
+    columns = ("stack", "torch", "CUDA", "Python", "archs", "driver", "builds", "buildable here")
+    site.console.table("", columns, rows)
+
+
+def show_status(site: Site) -> None:
+    """List what is on the shelf, for which key, and whether that key is still the stack's."""
+    rows = []
+    for name in stacks.names(site.constraints):
+        stack = stacks.load(name, site.constraints)
+        for wheel in index.shelved(site.wheels / name):
+            key = provenance.key_section(wheel.receipt)
+            rows.append((name, wheel.path.name, size(wheel.size), _state(site, stack, key)))
+    if rows:
+        site.console.table("", ("stack", "wheel", "size", "state"), rows)
+    else:
+        site.console.result("the shelf is empty: invoke build-wheels")
+
+
+def _state(site: Site, stack: stacks.Stack, key: dict[str, Any]) -> str:
+    if not key:
+        return "no receipt"
+    parts = key["parts"]
+    project = key["slug"].split("/")[1]
+    if project not in stack.build:
+        return "the stack builds it no more"
+    (request,), chosen = pipeline.requests(
+        site, stack.name, only=[project], arch=parts["archs"], python=parts["python"]
+    )
+    changes = pipeline.work(site, request, chosen).key.changes(parts)
+    return f"stale: {'; '.join(changes)}" if changes else f"current, key {key['digest'][:12]}"
+
+
+def show_doctor(site: Site, stack: str) -> int:
+    """Check this machine; the exit code tells whether anything that is needed lacks."""
+    chosen = stacks.load(stack, site.constraints) if stack else None
+    checks = doctor.examine(chosen, place(site))
+    marks = {True: "ok", False: "LACKS", None: "note"}
+    rows = [(marks[check.ok], check.name, check.fact, check.cure) for check in checks]
+    site.console.table("", ("", "check", "fact", "cure"), rows)
+    return Exit.MACHINE if any(check.ok is False for check in checks) else Exit.OK
+
+
+def show_audit(site: Site, what: str, *, arch: str, as_json: bool = False) -> int:
+    """Read the archs of every library in a wheel, in a folder's wheels or on a stack's shelf."""
+    wheels = _wheels_of(site, what)
+    reports = [
+        audit.inspect(path, archs=archs.parse_list(arch), environment=site.environment)
+        for path in wheels
+    ]
+    if as_json:
+        site.console.json([asdict(report) for report in reports])
+    else:
+        for report in reports:
+            rows = [
+                (library.path, size(library.size), *_kernels(library))
+                for library in report.libraries
+            ]
+            title = f"{report.path.name}  {size(report.size)}  sha256 {report.sha256}"
+            site.console.table(title, ("library", "size", f"native {arch}", "all kernels"), rows)
+            for finding in report.findings:
+                site.console.result(f"{'FATAL' if finding.fatal else 'note'}  {finding}")
+    return Exit.AUDIT if any(report.fatal for report in reports) else Exit.OK
+
+
+def _kernels(library: audit.Library) -> tuple[str, str]:
+    if library.unreadable:
+        return "unreadable", library.unreadable
+    if library.host_only:
+        return "", "host code only"
+    count = library.kernels
+    total = count.native + count.family + count.ptx + count.missing
+    return f"{count.native} of {total}", ", ".join(f"{n} {a}" for a, n in library.kernels_by_arch)
+
+
+def _wheels_of(site: Site, what: str) -> list[Path]:
+    path = Path(what)
+    if path.is_dir():
+        found = sorted(path.rglob("*.whl"))
+    elif path.suffix == ".whl":
+        found = [path]
+    else:
+        stacks.load(what, site.constraints)
+        found = [wheel.path for wheel in index.shelved(site.wheels / what)]
+    if not found or not all(file.is_file() for file in found):
+        raise BlackwheelError(
+            "no-wheel",
+            f"there is no wheel in '{what}'",
+            where="invoke audit",
+            fix="name a wheel file, a folder with wheels, or a stack whose wheels are shelved",
+            code=Exit.USAGE,
+        )
+    return found
+
+
+def clean(site: Site, *, yes: bool) -> None:
+    """Tell what the store holds and, with `yes`, remove build trees, environments and exports."""
+    kinds = ("builds", "nox", "patched", "sources", "toolchains", "git", "sdists")
+    folders = [site.store / kind for kind in kinds if (site.store / kind).is_dir()]
+    rows = [(folder.name, size(_disk(folder)), str(folder)) for folder in folders]
+    site.console.table("", ("what", "disk", "where"), rows)
+    if not yes:
+        site.console.say("nothing was removed; --yes removes all of it (the shelf stays)")
+        return
+    for folder in folders:
+        shutil.rmtree(folder)
+        site.console.say(f"removed {folder}")
+
+
+def _disk(folder: Path) -> int:
+    """Bytes on disk, each inode once: environments share their files with uv's cache."""
+    seen: dict[tuple[int, int], int] = {}
+    for path in folder.rglob("*"):
+        if not path.is_symlink():
+            state = path.stat()
+            seen[state.st_dev, state.st_ino] = state.st_blocks * 512
+    return sum(seen.values())
