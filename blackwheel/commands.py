@@ -47,7 +47,7 @@ def build_wheels(
     pending = [item for item in todo if item.reasons]
     if not pending:
         site.console.say(f"{stack}: nothing changed since these wheels were built")
-        _table(site, [item.shelved for item in todo if item.shelved])
+        _summary(site, [item.shelved for item in todo if item.shelved])
         return Exit.OK
     with _alternatives(site, stack):
         pipeline.preflight(site, pending)
@@ -58,8 +58,10 @@ def build_wheels(
         options = ["--jobs", str(jobs)] if jobs else []
         options += ["--arch", arch] if arch else []
         options += ["--again"] if again else []
-        pipeline.patched_tree(site, item.request)
-        ended = _nox(site, f"build({item.request.project})", item, options)
+        ended = 0
+        if again or not pipeline.candidate(site, item):
+            pipeline.patched_tree(site, item.request)
+            ended = _nox(site, f"build({item.request.project})", item, options)
         if ended == 0:
             built.append(item)
         elif not keep_going:
@@ -68,7 +70,7 @@ def build_wheels(
     shelved = _smoke_and_shelve(site, built)
     if isinstance(shelved, int):
         return shelved
-    _table(site, [*(item.shelved for item in todo if item.shelved and not item.reasons), *shelved])
+    _summary(site, [*(item.shelved for item in todo if item.shelved and not item.reasons), *shelved])
     return code
 
 
@@ -202,23 +204,23 @@ def _smoke_and_shelve(site: Site, built: Sequence[Work]) -> list[index.ShelvedWh
     return shelved
 
 
-def _table(site: Site, wheels: Sequence[index.ShelvedWheel]) -> None:
+def _summary(site: Site, wheels: Sequence[index.ShelvedWheel]) -> None:
     """End with what was built, what is in it, and the line that installs it."""
-    rows = []
     for wheel in wheels:
         held = receipts.sections(receipts.load(wheel.receipt))
-        rows.append(
-            (
-                wheel.path.name,
-                size(wheel.size),
-                wheel.sha256,
-                "; ".join(_archs(library) for library in held["audit"]["libraries"]),
-                str(held["smoke"]["device"]),
-            )
+        libraries = "\n         ".join(_archs(library) for library in held["audit"]["libraries"])
+        slug = held["stack"]["key"]["slug"]
+        site.console.result(
+            f"wheel    {_short(wheel.path)}\n"
+            f"size     {size(wheel.size)}\n"
+            f"sha256   {wheel.sha256}\n"
+            f"kernels  {libraries}\n"
+            f"smoke    {held['smoke']['device']}\n"
+            f"receipt  {_short(wheel.receipt)}\n"
+            f"log      {site.store / 'builds' / slug / 'build.log'}\n"
         )
-    site.console.table("", ("wheel", "size", "sha256", "kernels", "smoke"), rows)
     files = " ".join(f"'{_short(wheel.path)}'" for wheel in wheels)
-    site.console.result(f"\ninstall: python3 -m pip install {files}")
+    site.console.result(f"install: python3 -m pip install {files}")
 
 
 def _archs(library: Any) -> str:

@@ -6,76 +6,26 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from blackwheel.console import Console
 from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.githost import UnreachableError, disk_full, git_program, reason, shown, store_path
 from blackwheel.isolation import bound_to_parent
 from blackwheel.stacks import GitPin
 from blackwheel.store import held
 from blackwheel.trees import Entry, is_selected
-
-if TYPE_CHECKING:
-    import git
 
 ANSWER_SECONDS: Final = 10.0
 """Look-up, connection and TLS together: a host that has not answered by then is not reachable."""
 STALLED_SECONDS: Final = 60
 """A transfer without one byte for so long has lost its host."""
 _GITLINK: Final = 0o160000
-
-_ANSWERED: Final = re.compile(
-    r"requested url returned error|remote error|authentication failed|terminal prompts disabled"
-    r"|not found|permission denied",
-)
-_NOT_REACHED: Final = re.compile(
-    r"could not resolve|couldn.t connect|failed to connect|unable to connect|cannot connect"
-    r"|connection (refused|reset|closed|timed out|was)|timed out|operation too slow"
-    r"|network is unreachable|no route to host|name or service not known"
-    r"|temporary failure in name resolution|empty reply from server|from proxy after connect"
-    r"|proxy connect aborted|ssl[ _:]|tls[ _:]|gnutls|server certificate"
-    r"|certificate (problem|verif)",
-)
-
-
-class UnreachableError(Exception):
-    """The git host could not be reached; the text says why, in git's own words."""
-
-
-def store_path(url: str, store: Path) -> Path:
-    """Return `git/<host>/<path>.git` for an address in any of git's notations."""
-    _, _, rest = url.rpartition("://")
-    rest = re.sub(r"^[^/@]*@", "", rest)
-    if "://" not in url:
-        rest = rest.replace(":", "/", 1)  # host:path, as ssh writes it
-    parts = [part for part in rest.split("/") if part not in ("", ".", "..")]
-    parts[0] = parts[0].replace(":", "_")
-    return store / "git" / f"{'/'.join(parts).removesuffix('.git')}.git"
-
-
-def shown(url: str) -> str:
-    """Return the address without user and password."""
-    return re.sub(r"(?<=://)[^/@]*@", "", url)
-
-
-def reason(text: str) -> str | None:
-    """Return git's line that says why the host was not reached; None when the host did answer.
-
-    Only what git printed (in English: LC_ALL=C) tells the two apart, its exit code is 128 for both.
-    """
-    for line in text.splitlines():
-        bare = re.sub(r"'[^']*'", "", line).lower()  # an address may hold any of the words
-        if _ANSWERED.search(bare):
-            return None
-        if _NOT_REACHED.search(bare):
-            return re.sub(r"^fatal: (unable to access '[^']*': )?", "", line).strip()
-    return None
 
 
 class GitStore:
@@ -94,14 +44,15 @@ class GitStore:
         self.pin = pin
         self._project, self._where, self._console = project, where, console
         self._store, self.path = store, store_path(pin.url, store)
-        self._environment = {
-            **environment,
-            "GIT_DIR": str(self.path),  # also where a git hook's own GIT_DIR is inherited
-            "GIT_TERMINAL_PROMPT": "0",
-            "LC_ALL": "C",
-        }
-        self._git = _program(environment)(self._store)
-        self._git.update_environment(**self._environment)
+        self._git = git_program(environment)(store)
+        self._git.update_environment(
+            **{
+                **environment,
+                "GIT_DIR": str(self.path),  # also where a git hook's own GIT_DIR is inherited
+                "GIT_TERMINAL_PROMPT": "0",
+                "LC_ALL": "C",
+            }
+        )
 
     def fetch(self) -> None:
         """Have the commit and its selected files here; no network when they are.
@@ -112,20 +63,22 @@ class GitStore:
         name = "git-" + str(self.path.relative_to(self._store / "git")).replace("/", "-")
         with held(self._store, name, project=self._project, console=self._console):
             if not self._has_commit():
-                self._prepare()
-                self._reach()
                 self._fetch_commit()
             self._verify()
             lacking = self._lacking()
             if lacking:
-                self._reach()
                 self._fetch_blobs(lacking)
 
     def entries(self) -> Iterator[Entry]:
         """Read every selected file as it was committed: no filter or attribute applies."""
         for mode, oid, path in self._listed():
-            if mode != _GITLINK:
-                yield Entry(path=path, mode=mode, data=self._git.get_object_data(oid)[3])
+            if mode == _GITLINK:
+                continue
+            try:
+                data = self._git.get_object_data(oid)[3]
+            except ValueError as error:  # what GitPython makes of a missing object
+                raise self._broken(str(error)) from None
+            yield Entry(path=path, mode=mode, data=data)
         self._git.clear_cache()
 
     def _listed(self) -> list[tuple[int, str, str]]:
@@ -156,7 +109,8 @@ class GitStore:
         """Written by git once all objects arrived; keeps them from `git gc`."""
         return f"refs/pins/{self.pin.commit}"
 
-    def _prepare(self) -> None:
+    def _reach(self) -> None:
+        """Have a store with the pinned address, and a host that answers in time."""
         self.path.mkdir(parents=True, exist_ok=True)
         for stale in self.path.glob("*.lock"):
             stale.unlink()  # of a git that was killed: nobody else works here, the store is held
@@ -167,8 +121,6 @@ class GitStore:
             code, text = self._run(*args)
             if code != 0:
                 raise self._failure(text)
-
-    def _reach(self) -> None:
         code, text = self._run("ls-remote", "origin", "HEAD", seconds=ANSWER_SECONDS)
         if code != 0:
             raise self._failure(text)
@@ -177,6 +129,7 @@ class GitStore:
         wanted = f"+{self.pin.commit}:{self._ref}"
         filters = ["--filter=blob:none"] if self.pin.sparse else []
         with self._console.stage(self._project, f"fetch {self._title}") as stage:
+            self._reach()
             code, text = self._run(
                 *_FETCH, "--depth=1", *filters, "origin", wanted, progress=stage.update
             )
@@ -186,6 +139,7 @@ class GitStore:
     def _fetch_blobs(self, oids: list[str]) -> None:
         title = f"fetch {len(oids)} files of {self._title}"
         with tempfile.TemporaryFile() as wanted, self._console.stage(self._project, title) as stage:
+            self._reach()
             wanted.write("".join(f"{oid}\n" for oid in oids).encode())
             wanted.seek(0)
             code, text = self._run(
@@ -229,7 +183,7 @@ class GitStore:
         try:
             return self._git.execute(["git", *args], stdout_as_string=False)
         except git.GitCommandError as error:
-            raise self._failure(str(error.stderr)) from None
+            raise self._broken(str(error.stderr)) from None
 
     def _run(
         self,
@@ -282,12 +236,11 @@ class GitStore:
 
     def _failure(self, text: str) -> Exception:
         """Return what a failed git command means."""
-        why = reason(text)
+        url, why = shown(self.pin.url), reason(text)
         if why:
-            return UnreachableError(shown(why))
-        if "no space left on device" in text.lower():
+            return UnreachableError(shown(why), url=url, where=f"{self._where}.url")
+        if re.search("no space left|quota exceeded", text, re.IGNORECASE):
             return disk_full(self.path)
-        url = shown(self.pin.url)
         if re.search(rf"not our ref {self.pin.commit}|couldn't find remote ref", text):
             return self._error(
                 "wrong-commit",
@@ -305,8 +258,18 @@ class GitStore:
 
     def _mirror(self) -> str:
         """Say which address git takes instead, if its configuration names one."""
-        address = self._read("ls-remote", "--get-url", "origin").decode().strip()
+        asked = ["git", "ls-remote", "--get-url", "origin"]
+        address = str(self._git.execute(asked, with_exceptions=False))
         return "" if address == self.pin.url else f" (git reads it from {shown(address)})"
+
+    def _broken(self, text: str) -> BlackwheelError:
+        return BlackwheelError(
+            "broken-store",
+            f"git cannot read what it fetched of {shown(self.pin.url)}\n{text.strip()}",
+            where=str(self.path),
+            fix=f"rm -r {self.path}\nand run again: it is fetched anew",
+            code=Exit.SOURCE,
+        )
 
     def _error(self, name: str, fact: str, *, key: str, fix: str) -> BlackwheelError:
         return BlackwheelError(name, fact, where=f"{self._where}.{key}", fix=fix, code=Exit.SOURCE)
@@ -325,35 +288,6 @@ _FETCH: Final = (
 )
 
 
-def disk_full(where: Path) -> BlackwheelError:
-    """Return the error for a store that takes no more."""
-    return BlackwheelError(
-        "disk-full",
-        "no space left while sources were fetched; nothing half-written was kept",
-        where=str(where),
-        fix="free space there, or set BLACKWHEEL_HOME to a folder on another disk",
-        code=Exit.SOURCE,
-    )
-
-
 def _end(group: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, number)
-
-
-def _program(environment: Mapping[str, str]) -> type[git.Git]:
-    """Return GitPython's git, or raise `git-missing`."""
-    missing = BlackwheelError(
-        "git-missing",
-        "there is no git program on PATH",
-        where=f"PATH={environment.get('PATH', '')}",
-        fix="install git (apt install git, dnf install git), then run again",
-        code=Exit.SOURCE,
-    )
-    if not shutil.which("git", path=environment.get("PATH", "")):
-        raise missing
-    try:
-        import git
-    except ImportError:
-        raise missing from None
-    return git.Git

@@ -251,10 +251,8 @@ def _start(child: Callable[[], int]) -> int:
 
 def _run(spec: Spec) -> int:
     """Supervise the process that supervises the command: one of the two outlives any one kill."""
-    parent = os.getppid()
     if spec.mode == NAMESPACES:
         _enter_user_and_process_namespace()
-        die_with_parent(signal.SIGTERM, parent=parent)  # a change of credentials cleared it
     become_subreaper()
     alive, ours = os.pipe()
     inner = _start(lambda: _run_inside(spec, alive, ours))

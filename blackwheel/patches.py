@@ -16,7 +16,7 @@ from typing import Final
 
 from blackwheel.console import Console, Stage
 from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.scratch import QUIET, Scratch, allowed_paths
+from blackwheel.scratch import Scratch, allowed_paths
 from blackwheel.series import Patch, Series, load_series, patch_digests
 from blackwheel.sources import SourceTree, digest
 from blackwheel.store import held
@@ -136,20 +136,23 @@ def _applied(
     copy = Scratch(tree=part / "done/tree", repository=part / "git", environment=environment)
     for done, patch in enumerate(series.patches):
         stage.update(done, len(series.patches), patch.name)
-        if reasons := copy.misfit(part / patch.name):
-            reasons += _line_ends(copy.tree, paths[patch.name], patch)
-            raise stale(source, series, patch, reasons)
-        _apply_one(copy, series, patch, part / patch.name, paths[patch.name])
+        _apply_one(copy, source, series, patch, part / patch.name, paths[patch.name])
     stage.update(len(series.patches), len(series.patches))
     return tree_id(copy.tree)
 
 
 def _apply_one(
-    copy: Scratch, series: Series, patch: Patch, file: Path, paths: tuple[str, ...]
+    copy: Scratch,
+    source: SourceTree,
+    series: Series,
+    patch: Patch,
+    file: Path,
+    paths: tuple[str, ...],
 ) -> None:
     """Apply what fits, and believe it only when each of its files has changed."""
     before = [_state(copy.tree / path) for path in paths]
-    copy.git("apply", *QUIET, str(file))
+    if reasons := copy.misfit(file, apply=True):
+        raise stale(source, series, patch, reasons + _line_ends(copy.tree, paths, patch))
     after = [_state(copy.tree / path) for path in paths]
     same = [path for path, old, new in zip(paths, before, after, strict=True) if old == new]
     if same:

@@ -126,7 +126,7 @@ def _rebased(
     allowed_paths(bench.old, series, patch, file)
     unfit = bench.old.git("apply", *QUIET, str(file), check=False)
     commit = _commit(bench.old, patch.name) if unfit.code == 0 else ""
-    if not bench.new.misfit(file):
+    if not bench.new.misfit(file, apply=False):
         bench.new.git("apply", *QUIET, str(file))
         _commit(bench.new, patch.name)
         return patch.content

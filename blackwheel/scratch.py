@@ -60,12 +60,14 @@ class Scratch:
         with (self.repository / "config").open("a", encoding="utf-8") as config:
             config.write(_CONFIGURATION)
 
-    def misfit(self, patch: Path) -> str:
-        """Return why a patch does not fit, in git's words, or nothing.
+    def misfit(self, patch: Path, *, apply: bool) -> str:
+        """Return why a patch does not fit, in git's words, or nothing; `apply` it or only look.
 
-        Every line of context must be there, and at the line that the patch says.
+        Every line of context must be there, and at the line that the patch says. What was found in
+        another place is applied nevertheless: drop the tree then.
         """
-        done = self.git("apply", "--check", "--verbose", *QUIET, str(patch), check=False)
+        look = () if apply else ("--check",)
+        done = self.git("apply", *look, "--verbose", *QUIET, str(patch), check=False)
         if done.code != 0:
             return "\n".join(f"git: {reason}" for reason in reasons(done.stderr))
         file, moved = "", []
@@ -78,10 +80,15 @@ class Scratch:
                 )
         return "\n".join(moved)
 
-    def stat(self, patch: Path, *options: str) -> list[tuple[str, str]]:
-        """Return a patch's paths, each with git's count of lines; raise `command-failed`."""
-        records = self.git("apply", "--numstat", "-z", *options, str(patch)).stdout.split("\0")
-        return [(path, count) for count, _, path in (r.rpartition("\t") for r in records if r)]
+    def summary(self, patch: Path, *options: str) -> tuple[dict[str, str], list[str]]:
+        """Return git's count of lines by path, and what it says of modes and renames.
+
+        Raises `command-failed` for what git cannot read.
+        """
+        argv = ("apply", "--numstat", "--summary", "-z", *options, str(patch))
+        *records, modes = self.git(*argv).stdout.split("\0")
+        counts = [record.rpartition("\t") for record in records]
+        return {path: count for count, _, path in counts}, modes.splitlines()
 
 
 def reasons(stderr: str) -> list[str]:
@@ -93,21 +100,22 @@ def reasons(stderr: str) -> list[str]:
 def allowed_paths(scratch: Scratch, series: Series, patch: Patch, file: Path) -> tuple[str, ...]:
     """Return the paths that a patch touches; raise by name what no patch may do."""
     try:
-        counts = scratch.stat(file)
-        # reversed, a rename shows its old name
-        paths = tuple(sorted({path for path, _ in counts + scratch.stat(file, "-R")}))
-        summary = scratch.git("apply", "--summary", str(file)).stdout
+        counts, modes = scratch.summary(file)
+        names = set(counts)
+        if any(line.startswith((" rename ", " copy ")) for line in modes):
+            names |= set(scratch.summary(file, "-R")[0])  # reversed, it shows their old names
     except BlackwheelError as error:
         text = "\n".join(f"git: {reason}" for reason in reasons(error.fact)) or error.fact
         raise refusal("patch-unreadable", text, series, patch) from None
+    paths = tuple(sorted(names))
     for path in paths:
         if fact := _leaving(path, scratch.tree):
             raise refusal("patch-outside-tree", fact, series, patch)
-    for line in summary.splitlines():
+    for line in modes:
         if found := _LINK_MODE.search(line):
             fact = f"it makes {_KINDS[found[1]]}: {line.strip()}"
             raise refusal("patch-makes-link", fact, series, patch)
-    if binary := [path for path, count in counts if count == "-\t-"]:
+    if binary := [path for path, count in counts.items() if count == "-\t-"]:
         fact = f"it changes in binary form: {', '.join(binary)}"
         raise refusal("patch-is-binary", fact, series, patch)
     return paths

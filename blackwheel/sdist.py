@@ -51,16 +51,20 @@ def obtain(
             if kept.stat().st_size == pin.size and sha256(kept) == pin.sha256:
                 return kept
             kept.unlink()
-        with tempfile.TemporaryDirectory(prefix=".new-", dir=kept.parent) as folder:
+        for stale in kept.parent.glob(f".{pin.name}-*"):
+            shutil.rmtree(stale)  # of a run that was killed: the lock is ours
+        with tempfile.TemporaryDirectory(prefix=f".{pin.name}-", dir=kept.parent) as folder:
             new = Path(folder) / pin.name
             if carried and carried.is_file():
                 shutil.copyfile(carried, new)
-                _verify(new, pin, project=project, origin=str(carried))
+                origin = str(carried)
             else:
+                if carried:
+                    console.say(f"{project}: {carried} is not there: the package index is asked")
                 origin = _download(
                     new, pin, project=project, environment=environment, console=console
                 )
-                _verify(new, pin, project=project, origin=origin)
+            _verify(new, pin, project=project, origin=origin)
             new.replace(kept)
     return kept
 

@@ -16,7 +16,8 @@ from typing import Any, Final, Literal
 from blackwheel import sdist
 from blackwheel.console import Console
 from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.gitstore import GitStore, UnreachableError, disk_full, shown
+from blackwheel.githost import UnreachableError, disk_full
+from blackwheel.gitstore import GitStore
 from blackwheel.stacks import ProjectPin, SdistPin
 from blackwheel.store import held
 from blackwheel.trees import is_selected, selected_paths, tree_id, write_entries
@@ -77,7 +78,7 @@ def fetch(
             return _from_git(project, pin, store=store, environment=environment, console=console)
         except UnreachableError as error:
             return _from_sdist(
-                project, pin, str(error), store=store, environment=environment, console=console
+                project, pin, error, store=store, environment=environment, console=console
             )
 
 
@@ -128,15 +129,15 @@ def _from_git(
 def _from_sdist(
     project: str,
     pin: ProjectPin,
-    reason: str,
+    reason: UnreachableError,
     *,
     store: Path,
     environment: Mapping[str, str],
     console: Console,
 ) -> SourceTree:
     if pin.sdist is None:
-        raise _unreachable(project, pin, reason, "no sdist is pinned that could stand in")
-    console.say(f"{project}: the git host cannot be reached ({reason})")
+        raise _unreachable(reason, "no sdist is pinned that could stand in")
+    console.say(f"{project}: {reason.url} cannot be reached ({reason})")
     console.say(f"{project}: the sdist of the same release stands in: {pin.sdist.name}")
     try:
         archive = sdist.obtain(
@@ -144,7 +145,7 @@ def _from_sdist(
         )
     except sdist.UnavailableError as error:
         lack = f"{pin.sdist.name} cannot be had either: {error}"
-        raise _unreachable(project, pin, reason, lack) from None
+        raise _unreachable(reason, lack) from None
     inner = {n.path: n.sparse for n in pin.nested}
     with _new_export(project, pin, "sdist", store) as folder:
         root = folder / "tree"
@@ -159,7 +160,7 @@ def _from_sdist(
             for n in pin.nested
             if (root / n.path).is_dir()
         )
-        _mark(folder, found, nested, reason)
+        _mark(folder, found, nested, str(reason))
     return _announced(project, pin, "sdist", store=store, console=console)
 
 
@@ -246,11 +247,11 @@ def _space(store: Path) -> Iterator[None]:
         raise
 
 
-def _unreachable(project: str, pin: ProjectPin, reason: str, lack: str) -> BlackwheelError:
+def _unreachable(reason: UnreachableError, lack: str) -> BlackwheelError:
     return BlackwheelError(
         "git-host-unreachable",
-        f"{shown(pin.source.url)} cannot be reached: {reason}\n{lack}",
-        where=f"projects.{project}.source.url",
+        f"{reason.url} cannot be reached: {reason}\n{lack}",
+        where=reason.where,
         fix="connect to the network, name a mirror with git's url.*.insteadOf,"
         f"\nor carry the sdist here: {sdist.CARRIED}=folder",
         code=Exit.SOURCE,

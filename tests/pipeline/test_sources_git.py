@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from blackwheel import gitstore, sources
+from blackwheel import githost, gitstore, sources
 from blackwheel.console import Quiet, Stage
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.sources import SourceTree
@@ -345,7 +346,7 @@ def test_a_selection_brings_only_its_own_files_over_the_network(
 
     assert files(found.root) == ["setup.py", "src/kernel.cu", "src/link.cu", "src/tool.sh"]
     assert found.tree == upstream.tree(upstream.commit)
-    bare = gitstore.store_path(upstream.url, store)
+    bare = githost.store_path(upstream.url, store)
     big = run_git(upstream.path, "rev-parse", f"{upstream.commit}:docs/big.md")
     listed = run_git(bare, "rev-list", "--objects", "--missing=print", upstream.commit)
     assert f"?{big}" in listed.splitlines()
@@ -464,7 +465,7 @@ def test_what_a_killed_run_left_behind_does_not_stop_the_next(
     upstream: Upstream, store: Path, environment: dict[str, str]
 ) -> None:
     first = fetch(project(upstream.pin()), store, environment)
-    bare = gitstore.store_path(upstream.url, store)
+    bare = githost.store_path(upstream.url, store)
     (bare / "shallow.lock").touch()
     pin = project(upstream.pin(upstream.newest))
     half = store / "sources" / "toy" / f".{sources.digest(pin, 'git')}-half"
@@ -656,13 +657,47 @@ def test_a_full_disk_is_said_plainly(upstream: Upstream, store: Path, size: int)
     )
 
     assert done.stderr == ""
-    where = store if size < 400_000 else gitstore.store_path(pin.url, store)
+    where = store if size < 400_000 else githost.store_path(pin.url, store)
     assert done.stdout == (
         "error: disk-full\n"
         "  no space left while sources were fetched; nothing half-written was kept\n"
         f"  where: {where}\n"
         "  fix:   free space there, or set BLACKWHEEL_HOME to a folder on another disk\n"
     )
+
+
+def test_a_damaged_store_is_named_with_the_cure(
+    upstream: Upstream, store: Path, environment: dict[str, str]
+) -> None:
+    fetch(project(upstream.pin()), store, environment)
+    bare = githost.store_path(upstream.url, store)
+    shutil.rmtree(bare / "objects" / "pack")
+    shutil.rmtree(store / "sources")
+
+    error = failure(project(upstream.pin()), store, environment)
+
+    assert str(error).splitlines()[:2] == [
+        "error: broken-store",
+        f"  git cannot read what it fetched of {upstream.url}",
+    ]
+    assert str(error).splitlines()[-3:] == [
+        f"  where: {bare}",
+        f"  fix:   rm -r {bare}",
+        "         and run again: it is fetched anew",
+    ]
+
+
+def test_a_nested_source_whose_host_is_down_is_the_one_that_is_named(
+    upstream: Upstream, store: Path, environment: dict[str, str]
+) -> None:
+    nested = NestedPin(url="https://git.invalid/n", commit=NOBODY, tree=NOBODY, path="third/inner")
+
+    error = failure(project(upstream.pin(), nested=(nested,)), store, environment)
+
+    assert error.fact.splitlines()[0] == (
+        "https://git.invalid/n cannot be reached: Could not resolve host: git.invalid"
+    )
+    assert error.where == "projects.toy.nested.0.url"
 
 
 # --- the sdist stands in --------------------------------------------------------------------------
@@ -682,8 +717,11 @@ def test_the_sdist_stands_in_when_nobody_listens_and_the_output_says_so(
     assert sources.tree_id(found.root) == release.tree
     port = pin.source.url.rpartition(":")[2].removesuffix("/toy")
     assert found.reason.startswith(f"Failed to connect to 127.0.0.1 port {port}")
-    assert console.lines[:2] == [
-        f"toy: the git host cannot be reached ({found.reason})",
+    url, commit = pin.source.url, upstream.commit[:12]
+    assert console.lines[0] == f"toy: fetch toy {commit}"
+    assert console.lines[1].startswith(f"toy: fetch toy {commit}: failed after ")
+    assert console.lines[2:4] == [
+        f"toy: {url} cannot be reached ({found.reason})",
         "toy: the sdist of the same release stands in: toy-1.0.tar.gz",
     ]
     assert console.lines[-1] == (

@@ -74,7 +74,7 @@ class Place:
         return [*self.prefix, *command]
 
     def run(self, spec: Spec) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "TMPDIR": str(spec.root / "tmp")}
+        environment = {**os.environ, "TMPDIR": str(spec.root / "tmp"), "no_proxy": "127.0.0.1"}
         return subprocess.run(
             self.command(spec), env=environment, capture_output=True, text=True, check=False
         )
@@ -264,6 +264,17 @@ def another_users_directory(store: Path) -> Path:
     return theirs
 
 
+@needs_namespaces
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's mounts could spread; you are not root")
+def test_the_machine_itself_sees_nothing_of_the_mounts(mine: Place) -> None:
+    # As systemd does: mounts made in a copy of the mount namespace spread to the original.
+    script = '"$@"; grep -c " /tmp " /proc/self/mounts; ls -d /tmp/blackwheel-test-*'
+    command = mine.command(mine.spec(NAMESPACES, ("true",)))
+    shared = ["unshare", "--mount", "--propagation", "shared", "sh", "-c", script, "sh", *command]
+    done = subprocess.run(shared, capture_output=True, text=True, check=False)
+    assert str(mine.store) in done.stdout.splitlines()
+
+
 # --- no network
 
 
@@ -359,7 +370,7 @@ def test_a_stopped_command_has_time_to_clean_up(mode: str, mine: Place) -> None:
 
 STUBBORN = """
 trap '' TERM
-setsid sh -c 'trap "" TERM; sleep {seconds}; sleep {seconds}' &
+(setsid sh -c 'trap "" TERM; sleep {seconds}; sleep {seconds}' &)
 sleep {seconds}; sleep {seconds}
 """
 
@@ -391,7 +402,7 @@ def test_a_supervisor_whose_parent_is_already_gone_runs_nothing(mine: Place) -> 
         "sys.exit(isolation._run_inside(spec, *os.pipe()))\n"  # closes the pipe's only writing end
     )
     argv = [sys.executable, "-c", code, str(mine.store / "ran")]
-    assert subprocess.run(argv, check=False).returncode == 125
+    assert subprocess.run(argv, check=False, timeout=10).returncode == 125
     assert not (mine.store / "ran").exists()
 
 

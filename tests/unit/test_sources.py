@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from blackwheel import gitstore, sdist, sources, trees
+from blackwheel import githost, sdist, sources, trees
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.trees import FILE, LINK, PROGRAM, Entry
 
@@ -166,7 +166,7 @@ def test_written_modes_do_not_depend_on_the_umask(tmp_path: Path) -> None:
     ],
 )
 def test_each_repository_has_one_place_in_the_store(url: str, path: str) -> None:
-    assert gitstore.store_path(url, Path("/store")) == Path("/store/git") / path
+    assert githost.store_path(url, Path("/store")) == Path("/store/git") / path
 
 
 HEAD = "fatal: unable to access 'https://host/openssl/timed-out/': "
@@ -200,7 +200,7 @@ HEAD = "fatal: unable to access 'https://host/openssl/timed-out/': "
     ],
 )
 def test_a_host_that_did_not_answer_is_unreachable(text: str, why: str) -> None:
-    assert gitstore.reason(text) == why
+    assert githost.reason(text) == why
 
 
 @pytest.mark.parametrize(
@@ -219,11 +219,11 @@ def test_a_host_that_did_not_answer_is_unreachable(text: str, why: str) -> None:
     ],
 )
 def test_a_host_that_answered_is_never_called_unreachable(text: str) -> None:
-    assert gitstore.reason(text) is None
+    assert githost.reason(text) is None
 
 
 def test_passwords_in_addresses_are_not_shown() -> None:
-    assert gitstore.shown("https://me:secret@host/name") == "https://host/name"
+    assert githost.shown("https://me:secret@host/name") == "https://host/name"
 
 
 @pytest.mark.parametrize(
