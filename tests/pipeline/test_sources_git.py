@@ -671,7 +671,8 @@ def test_a_damaged_store_is_named_with_the_cure(
 ) -> None:
     fetch(project(upstream.pin()), store, environment)
     bare = githost.store_path(upstream.url, store)
-    shutil.rmtree(bare / "objects" / "pack")
+    for damaged in (bare / "objects").iterdir():
+        shutil.rmtree(damaged)
     shutil.rmtree(store / "sources")
 
     error = failure(project(upstream.pin()), store, environment)
