@@ -32,7 +32,8 @@ def _projects() -> list[str]:
     return sorted({name for table in tables for name in table.get("build", [])})
 
 
-STACK = _option("stack", "nightly")
+_ASKED = _option("stack", "")
+STACK = _ASKED or "nightly"
 PYTHON = _option("python", sys.executable)
 """A version or a path; the same word that `--python` of the tasks takes."""
 
@@ -42,7 +43,10 @@ nox.options.error_on_missing_interpreters = True
 nox.options.download_python = "never"
 nox.options.reuse_venv = "yes"
 nox.options.sessions = ["tests", "lint", "types"]
-nox.options.envdir = str(_store() / "nox" / f"{STACK}-{PYTHON.strip('/').replace('/', '-')}")
+nox.options.envdir = str(
+    _store() / "nox" / f"{STACK}-{PYTHON.strip('/').replace('/', '-')}" if _ASKED else ROOT / ".nox"
+)
+"""What a stack needs is gigabytes and shared by checkouts; what develops this one stays in it."""
 
 
 def _sync(session: nox.Session, *locks: str) -> None:
@@ -57,7 +61,17 @@ def _sync(session: nox.Session, *locks: str) -> None:
 def _blackwheel(session: nox.Session, *words: str, silent: bool = False) -> str:
     """Run the package outside of the session's environment, where its requirements are."""
     command = [sys.executable, "-m", "blackwheel", *words]
-    return str(session.run(*command, external=True, silent=silent, log=not silent) or "")
+    # Progress stays on stderr: nox would mix it into the results.
+    done = session.run(*command, external=True, silent=silent, log=not silent, stderr=None)
+    return str(done or "")
+
+
+def _developed(session: nox.Session) -> None:
+    """Make the environment hold the hashed pins of development, and this checkout."""
+    tell = "import sys; print('%d%d' % sys.version_info[:2])"
+    version = str(session.run("python", "-c", tell, silent=True, log=False)).strip()
+    _sync(session, f"constraints/dev-py{version}.txt")
+    session.install("--quiet", "--no-deps", "--no-build-isolation", "--editable", ".")
 
 
 @nox.session(python=PYTHON)
@@ -92,20 +106,23 @@ def lock(session: nox.Session) -> None:
     _blackwheel(session, "lock", *session.posargs)
 
 
-@nox.session(python=False)
+@nox.session(python=PYTHON)
 def tests(session: nox.Session) -> None:
     """Run the tests; arguments behind -- go to pytest."""
-    session.run(sys.executable, "-m", "pytest", *session.posargs, external=True)
+    _developed(session)
+    session.run("pytest", *session.posargs)
 
 
-@nox.session(python=False)
+@nox.session(python=PYTHON)
 def lint(session: nox.Session) -> None:
     """Check style."""
-    session.run(sys.executable, "-m", "ruff", "check", ".", external=True)
-    session.run(sys.executable, "-m", "ruff", "format", "--check", ".", external=True)
+    _developed(session)
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
 
 
-@nox.session(python=False)
+@nox.session(python=PYTHON)
 def types(session: nox.Session) -> None:
     """Check types."""
-    session.run(sys.executable, "-m", "mypy", external=True)
+    _developed(session)
+    session.run("mypy")

@@ -1,0 +1,64 @@
+"""Fixtures that cost minutes once, and the rule that CI skips no test of a compiler or of torch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "toys"))
+
+from checkout import Checkout, Done, new_checkout
+
+NEVER_SKIPPED = ("toolchain", "torch")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where CI is set, a skipped test that has one of these markers is a failed one."""
+    report = yield
+    if report.skipped and os.environ.get("CI"):
+        held = [name for name in NEVER_SKIPPED if item.get_closest_marker(name)]
+        if held and not hasattr(report, "wasxfail"):
+            report.outcome = "failed"
+            report.longrepr = f"CI skips no test marked {' or '.join(held)}: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Toolchain and environments, which every checkout of a toy links to."""
+    folder = tmp_path_factory.mktemp("shared")
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, shared: Path) -> Checkout:
+    """A checkout with the stack `toy`, of which nothing is fetched or built."""
+    return new_checkout(tmp_path / "fresh", shared)
+
+
+@pytest.fixture(scope="session")
+def first_run(
+    tmp_path_factory: pytest.TempPathFactory, shared: Path
+) -> Iterator[tuple[Checkout, Done]]:
+    """A checkout after `invoke build-wheels --stack toy`, and what that said. Change a copy."""
+    home = tmp_path_factory.mktemp("first") / "run"
+    checkout = new_checkout(home, shared)
+    done = checkout.build()
+    assert done.code == 0, done.said
+    yield checkout, done
+    shutil.rmtree(home)
+
+
+@pytest.fixture
+def built(first_run: tuple[Checkout, Done], tmp_path: Path) -> Checkout:
+    """A copy of the checkout whose toy is built and shelved."""
+    return first_run[0].copy(tmp_path / "built")

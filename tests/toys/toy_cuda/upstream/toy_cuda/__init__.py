@@ -1,0 +1,3 @@
+from toy_cuda._kernels import offset, scale
+
+__all__ = ["offset", "scale"]
