@@ -66,27 +66,25 @@ def build_wheels(
 @task(help={"stack": "which stack (default: nightly)", "only": "only these projects"})
 def clone(c: Context, stack: str = "", only: str = "") -> None:
     """Fetch the pinned sources into the store, e.g. invoke clone --stack stable."""
-    from blackwheel import commands
+    from blackwheel import stages
 
-    _run(lambda site: commands.clone(site, stack or c.config.blackwheel.stack, _words(only)))
+    _run(lambda site: stages.clone(site, stack or c.config.blackwheel.stack, _words(only)))
 
 
 @task(help={"stack": "which stack (default: nightly)", "only": "only these projects"})
 def apply_patches(c: Context, stack: str = "", only: str = "") -> None:
     """Fetch and patch, all or nothing, e.g. invoke apply-patches --stack stable."""
-    from blackwheel import commands
+    from blackwheel import stages
 
-    _run(
-        lambda site: commands.apply_patches(site, stack or c.config.blackwheel.stack, _words(only))
-    )
+    _run(lambda site: stages.apply_patches(site, stack or c.config.blackwheel.stack, _words(only)))
 
 
 @task(help={"project": "whose series", "stack": "which stack's source (default: nightly)"})
 def refresh_patches(c: Context, project: str, stack: str = "") -> None:
     """Put patches whose context moved where they belong, e.g. invoke refresh-patches flash-attn."""
-    from blackwheel import commands
+    from blackwheel import stages
 
-    _run(lambda site: commands.refresh_patches(site, stack or c.config.blackwheel.stack, project))
+    _run(lambda site: stages.refresh_patches(site, stack or c.config.blackwheel.stack, project))
 
 
 @task(

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from blackwheel import edge, isolation, pipeline, relock, smoking
+from blackwheel import edge, isolation, pipeline, relock, smoking, work
 from blackwheel.site import Site
 
 
@@ -46,7 +46,7 @@ def _act(site: Site, options: argparse.Namespace) -> None:
     elif options.verb == "smoke":
         smoking.smoke_installed(site, options.stack, options.wheels, options.environment)
     else:
-        (asked,), python = pipeline.requests(
+        (asked,), python = work.requests(
             site,
             options.stack,
             only=[options.project],
@@ -54,11 +54,11 @@ def _act(site: Site, options: argparse.Namespace) -> None:
             python=options.python,
         )
         if options.verb == "lock-file":
-            item = pipeline.work(site, asked, python, again=True)
+            item = work.work(site, asked, python, again=True)
             pipeline.preflight(site, [item])
             site.console.result(str(asked.lock("build", site.constraints)))
             return
-        item = pipeline.work(site, asked, python, again=options.again)
+        item = work.work(site, asked, python, again=options.again)
         wheel = pipeline.build_one(
             site,
             item,

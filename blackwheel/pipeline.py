@@ -4,89 +4,30 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from blackwheel import (
-    archs,
     audit,
     build,
     compiler,
-    index,
     isolation,
+    keys,
     machine,
     patches,
     plan,
     provenance,
     pythons,
     receipts,
-    series,
     sources,
-    stacks,
     store,
     toolchain,
     torchpin,
 )
-from blackwheel.plan import BuildPlan, Key, Request
+from blackwheel.keys import Request
+from blackwheel.plan import BuildPlan
 from blackwheel.site import Site
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Work:
-    """One request with its key, and what the shelf already holds for it."""
-
-    request: Request
-    python: pythons.Python
-    key: Key
-    shelved: index.ShelvedWheel | None
-    """The wheel of this key on the shelf, if there is one."""
-    reasons: tuple[str, ...]
-    """Why it must be built; empty when nothing changed."""
-
-
-def requests(
-    site: Site, stack_name: str, *, only: Sequence[str] = (), arch: str = "", python: str = ""
-) -> tuple[tuple[Request, ...], pythons.Python]:
-    """Resolve what a command line asks for; raises what `stacks`, `archs` and `pythons` raise."""
-    stack = stacks.load(stack_name, site.constraints)
-    for name in only:
-        stack.project(name)
-    chosen = pythons.choose(stack, python, environment=site.environment)
-    wanted = tuple(str(a) for a in archs.parse_list(arch)) if arch else stack.archs
-    names = [name for name in stack.build if not only or name in only]
-    return tuple(
-        Request(stack=stack, project=name, python=chosen.version, archs=wanted) for name in names
-    ), chosen
-
-
-def isolation_mode(site: Site) -> isolation.Isolation:
-    """Return the isolation that this machine allows, or BLACKWHEEL_ISOLATION asks for."""
-    return isolation.available_isolation(site.environment.get("BLACKWHEEL_ISOLATION", ""))
-
-
-def work(site: Site, asked: Request, python: pythons.Python, *, again: bool = False) -> Work:
-    """Compare a request's key with the shelf; touches no tree, network or environment."""
-    chosen = series_of(site, asked)
-    mode = isolation_mode(site).mode
-    key = plan.key(asked, series=chosen, constraints=site.constraints, isolation=mode)
-    found, before = None, None
-    for wheel in index.shelved(site.wheels / asked.stack.name):
-        made = provenance.key_section(wheel.receipt)
-        if made.get("slug") == asked.slug:
-            before = made["parts"]
-            found = wheel if made["digest"] == key.digest else found
-    reasons: tuple[str, ...] = ()
-    if again:
-        reasons = ("--again was given",)
-    elif not found:
-        reasons = key.changes(before) if before else ("no wheel of it is on the shelf",)
-    return Work(request=asked, python=python, key=key, shelved=found, reasons=reasons)
-
-
-def series_of(site: Site, asked: Request) -> series.Series:
-    """Return the series of a request's project at its version."""
-    return series.load_series(site.patches / asked.project / asked.pin.version)
+from blackwheel.work import Work, isolation_mode, key_section, series_of
 
 
 def preflight(site: Site, todo: Sequence[Work]) -> None:
@@ -167,7 +108,7 @@ def build_one(
             ),
             toolchain=_toolchain(site, asked),
             environment=environment,
-            variables=plan.build_variables(asked, jobs=count),
+            variables=keys.build_variables(asked, jobs=count),
             jobs=count,
             key=item.key,
         )
@@ -210,6 +151,6 @@ def candidate(site: Site, item: Work) -> Path | None:
         path = receipt_path(wheel)
         if path.exists():
             faults = receipts.verify(receipts.load(path), wheel, stages=provenance.BEFORE_SMOKE)
-            if not faults and provenance.key_section(path).get("digest") == item.key.digest:
+            if not faults and key_section(path).get("digest") == item.key.digest:
                 return wheel
     return None

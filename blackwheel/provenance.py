@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -11,23 +10,11 @@ from typing import Any, Final
 from blackwheel import __version__, receipts
 from blackwheel.audit import AuditedWheel
 from blackwheel.build import BuiltWheel
+from blackwheel.keys import Request
 from blackwheel.patches import PatchedTree
-from blackwheel.plan import BuildPlan, Request
+from blackwheel.plan import BuildPlan
 
 BEFORE_SMOKE: Final = tuple(stage for stage in receipts.STAGES if stage != "smoke")
-
-
-def key_section(path: Path) -> dict[str, Any]:
-    """Return `digest`, `slug` and `parts` of the key of a wheel; empty without a receipt.
-
-    Read for every no-op run, so nothing is verified here.
-    """
-    try:
-        document = json.loads(path.read_bytes())
-        section = document["predicate"]["buildDefinition"]["externalParameters"]["stack"]["key"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return dict(section)
 
 
 def receipt(

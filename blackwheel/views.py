@@ -8,10 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from blackwheel import archs, audit, doctor, index, pipeline, plan, provenance, stacks
+from blackwheel import archs, audit, doctor, index, pipeline, plan, stacks
 from blackwheel.console import duration, size
 from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.keys import label
 from blackwheel.site import Site
+from blackwheel.work import key_section, requests, work
 
 
 def place(site: Site) -> doctor.Place:
@@ -32,15 +34,15 @@ def show_plan(
     as_json: bool = False,
 ) -> None:
     """Tell what build-wheels would do and why; touches no tree, network or compiler."""
-    asked, chosen = pipeline.requests(site, stack, only=only, arch=arch, python=python)
+    asked, chosen = requests(site, stack, only=only, arch=arch, python=python)
     rows: list[dict[str, Any]] = []
     for request in asked:
-        item, pin = pipeline.work(site, request, chosen), request.pin
+        item, pin = work(site, request, chosen), request.pin
         count = pipeline.job_count(request, jobs)
         rows.append(
             {
                 "project": request.project,
-                "version": f"{pin.version}+{plan.label(request.stack, pin, request.archs)}",
+                "version": f"{pin.version}+{label(request.stack, pin, request.archs)}",
                 "python": request.python,
                 "build": bool(item.reasons),
                 "why": list(item.reasons) or ["nothing changed"],
@@ -95,7 +97,7 @@ def show_status(site: Site) -> None:
     for name in stacks.names(site.constraints):
         stack = stacks.load(name, site.constraints)
         for wheel in index.shelved(site.wheels / name):
-            key = provenance.key_section(wheel.receipt)
+            key = key_section(wheel.receipt)
             rows.append((name, wheel.path.name, size(wheel.size), _state(site, stack, key)))
     if rows:
         site.console.table("", ("stack", "wheel", "size", "state"), rows)
@@ -110,10 +112,10 @@ def _state(site: Site, stack: stacks.Stack, key: dict[str, Any]) -> str:
     project = key["slug"].split("/")[1]
     if project not in stack.build:
         return "the stack builds it no more"
-    (request,), chosen = pipeline.requests(
+    (request,), chosen = requests(
         site, stack.name, only=[project], arch=parts["archs"], python=parts["python"]
     )
-    changes = pipeline.work(site, request, chosen).key.changes(parts)
+    changes = work(site, request, chosen).key.changes(parts)
     return f"stale: {'; '.join(changes)}" if changes else f"current, key {key['digest'][:12]}"
 
 

@@ -16,7 +16,7 @@ from blackwheel.audit.findings import Finding
 from blackwheel.audit.metadata import Expected, metadata_findings
 from blackwheel.build import BuiltWheel
 from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.plan import Request, label
+from blackwheel.keys import Request, label
 
 __all__ = [
     "AuditReport",

@@ -16,7 +16,7 @@ import uv
 
 from blackwheel import patches, sources, stacks
 from blackwheel.console import Quiet
-from blackwheel.plan import Request, build_variables
+from blackwheel.keys import Request, build_variables
 from blackwheel.process import capture
 from blackwheel.toolchain import Toolchain, assemble, toolchain_variables
 

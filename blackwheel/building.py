@@ -1,0 +1,155 @@
+"""Builds what is to do: each project in its nox session, then smoke, then the shelf."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+
+from blackwheel import doctor, index, pipeline, process, receipts, stacks, torchpin
+from blackwheel.console import duration
+from blackwheel.edge import EXIT_FILE
+from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.keys import label
+from blackwheel.site import Site
+from blackwheel.work import Work
+
+
+def build_pending(
+    site: Site,
+    stack: str,
+    pending: Sequence[Work],
+    *,
+    options: Sequence[str],
+    jobs: int,
+    again: bool,
+    keep_going: bool,
+) -> tuple[int, tuple[index.ShelvedWheel, ...]]:
+    """Build, smoke and shelve; return the exit code and what is new on the shelf.
+
+    `options` are handed on to `python -m blackwheel build`.
+    """
+    with alternatives(site, stack):
+        pipeline.preflight(site, pending)
+    _opening(site, pending, jobs)
+    code, built = int(Exit.OK), []
+    for item in pending:
+        ended = 0
+        if again or not pipeline.candidate(site, item):
+            pipeline.patched_tree(site, item.request)
+            ended = _nox(site, f"build({item.request.project})", item, options)
+        if ended == 0:
+            built.append(item)
+        elif not keep_going:
+            return ended, ()
+        code = ended or code
+    ended, shelved = _smoke_and_shelve(site, built)
+    return ended or code, shelved
+
+
+def require_locked(site: Site, stack: stacks.Stack) -> None:
+    """Raise `torch-not-locked`, with the stacks that can be built instead."""
+    with alternatives(site, stack.name):
+        torchpin.require_locked(stack)
+
+
+@contextlib.contextmanager
+def alternatives(site: Site, stack: str) -> Iterator[None]:
+    """Add to an error of this machine or of the pin which other stacks can be built here."""
+    try:
+        yield
+    except BlackwheelError as error:
+        names = [name for name in buildable_stacks(site) if name != stack]
+        if names:
+            lines = ", ".join(f"invoke build-wheels --stack {name}" for name in names)
+            error.fix += f"\nthis machine can build: {lines}"
+        raise
+
+
+def _place(site: Site) -> doctor.Place:
+    return doctor.Place(
+        environment=site.environment, store=site.store, constraints=site.constraints
+    )
+
+
+def buildable_stacks(site: Site) -> list[str]:
+    """Return the stacks that lack nothing here."""
+    place = _place(site)
+    loaded = (stacks.load(name, site.constraints) for name in stacks.names(site.constraints))
+    return [stack.name for stack in loaded if not doctor.buildable(stack, place)]
+
+
+def _opening(site: Site, pending: Sequence[Work], jobs: int) -> None:
+    """Say what is known before hours begin; raise `disk-too-small`."""
+    for item in pending:
+        request, pin = item.request, item.request.pin
+        count = pipeline.job_count(request, jobs)
+        expected = f", about {duration(pin.cpu_seconds / count)}" if pin.cpu_seconds else ""
+        wheel = f"{request.project} {pin.version}+{label(request.stack, pin, request.archs)}"
+        site.console.say(f"{wheel} for Python {request.python}: {'; '.join(item.reasons)}")
+        say = site.console.say
+        say(
+            f"{request.project}: {pin.objects or 'unknown'} objects, {count} jobs{expected};"
+            " it can be stopped, and continues when started again"
+        )
+        say(f"{request.project}: log: {site.store / 'builds' / request.slug / 'build.log'}")
+    _require_disk(site, pending[0].request.stack)
+
+
+def _nox(site: Site, session: str, item: Work, options: Sequence[str]) -> int:
+    """Run one session with this terminal's output; return the exit code of what ran in it."""
+    exit_file = site.store / f"exit-{item.key.digest[:16]}"
+    exit_file.parent.mkdir(parents=True, exist_ok=True)
+    exit_file.unlink(missing_ok=True)
+    words = ["--stack", item.request.stack.name, "--python", item.python.where, *options]
+    code = process.hand_over(
+        [sys.executable, "-m", "nox", "--session", session, "--", *words],
+        environment={**site.environment, EXIT_FILE: str(exit_file)},
+        cwd=site.checkout,
+    )
+    if code and exit_file.exists():
+        code = int(exit_file.read_text(encoding="ascii"))
+    exit_file.unlink(missing_ok=True)
+    return code
+
+
+def _smoke_and_shelve(
+    site: Site, built: Sequence[Work]
+) -> tuple[int, tuple[index.ShelvedWheel, ...]]:
+    """Smoke the candidates alone and together, then shelve all of them, or none."""
+    wheels = [wheel for item in built if (wheel := pipeline.candidate(site, item))]
+    if not wheels:
+        return 0, ()
+    code = _nox(site, "smoke", built[0], ["--wheels", *map(str, wheels)])
+    if code:
+        return code, ()
+    shelved = []
+    for wheel in wheels:
+        path = pipeline.receipt_path(wheel)
+        document = receipts.load(path)
+        faults = receipts.verify(document, wheel)
+        if faults:
+            raise BlackwheelError(
+                "broken-receipt",
+                "\n".join(faults),
+                where=str(path),
+                fix="invoke build-wheels --again",
+                code=Exit.INDEX,
+            )
+        shelf = site.wheels / built[0].request.stack.name
+        shelved.append(index.shelve(wheel, document, shelf))
+        shutil.rmtree(wheel.parent)
+    return 0, tuple(shelved)
+
+
+def _require_disk(site: Site, stack: stacks.Stack) -> None:
+    check = doctor.disk(stack, _place(site))
+    if check.ok is False:
+        raise BlackwheelError(
+            "disk-too-small",
+            check.fact,
+            where=str(site.store),
+            fix=check.cure,
+            code=Exit.MACHINE,
+        )
