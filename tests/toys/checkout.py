@@ -226,13 +226,11 @@ def new_checkout(home: Path, shared: Path, toy: str = "toy_cuda") -> Checkout:
 def add_stack(checkout: Checkout, toy: str) -> None:
     """Add what a person adds for a stack of their own: pins, patches, hashed requirements."""
     origin, project = TOYS / toy, toy.replace("_", "-")
-    filled = dict(
-        zip(("commit", "tree"), repository(origin / "upstream", checkout.upstream / toy))
-    )
+    commit, tree = repository(origin / "upstream", checkout.upstream / toy)
+    filled = {"commit": commit, "tree": tree}
     if (origin / "headers").is_dir():
-        place = checkout.upstream / "toy_headers"
-        pair = repository(origin / "headers", place)
-        filled |= dict(zip(("headers_commit", "headers_tree"), pair))
+        commit, tree = repository(origin / "headers", checkout.upstream / "toy_headers")
+        filled |= {"headers_commit": commit, "headers_tree": tree}
     text = (origin / "toy.toml").read_text(encoding="utf-8")
     text = re.sub(r"@(\w+)@", lambda found: filled[found[1]], text)
     checkout.toml.write_text(text, encoding="utf-8")

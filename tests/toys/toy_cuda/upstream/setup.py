@@ -1,4 +1,4 @@
-"""Upstream's build of a toy: kernels with nvcc, bindings with g++, through ninja, as the large ones do."""
+"""Upstream's build of a toy: kernels with nvcc, bindings with g++, through ninja, as large ones."""
 
 import os
 import shlex
@@ -63,9 +63,7 @@ setup(
     packages=["toy_cuda"],
     install_requires=[os.environ["TOY_CUDA_TORCH"]],
     ext_modules=[
-        Extension(
-            "toy_cuda._kernels", ["csrc/bindings.c", "csrc/offset.cu", "csrc/scale.cu"]
-        )
+        Extension("toy_cuda._kernels", ["csrc/bindings.c", "csrc/offset.cu", "csrc/scale.cu"])
     ],
     cmdclass={"build_ext": BuildWithNinja},
 )
