@@ -7,13 +7,13 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 
-from blackwheel import doctor, index, pipeline, process, receipts, stacks, torchpin
+from blackwheel import doctor, index, pipeline, process, receipts, stacks, store, torchpin
 from blackwheel.console import duration
 from blackwheel.edge import EXIT_FILE
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.keys import label
 from blackwheel.site import Site
-from blackwheel.work import Work
+from blackwheel.work import Work, key_section, work
 
 
 def build_pending(
@@ -28,11 +28,32 @@ def build_pending(
 ) -> tuple[int, tuple[index.ShelvedWheel, ...]]:
     """Build, smoke and shelve; return the exit code and what is new on the shelf.
 
-    `options` are handed on to `python -m blackwheel build`.
+    `options` are handed on to `python -m blackwheel build`. Two runs of one stack and Python would
+    change each other's environments and wheel: the second waits, and looks at the shelf again.
     """
     with alternatives(site, stack):
         pipeline.preflight(site, pending)
-    _opening(site, pending, jobs)
+    _refuse_taken_labels(site, pending)
+    name, project = f"run-{stack}-py{pending[0].request.python}", pending[0].request.project
+    with store.held(site.store, name, project=project, console=site.console):
+        looked = [work(site, item.request, item.python, again=again) for item in pending]
+        shelved = tuple(item.shelved for item in looked if item.shelved and not item.reasons)
+        todo = [item for item in looked if item.reasons]
+        code, new = _built(site, todo, options, jobs=jobs, again=again, keep_going=keep_going)
+        return code, (*shelved, *new)
+
+
+def _built(
+    site: Site,
+    pending: Sequence[Work],
+    options: Sequence[str],
+    *,
+    jobs: int,
+    again: bool,
+    keep_going: bool,
+) -> tuple[int, tuple[index.ShelvedWheel, ...]]:
+    if pending:
+        _opening(site, pending, jobs)
     code, built = int(Exit.OK), []
     for item in pending:
         ended = 0
@@ -46,6 +67,25 @@ def build_pending(
         code = ended or code
     ended, shelved = _smoke_and_shelve(site, built)
     return ended or code, shelved
+
+
+def _refuse_taken_labels(site: Site, pending: Sequence[Work]) -> None:
+    """Raise `label-taken` now rather than after hours: a shelf never takes other bytes."""
+    for item in pending:
+        request = item.request
+        version = f"{request.pin.version}+{label(request.stack, request.pin, request.archs)}"
+        for wheel in index.shelved(site.wheels / request.stack.name):
+            made = key_section(wheel.receipt)
+            same = wheel.version == version and made.get("slug") == request.slug
+            if same and made["digest"] != item.key.digest:
+                known = f"{request.project} {version} is on the shelf, built from something else"
+                raise BlackwheelError(
+                    "label-taken",
+                    "\n".join([known, *item.key.changes(made["parts"])]),
+                    where=f"constraints/{request.stack.name}.toml",
+                    fix=f"raise projects.{request.project}.revision to {request.pin.revision + 1}",
+                    code=Exit.INDEX,
+                )
 
 
 def require_locked(site: Site, stack: stacks.Stack) -> None:
