@@ -2,7 +2,7 @@
 
 `wheels/<stack>/` holds the wheels, beside each `.metadata` (PEP 658) and `.receipt.json`; under
 `simple/` lie the pages of PEP 503 and 691. Pages are rendered here: simple-repository 0.11 orders
-`versions` by hash seed, so that no two runs write one page, and leaves out the name of PEP 658.
+`versions` by hash seed, so that no two runs write one page, and brings an HTTP client along.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class SimplePage:
 def simple_page(project: str, wheels: Sequence[ShelvedWheel]) -> SimplePage:
     """The page of one project, oldest version first.
 
-    In HTML the digest of the metadata stands under both of its names. In JSON the older name is
-    left out: pip 22.3 to 23.1 break on it (PEP 714).
+    The digest of the metadata stands under the name of PEP 714 only: pip 22.3 to 23.1 (Debian 12's
+    is 23.0.1) read the older one, `dist-info-metadata`, and then find no wheel at all.
     """
     wheels = sorted(wheels, key=lambda wheel: (Version(wheel.version), wheel.path.name))
     versions = list(dict.fromkeys(wheel.version for wheel in wheels))
@@ -332,7 +332,6 @@ def _anchor(wheel: ShelvedWheel) -> str:
         f'href="{_url(wheel)}#sha256={wheel.sha256}"',
         *([f'data-requires-python="{python}"'] if python else []),
         f'data-core-metadata="sha256={wheel.metadata_sha256}"',
-        f'data-dist-info-metadata="sha256={wheel.metadata_sha256}"',
     ]
     return f"<a {' '.join(attributes)}>{escape(wheel.path.name)}</a><br>"
 
