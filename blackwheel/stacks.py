@@ -27,7 +27,7 @@ PythonVersion = Annotated[str, StringConstraints(pattern=r"^3\.\d{1,2}$")]
 RelativePath = Annotated[str, AfterValidator(_inside)]
 Variant = Annotated[str, StringConstraints(pattern=r"^([a-z][a-z0-9]*)?$")]
 
-_STRICT = ConfigDict(extra="forbid")
+_STRICT = ConfigDict(extra="forbid", defer_build=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
