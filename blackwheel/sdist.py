@@ -10,7 +10,7 @@ import shutil
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -69,11 +69,13 @@ def obtain(
     return kept
 
 
-def entries(archive: Path) -> Iterator[Entry]:
-    """Read every file of an sdist, paths without the leading `name-version/`."""
+def entries(archive: Path, selected: Callable[[str], bool]) -> Iterator[Entry]:
+    """Read the selected files of an sdist, paths without the leading `name-version/`."""
     with tarfile.open(archive) as tar:
         for member in tar:
             _, _, path = member.name.partition("/")
+            if not selected(path):
+                continue
             if member.issym():
                 yield Entry(path=path, mode=LINK, data=os.fsencode(member.linkname))
             elif member.isreg() or member.islnk():

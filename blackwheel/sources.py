@@ -149,9 +149,8 @@ def _from_sdist(
     inner = {n.path: n.sparse for n in pin.nested}
     with _new_export(project, pin, "sdist", store) as folder:
         root = folder / "tree"
-        files = sdist.entries(archive)
-        chosen = (e for e in files if is_selected(e.path, pin.source.sparse, inner))
-        write_entries(chosen, root, where=f"{archive.name}, projects.{project}.sdist")
+        files = sdist.entries(archive, lambda path: is_selected(path, pin.source.sparse, inner))
+        write_entries(files, root, where=f"{archive.name}, projects.{project}.sdist")
         found = tree_id(root)
         if found != pin.sdist.tree:
             raise _wrong_tree(project, pin.sdist, found)

@@ -256,16 +256,17 @@ def test_the_package_index_may_come_from_pips_configuration(tmp_path: Path) -> N
     assert sdist.index_address(environment) == "https://inner/simple"
 
 
-def test_an_sdist_is_read_without_its_leading_folder(tmp_path: Path) -> None:
+def test_an_sdist_is_read_by_selection_and_without_its_leading_folder(tmp_path: Path) -> None:
     path = tmp_path / "toy-1.0.tar.gz"
     with tarfile.open(path, "w:gz") as tar:
         add(tar, "toy-1.0/run.sh", b"#!/bin/sh", mode=0o775)
         add(tar, "toy-1.0/src/a.cu", b"kernel", mode=0o600)
+        add(tar, "toy-1.0/docs/guide.md", b"words")
         link = tarfile.TarInfo("toy-1.0/src/link")
         link.type, link.linkname = tarfile.SYMTYPE, "a.cu"
         tar.addfile(link)
 
-    assert list(sdist.entries(path)) == [
+    assert list(sdist.entries(path, lambda name: not name.startswith("docs/"))) == [
         Entry(path="run.sh", mode=PROGRAM, data=b"#!/bin/sh"),
         Entry(path="src/a.cu", mode=FILE, data=b"kernel"),
         Entry(path="src/link", mode=LINK, data=b"a.cu"),
