@@ -31,9 +31,10 @@ def run(action: Callable[[Site], Any], *, debug: bool = False) -> int:
         code = int(error.code)
     except (KeyboardInterrupt, SystemExit) as stop:
         code = stop.code if isinstance(stop, SystemExit) and isinstance(stop.code, int) else 130
-        Console(environment=os.environ).say(
-            "stopped; what was compiled is kept: the same command continues"
-        )
+        if not os.environ.get(EXIT_FILE):  # whoever set it says so too
+            Console(environment=os.environ).say(
+                "stopped; what was compiled is kept: the same command continues"
+            )
     except OSError as error:
         if debug or os.environ.get("BLACKWHEEL_DEBUG"):
             raise
