@@ -164,7 +164,7 @@ class Console:
     def say(self, line: str) -> None:
         """Write one line to stderr, above the bar if there is one."""
         if self._live is not None:
-            self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._live.console.print(line, soft_wrap=True)
         else:
             _write(self._err, line + "\n")
 
