@@ -269,9 +269,9 @@ class Console:
 
         lines = []
         for stage in tuple(self._stages):
-            room = max(0, width - len(stage.project) - _BAR_LEAST - 2)
+            room = max(0, width - len(stage.project) - _BAR_LEAST - 3)
             state = fitting([*stage.parts(), duration(stage.elapsed)], room)
-            bar = max(_BAR_LEAST, min(BAR_WIDTH, width - len(stage.project) - len(state) - 2))
+            bar = max(_BAR_LEAST, min(BAR_WIDTH, width - len(stage.project) - len(state) - 3))
             line = Table.grid(padding=(0, 1, 0, 0))
             line.add_row(
                 Text(stage.project, style="bold", no_wrap=True, overflow="ellipsis"),
