@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from typing import Any
 from blackwheel.archs import Arch, parse
 from blackwheel.audit.archive import RefusedError, unpack
 from blackwheel.audit.archs import Library, arch_findings, read_library
+from blackwheel.audit.closure import Links, floor_findings, links
+from blackwheel.audit.exports import Exports, exports_of
 from blackwheel.audit.findings import Finding
 from blackwheel.audit.metadata import Expected, metadata_findings
 from blackwheel.build import BuiltWheel
@@ -22,11 +24,15 @@ __all__ = [
     "AuditReport",
     "AuditedWheel",
     "Expected",
+    "Exports",
     "Finding",
     "Library",
+    "Links",
     "audit",
     "expectation",
+    "exports_of",
     "inspect",
+    "link_against",
 ]
 
 
@@ -38,6 +44,8 @@ class AuditReport:
     sha256: str
     size: int
     libraries: tuple[Library, ...] = ()
+    links: tuple[Links, ...] = ()
+    """What each library is bound to; empty where no environment was given to link in."""
     findings: tuple[Finding, ...] = ()
 
     @property
@@ -57,13 +65,7 @@ class AuditedWheel:
     def __post_init__(self) -> None:
         fatal = self.report.fatal
         if fatal:
-            raise BlackwheelError(
-                "wheel-refused",
-                "\n".join([f"{self.report.path.name}:", *map(str, fatal)]),
-                where=str(self.report.path),
-                fix="correct what is named above and build again; nothing was shelved",
-                code=Exit.AUDIT,
-            )
+            raise _refusal(self.report.path, fatal)
 
     @property
     def path(self) -> Path:
@@ -89,6 +91,7 @@ class AuditedWheel:
         """What the receipt keeps of the audit."""
         return {
             "libraries": [asdict(library) for library in self.libraries],
+            "links": [asdict(one) for one in self.report.links],
             "findings": [asdict(finding) for finding in self.findings],
         }
 
@@ -113,11 +116,15 @@ def audit(
     path: Path,
     *,
     expected: Expected,
-    environment: Mapping[str, str],
+    exports: Exports | None = None,
+    environment: Mapping[str, str] | None = None,  # noqa: ARG001  nothing needs it any more
     built: BuiltWheel | None = None,
 ) -> AuditedWheel:
-    """Hold a wheel to what its stack expects; raise `wheel-refused` with every fatal finding."""
-    report = inspect(path, archs=expected.archs, environment=environment, expected=expected)
+    """Hold a wheel to what its stack expects; raise `wheel-refused` with every fatal finding.
+
+    `exports` is the environment that it must link in; without one the ABI closure is not checked.
+    """
+    report = inspect(path, archs=expected.archs, exports=exports, expected=expected)
     return AuditedWheel(report=report, built=built)
 
 
@@ -125,28 +132,68 @@ def inspect(
     path: Path,
     *,
     archs: Sequence[Arch],
-    environment: Mapping[str, str],  # noqa: ARG001  the ABI closure will need it
+    exports: Exports | None = None,
+    before: Exports | None = None,
+    environment: Mapping[str, str] | None = None,  # noqa: ARG001  nothing needs it any more
     expected: Expected | None = None,
 ) -> AuditReport:
-    """Look at any wheel without judging it; `archs` are those that kernels are counted against."""
+    """Look at any wheel without judging it; `archs` are those that kernels are counted against.
+
+    `exports` is the environment to link in, `before` the one that the wheel was built for.
+    """
+    bonds: tuple[Links, ...] = ()
+    unresolved: tuple[Finding, ...] = ()
     try:
         with tempfile.TemporaryDirectory(prefix="blackwheel-audit-") as folder:
             wheel = unpack(path, Path(folder), modules=expected.modules if expected else None)
             libraries = tuple(
                 read_library(file, path=name, wanted=archs) for name, file in wheel.libraries
             )
+            if exports is not None:
+                bonds, unresolved = links(wheel.libraries, exports, before=before)
     except RefusedError as error:
         return AuditReport(
             path=path, sha256=_sha256(path), size=_size(path), findings=(error.finding,)
         )
-    contracts = expected.contracts if expected else ()
     findings = (
         *wheel.findings,
         *metadata_findings(wheel, expected),
-        *arch_findings(libraries, contracts, archs),
+        *arch_findings(libraries, expected.contracts if expected else (), archs),
+        *unresolved,
+        *floor_findings(bonds, wheel.tags, floor=expected.glibc if expected else ""),
     )
     return AuditReport(
-        path=path, sha256=_sha256(path), size=_size(path), libraries=libraries, findings=findings
+        path=path,
+        sha256=_sha256(path),
+        size=_size(path),
+        libraries=libraries,
+        links=bonds,
+        findings=findings,
+    )
+
+
+def link_against(
+    path: Path, exports: Exports, *, before: Exports | None = None
+) -> tuple[tuple[Links, ...], tuple[Finding, ...]]:
+    """Tell whether a wheel would link in another environment, without compiling anything.
+
+    Raises `wheel-refused` for a file that is no wheel.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="blackwheel-audit-") as folder:
+            wheel = unpack(path, Path(folder), modules=None)
+            return links(wheel.libraries, exports, before=before)
+    except RefusedError as error:
+        raise _refusal(path, (error.finding,)) from None
+
+
+def _refusal(path: Path, fatal: Iterable[Finding]) -> BlackwheelError:
+    return BlackwheelError(
+        "wheel-refused",
+        "\n".join([f"{path.name}:", *map(str, fatal)]),
+        where=str(path),
+        fix="correct what is named above and build again; nothing was shelved",
+        code=Exit.AUDIT,
     )
 
 

@@ -1,0 +1,178 @@
+"""What torch, the CUDA packages and Python export: one kept table per torch identity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from blackwheel.audit.elf import Elf, UnreadableLibraryError, read_elf
+from blackwheel.errors import BlackwheelError, Exit
+
+FORMAT: Final = 1
+"""Raised when the table's form changes."""
+FOLDERS: Final = ("torch/lib", "nvidia/*/lib")
+DISTRIBUTIONS: Final = ("torch-*.dist-info", "nvidia_*.dist-info")
+PYTHON: Final = "python"
+SYSTEM: Final = ("libc.so.6", "libm.so.6", "libdl.so.2", "libgcc_s.so.1", "libstdc++.so.6")
+"""In every process that holds torch. Asked for symbols that were linked without a version only."""
+SYSTEM_FOLDERS: Final = ("/lib/x86_64-linux-gnu", "/lib64", "/usr/lib")
+GLOBAL: Final = "libtorch_global_deps.so"
+"""torch loads it for everyone (RTLD_GLOBAL), and with it what it needs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shelf:
+    """What one library exports and which others it brings along."""
+
+    needed: tuple[str, ...]
+    exports: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exports:
+    """Everything that a wheel's libraries may link against beside the system."""
+
+    torch: str
+    """`2.11.0+cu130`."""
+    python: str
+    """`cpython-312`, as it stands in extension modules' names."""
+    libraries: Mapping[str, Shelf]
+    """By soname; the interpreter's own symbols under `python`."""
+
+    def owner(self, symbol: str) -> str:
+        """The first library that exports it, or nothing."""
+        names = (name for name, one in self.libraries.items() if symbol in one.exports)
+        return next(names, "")
+
+    def reach(self, needed: Iterable[str]) -> set[str]:
+        """Names of the libraries in whose symbols a library that needs those is resolved."""
+        seen: set[str] = set()
+        waiting = [PYTHON, GLOBAL, *SYSTEM, *needed]
+        while waiting:
+            name = waiting.pop()
+            if name in seen or name not in self.libraries:
+                continue
+            seen.add(name)
+            waiting += self.libraries[name].needed
+        return seen
+
+
+def exports_of(environment: Path, *, store: Path) -> Exports:
+    """Read or make the table of a virtual environment that holds torch.
+
+    Raises `torch-missing`. The table is found again by the RECORDs of torch and the CUDA packages
+    and the sizes of their libraries: it takes a second when it is made, 0.1 s after.
+    """
+    found = sorted(environment.glob("lib/python3*/site-packages"))
+    packages = found[0] if found else environment
+    files = sorted({file for folder in FOLDERS for file in packages.glob(f"{folder}/*.so*")})
+    if not any(file.name.startswith("libtorch") for file in files):
+        raise BlackwheelError(
+            "torch-missing",
+            "no torch is installed there",
+            where=str(packages),
+            fix="name a virtual environment, or its site-packages folder, with torch in it",
+            code=Exit.TORCH,
+        )
+    table = store / "exports" / f"{_digest(packages, files)}.json"
+    libraries = _load(table)
+    if libraries is None:
+        libraries = _libraries(files)
+        _save(table, libraries)
+    interpreter, tag = _python(environment)
+    libraries |= interpreter | _system()
+    return Exports(torch=_torch_version(packages), python=tag, libraries=libraries)
+
+
+def _digest(packages: Path, files: Iterable[Path]) -> str:
+    digest = hashlib.sha256(f"{FORMAT}\n".encode())
+    for pattern in DISTRIBUTIONS:
+        for record in sorted(packages.glob(f"{pattern}/RECORD")):
+            digest.update(record.read_bytes())
+    for file in files:
+        digest.update(f"{file.relative_to(packages)} {file.stat().st_size}\n".encode())
+    return digest.hexdigest()
+
+
+def _libraries(files: Iterable[Path]) -> dict[str, Shelf]:
+    found: dict[str, Shelf] = {}
+    for file in files:
+        try:
+            elf = read_elf(file)
+        except UnreadableLibraryError:
+            continue  # a linker script; a broken library exports nothing and so excuses nothing
+        for name in {elf.soname, file.name}:
+            found[name] = _shelf(elf)
+    return found
+
+
+def _shelf(elf: Elf) -> Shelf:
+    return Shelf(needed=elf.needed, exports=elf.exports)
+
+
+def _python(environment: Path) -> tuple[dict[str, Shelf], str]:
+    """The symbols of the environment's interpreter, and how extension modules name it."""
+    program = environment / "bin" / "python"
+    if not program.exists():
+        return {}, ""
+    real = program.resolve()
+    elf = read_elf(real)
+    shelves = {PYTHON: _shelf(elf)}
+    for name in elf.needed:
+        if name.startswith("libpython"):
+            shelves |= _found(name, [str(real.parents[1] / "lib"), *SYSTEM_FOLDERS])
+    found = sorted(environment.glob("lib/python3*"))
+    tag = found[0].name.removeprefix("python").replace(".", "") if found else ""
+    return shelves, f"cpython-{tag}"
+
+
+def _system() -> dict[str, Shelf]:
+    """This machine's C and C++ libraries."""
+    shelves: dict[str, Shelf] = {}
+    for name in SYSTEM:
+        shelves |= _found(name, SYSTEM_FOLDERS)
+    return shelves
+
+
+def _found(name: str, folders: Iterable[str]) -> dict[str, Shelf]:
+    for folder in folders:
+        file = Path(folder) / name
+        if file.is_file():
+            return {name: _shelf(read_elf(file))}
+    return {}
+
+
+def _torch_version(packages: Path) -> str:
+    text = (packages / "torch" / "version.py").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line.startswith("__version__")]
+    return lines[0].partition("=")[2].strip(" '\"") if lines else "unknown"
+
+
+def _load(table: Path) -> dict[str, Shelf] | None:
+    """The kept table; None where there is none or it is not whole."""
+    try:
+        document: dict[str, Any] = json.loads(table.read_text(encoding="utf-8"))
+        return {
+            name: Shelf(needed=tuple(one["needed"]), exports=frozenset(one["exports"]))
+            for name, one in document.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _save(table: Path, libraries: Mapping[str, Shelf]) -> None:
+    table.parent.mkdir(parents=True, exist_ok=True)
+    document = {
+        name: {"needed": one.needed, "exports": sorted(one.exports)}
+        for name, one in libraries.items()
+    }
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=table.parent, prefix=".exports-", delete=False
+    ) as file:
+        json.dump(document, file, separators=(",", ":"))
+    Path(file.name).replace(table)
