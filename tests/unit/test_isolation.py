@@ -116,13 +116,6 @@ def alive(word: str) -> list[str]:
     return [line for line in lines if word in line and line]
 
 
-def children(pid: int) -> list[int]:
-    listed = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=True
-    )
-    return [int(word) for word in listed.stdout.split()]
-
-
 # --- exit codes and messages
 
 
@@ -393,8 +386,7 @@ def test_whoever_is_killed_even_a_stubborn_command_ends(
     spec = place.spec(mode, ("sh", "-c", STUBBORN.format(seconds=seconds)))
     parent = subprocess.Popen(["sh", "-c", '"$@"; true', "sh", *place.command(spec)])
     wait_for(lambda: len(alive(f"sleep {seconds}")) == 4)
-    outer = children(parent.pid)[0]
-    inner = children(outer)[0]
+    outer, inner, *_ = isolation._descendants(parent.pid)
     number = {"parent": parent.pid, "outer supervisor": outer, "inner supervisor": inner}[killed]
     os.kill(number, signal.SIGKILL)
     parent.wait()
