@@ -66,7 +66,8 @@ def _act(site: Site, options: argparse.Namespace) -> None:
             jobs=options.jobs,
             again=options.again,
         )
-        site.console.result(str(wheel))
+        if edge.EXIT_FILE not in site.environment:  # else its caller ends with a summary
+            site.console.result(str(wheel))
 
 
 def main(arguments: Sequence[str]) -> int:
