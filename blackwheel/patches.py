@@ -35,6 +35,8 @@ __all__ = [
 ]
 
 _PART: Final = ".part-"
+_State = tuple[int, bytes] | None
+"""x bit and content; None without a file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,26 +138,19 @@ def _applied(
     copy = Scratch(tree=part / "done/tree", repository=part / "git", environment=environment)
     for done, patch in enumerate(series.patches):
         stage.update(done, len(series.patches), patch.name)
-        _apply_one(copy, source, series, patch, part / patch.name, paths[patch.name])
+        before = [_state(copy.tree / path) for path in paths[patch.name]]
+        if reasons := copy.misfit(part / patch.name, apply=True):
+            reasons += _line_ends(source.root, paths[patch.name], patch)
+            raise stale(source, series, patch, reasons)
+        _verify(copy.tree, series, patch, dict(zip(paths[patch.name], before, strict=True)))
     stage.update(len(series.patches), len(series.patches))
     return tree_id(copy.tree)
 
 
-def _apply_one(
-    copy: Scratch,
-    source: SourceTree,
-    series: Series,
-    patch: Patch,
-    file: Path,
-    paths: tuple[str, ...],
-) -> None:
-    """Apply what fits, and believe it only when each of its files has changed."""
-    before = [_state(copy.tree / path) for path in paths]
-    if reasons := copy.misfit(file, apply=True):
-        raise stale(source, series, patch, reasons + _line_ends(copy.tree, paths, patch))
-    after = [_state(copy.tree / path) for path in paths]
-    same = [path for path, old, new in zip(paths, before, after, strict=True) if old == new]
-    if same:
+def _verify(tree: Path, series: Series, patch: Patch, before: Mapping[str, _State]) -> None:
+    """Believe that a patch was applied only when each of its files has changed."""
+    after = {path: _state(tree / path) for path in before}
+    if same := [path for path in before if before[path] == after[path]]:
         raise BlackwheelError(
             "patch-skipped",
             f"git applied {patch.name} and left unchanged: {', '.join(same)}",
@@ -163,9 +158,9 @@ def _apply_one(
             fix="take what changes nothing out of the patch",
             code=Exit.PATCH,
         )
-    for path, state in zip(paths, after, strict=True):
+    for path, state in after.items():
         if state is not None:  # git obeys the umask, and modes end up in wheels
-            (copy.tree / path).chmod(0o755 if state[0] else 0o644)
+            (tree / path).chmod(0o755 if state[0] else 0o644)
 
 
 def stale(source: SourceTree, series: Series, patch: Patch, reasons: str) -> BlackwheelError:
@@ -179,7 +174,7 @@ def stale(source: SourceTree, series: Series, patch: Patch, reasons: str) -> Bla
     )
 
 
-def _state(path: Path) -> tuple[int, bytes] | None:
+def _state(path: Path) -> _State:
     if not path.is_file():
         return None
     return path.stat().st_mode & stat.S_IXUSR, path.read_bytes()

@@ -50,9 +50,17 @@ def refresh(
 
     `old` and `new` may be one source: then hunks that moved are put where they belong. `folder` is
     the series' own, or that of a new version. All of it is written, or nothing; headers stay, but
-    for `date` (2026-11-22) as Last-Update of a rebased patch. Raises `refresh-conflict`, and
-    `stale-patch` for one that fits neither source.
+    for `date` (2026-11-22) as Last-Update of a rebased patch. Raises `refresh-conflict`,
+    `stale-patch` for one that fits neither source, and `series-exists` for a version that has one.
     """
+    if folder != series.folder and folder.exists():
+        raise BlackwheelError(
+            "series-exists",
+            f"{folder.parent.name} {folder.name} has a series already",
+            where=f"patches/{folder.parent.name}/{folder.name}",
+            fix="refresh that one, or remove its folder",
+            code=Exit.PATCH,
+        )
     store.mkdir(parents=True, exist_ok=True)
     count = len(series.patches)
     contents: dict[str, bytes] = {}
@@ -105,16 +113,14 @@ def _bench(
             alternates = scratch.repository / "objects/info/alternates"
             alternates.parent.mkdir(parents=True, exist_ok=True)
             alternates.write_text(f"{folder / 'old.git/objects'}\n", encoding="utf-8")
+        scratch.git("add", "--all", "--force", ".")  # whatever an ignore file of the tree says
         _commit(scratch, "pristine")
         trees[name] = scratch
     return _Bench(old=trees["old"], new=trees["new"], folder=folder)
 
 
-def _commit(scratch: Scratch, message: str) -> str:
-    """Commit everything, whatever an ignore file of the tree says; return the commit."""
-    scratch.git("add", "--all", "--force", ".")
+def _commit(scratch: Scratch, message: str) -> None:
     scratch.git("commit", "--quiet", "--allow-empty", "--no-verify", "-m", message)
-    return scratch.git("rev-parse", "HEAD").stdout.strip()
 
 
 def _rebased(
@@ -124,37 +130,36 @@ def _rebased(
     file = bench.folder / patch.name
     file.write_bytes(patch.content)
     allowed_paths(bench.old, series, patch, file)
-    unfit = bench.old.git("apply", *QUIET, str(file), check=False)
-    commit = _commit(bench.old, patch.name) if unfit.code == 0 else ""
+    made = bench.old.git("apply", "--index", *QUIET, str(file), check=False)
+    if made.code == 0:
+        _commit(bench.old, patch.name)
     if not bench.new.misfit(file, apply=False):
-        bench.new.git("apply", *QUIET, str(file))
+        bench.new.git("apply", "--index", *QUIET, str(file))
         _commit(bench.new, patch.name)
         return patch.content
-    if not commit:
-        if bench.new.git("apply", "--reverse", "--check", *QUIET, str(file), check=False).code == 0:
-            return None
-        words = "\n".join(f"git: {reason}" for reason in reasons(unfit.stderr))
-        error = stale(old, series, patch, words)
-        error.fix = f"correct {patch.name} by hand, or take it out of the series"
-        raise error
-    return _merged(bench, series, patch, commit, new)
+    if made.code == 0:
+        return _merged(bench, series, patch, new)
+    if bench.new.git("apply", "--reverse", "--check", *QUIET, str(file), check=False).code == 0:
+        return None
+    error = stale(old, series, patch, "\n".join(f"git: {line}" for line in reasons(made.stderr)))
+    error.fix = f"correct {patch.name} by hand, or take it out of the series"
+    raise error
 
 
-def _merged(
-    bench: _Bench, series: Series, patch: Patch, commit: str, new: SourceTree
-) -> bytes | None:
-    """Merge the change of a commit of the old side into the new one."""
-    scratch = bench.new
+def _merged(bench: _Bench, series: Series, patch: Patch, new: SourceTree) -> bytes | None:
+    """Merge the last change of the old side into the new one; None when nothing is left of it."""
+    scratch, out = bench.new, bench.folder / "diff"
+    commit = bench.old.git("rev-parse", "HEAD").stdout.strip()
     done = scratch.git("cherry-pick", "--no-commit", commit, check=False)
     if done.code != 0:
         raise _conflict(scratch, series, patch, new, done.stderr)
-    if scratch.git("diff", "--cached", "--quiet", check=False).code == 0:
+    scratch.git("diff", *_DIFF, f"--output={out}", "--cached")
+    diff = out.read_bytes()
+    if not diff:
         return None
     _commit(scratch, patch.name)
-    out = bench.folder / "diff"
-    scratch.git("diff", *_DIFF, f"--output={out}", "HEAD~", "HEAD")
     head, rule, _ = patch.header.partition(b"\n---\n")  # the diffstat below it no longer holds
-    return head + (b"\n---\n\n" if rule else b"") + out.read_bytes()
+    return head + (b"\n---\n\n" if rule else b"") + diff
 
 
 def _conflict(

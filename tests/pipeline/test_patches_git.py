@@ -8,9 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import textwrap
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -88,6 +86,7 @@ def diff(before: Path, after: Path, tmp_path: Path, *options: str) -> str:
     write(repository / ".git", {"info/attributes": "* -text\n"})
     git(repository, "add", "-Af")
     tree = git(repository, "write-tree").strip()
+    (repository / ".git" / "index").unlink()  # a copied time and an equal size would fool it
     for path in repository.iterdir():
         if path.name != ".git":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -456,76 +455,90 @@ def test_later_patch_is_refused_before_anything_is_copied(bench: Bench) -> None:
     assert error.where == "patches/toy/1.0/series, line 3"
 
 
-SCRIPT = """
-    import os, sys
-    from pathlib import Path
-    sys.path.insert(0, {tests!r})
-    from test_patches_git import Bench
-    from blackwheel.patches import load_series
-    bench = Bench(Path({tmp!r}))
-    print("ready", flush=True)
-    {call}
-"""
+def forked(call: Callable[[], object], *, kill_at: int = 0) -> tuple[int, Callable[[], int]]:
+    """Run `call` in a child that kills itself at its n-th step on the file system.
+
+    Returns the child's id, and a reader of the number of its steps for after its end.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(writer)
+        return child, lambda: int(os.read(reader, 20) or b"0")
+    steps = 0
+
+    def step(event: str, _: tuple[object, ...]) -> None:
+        nonlocal steps
+        if event.startswith(("open", "os.", "subprocess.")):
+            steps += 1
+            if steps == kill_at:
+                signal.raise_signal(signal.SIGKILL)
+
+    sys.addaudithook(step)
+    try:
+        call()
+        os.write(writer, str(steps).encode())
+        os._exit(0)
+    finally:
+        os._exit(1)
 
 
-def started(bench: Bench, call: str) -> subprocess.Popen[bytes]:
-    """A process that says `ready` and then runs `call`."""
-    text = textwrap.dedent(SCRIPT).format(
-        tests=str(Path(__file__).parent), tmp=str(bench.tmp), call=call
-    )
-    process = subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n"
-    return process
-
-
-APPLY = "bench.apply(bench.tmp / 'pristine', load_series(bench.folder))"
-
-
-def killed_at_times(
-    bench: Bench, call: str, check: Callable[[], None], *, again: Callable[[], None]
-) -> int:
-    """Kill `call` at ten moments of its run; return how many runs the kill met."""
-    began = time.monotonic()
-    assert started(bench, call).wait() == 0
-    whole = time.monotonic() - began
-    met = 0
-    for step in range(10):
-        again()
-        process = started(bench, call)
-        time.sleep(whole * step / 12)
-        process.send_signal(signal.SIGKILL)
-        met += process.wait() == -signal.SIGKILL
-        check()
-    return met
+def killed(
+    call: Callable[[], object],
+    points: Callable[[int], Sequence[int]],
+    *,
+    before: Callable[[], object],
+    after: Callable[[], object],
+) -> None:
+    """Run `call` once, then kill it at `points` of the number of steps that it took."""
+    before()
+    child, steps = forked(call)
+    assert os.waitpid(child, 0)[1] == 0
+    ends = []
+    for kill_at in points(steps()):
+        before()
+        child, _ = forked(call, kill_at=kill_at)
+        ends.append(os.waitpid(child, 0)[1])
+        after()
+    # a run may take a step less than the one before, and then ends before its last is due
+    assert set(ends[:-2]) == {signal.SIGKILL}
+    assert set(ends) <= {signal.SIGKILL, 0}
 
 
 def test_killed_apply_leaves_nothing_half_written(bench: Bench) -> None:
-    files: dict[str, str] = {f"d{n % 20}/f{n}.txt": TEXT for n in range(400)}
-    after = files | {"d0/f0.txt": "changed\n", "d19/f399.txt": "changed\n", "new.txt": "n\n"}
+    files: dict[str, str] = {f"d{n % 20}/f{n}.txt": TEXT for n in range(60)}
+    after = files | {"d0/f0.txt": "changed\n", "d19/f59.txt": "changed\n", "new.txt": "n\n"}
     series = bench.series(files, after)
     root, wanted = bench.tree("pristine", files), tree_id(bench.tree("after", after))
     shelf = bench.store / "patched" / "toy"
+    seen = set()
 
     def check() -> None:
-        for place in shelf.glob("[!.]*"):
-            assert tree_id(place / "tree") == wanted
+        places = list(shelf.glob("[!.]*"))
+        seen.add(len(places))
+        assert [tree_id(place / "tree") for place in places] in ([], [wanted])
 
-    met = killed_at_times(
-        bench, APPLY, check, again=lambda: shutil.rmtree(bench.store, ignore_errors=True)
+    killed(
+        lambda: bench.apply(root, series),
+        lambda whole: [*(1 + whole * n // 8 for n in range(8)), whole - 9, whole - 2, whole],
+        before=lambda: shutil.rmtree(bench.store, ignore_errors=True),
+        after=check,
     )
-    assert met >= 5
-    (shelf / ".part-of-a-killed-run").mkdir(parents=True)
+    assert seen == {0, 1}
+    shutil.rmtree(bench.store)
+    child, _ = forked(lambda: bench.apply(root, series), kill_at=150)
+    os.waitpid(child, 0)
+    assert [name[:6] for name in names(shelf)] == [".part-"]
     assert bench.apply(root, series).tree == wanted
     assert len(names(shelf)) == 1
 
 
-def test_two_runs_at_once_make_one_tree(bench: Bench) -> None:
+def test_runs_at_once_make_one_tree(bench: Bench) -> None:
     files: dict[str, str] = {f"f{n}.txt": TEXT for n in range(200)}
-    bench.series(files, files | {"f0.txt": "changed\n"})
-    bench.tree("pristine", files)
-    runs = [started(bench, APPLY) for _ in range(3)]
-    assert [run.wait() for run in runs] == [0, 0, 0]
+    series = bench.series(files, files | {"f0.txt": "changed\n"})
+    root = bench.tree("pristine", files)
+    children = [forked(lambda: bench.apply(root, series))[0] for _ in range(3)]
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
     assert len(names(bench.store / "patched" / "toy")) == 1
 
 
@@ -725,6 +738,14 @@ def test_refresh_into_a_new_version_leaves_the_old_one(bench: Bench) -> None:
     assert load_series(series.folder) == series
     assert load_series(folder).patches == series.patches
     assert folder.stat().st_mode & 0o777 == 0o755
+    with pytest.raises(BlackwheelError) as caught:
+        bench.refresh(series, old, new, folder)
+    assert str(caught.value) == (
+        "error: series-exists\n"
+        "  toy 1.1 has a series already\n"
+        "  where: patches/toy/1.1\n"
+        "  fix:   refresh that one, or remove its folder"
+    )
 
 
 def test_refresh_refuses_what_apply_refuses(bench: Bench) -> None:
@@ -735,25 +756,28 @@ def test_refresh_refuses_what_apply_refuses(bench: Bench) -> None:
 
 
 def test_killed_refresh_leaves_the_old_series_or_the_new_one(bench: Bench) -> None:
-    states = [text_with(l7="seven"), text_with(l7="seven", l33="x")]
     old = bench.tree("old", {"a.txt": TEXT})
-    bench.tree("new", {"a.txt": "top\n" + TEXT})
-    before = bench.series({"a.txt": TEXT}, *({"a.txt": text} for text in states)).patches
-    call = "bench.refresh(load_series(bench.folder), bench.tmp / 'old', bench.tmp / 'new')"
+    new = bench.tree("new", {"a.txt": "top\n" + TEXT})
+    states = [{"a.txt": text_with(l7="seven")}, {"a.txt": text_with(l7="seven", l33="x")}]
+    series = bench.series({"a.txt": TEXT}, *states)
+    kept = bench.tmp / "kept"
+    shutil.copytree(series.folder, kept)
     seen = set()
 
-    def check() -> None:
-        now = load_series(bench.folder).patches
-        assert {patch.content == was.content for patch, was in zip(now, before, strict=True)} in (
-            {True},
-            {False},
-        )
-        seen.add(now == before)
-
     def again() -> None:
-        shutil.rmtree(bench.folder)
-        bench.series({"a.txt": TEXT}, *({"a.txt": text} for text in states))
+        shutil.rmtree(series.folder.parent)
+        shutil.copytree(kept, series.folder)
 
-    assert killed_at_times(bench, call, check, again=again) >= 5
-    assert True in seen
-    assert old.is_dir()
+    def check() -> None:
+        now = load_series(series.folder).patches
+        same = {a.content == b.content for a, b in zip(now, series.patches, strict=True)}
+        assert len(same) == 1
+        seen.update(same)
+
+    killed(
+        lambda: bench.refresh(series, old, new),
+        lambda whole: [whole - n for n in (20, 14, 8, 4, 0)],
+        before=again,
+        after=check,
+    )
+    assert seen == {True, False}
