@@ -108,6 +108,7 @@ def expectation(request: Request) -> Expected:
         torch=stack.torch.requirement,
         archs=tuple(parse(arch) for arch in request.archs),
         contracts=pin.contract,
+        runtime=pin.runtime,
         glibc=stack.glibc,
     )
 

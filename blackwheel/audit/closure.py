@@ -30,6 +30,7 @@ _RUNTIME: Final = re.compile(r"_Z(T[TVIS])?N?[VK]*[RO]?(St|S[absiod])|_Z(n|d)[wa
 _PYTHON_SYMBOL: Final = re.compile(r"_?Py[A-Z_]")
 _PYTHON_TAG: Final = re.compile(r"\.(cpython-3\d+)")
 _MANYLINUX: Final = re.compile(r"manylinux_(\d+)_(\d+)_")
+_OLD_NAMES: Final = {"manylinux1": "2.5", "manylinux2010": "2.12", "manylinux2014": "2.17"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -175,8 +176,7 @@ def floor_findings(
 ) -> tuple[Finding, ...]:
     """Hold the libraries' glibc to the stack's floor and to what the platform tag promises."""
     findings = []
-    promised = [match for tag in tags if (match := _MANYLINUX.match(tag.platform))]
-    lowest = min((Version(f"{one[1]}.{one[2]}") for one in promised), default=None)
+    lowest = min((promise for tag in tags if (promise := _promise(tag))), default=None)
     for one in found:
         if not one.glibc:
             continue
@@ -187,6 +187,15 @@ def floor_findings(
             fact = f"needs glibc {one.glibc} for {one.glibc_for}, the file name promises {lowest}"
             findings.append(Finding(name="false-platform-tag", fact=fact, library=one.library))
     return tuple(findings)
+
+
+def _promise(tag: Tag) -> Version | None:
+    """The glibc that a platform tag promises to serve; `linux_x86_64` promises none."""
+    found = _MANYLINUX.match(tag.platform)
+    if found:
+        return Version(f"{found[1]}.{found[2]}")
+    old = _OLD_NAMES.get(tag.platform.partition("_")[0])
+    return Version(old) if old else None
 
 
 def demangled(symbol: str) -> str:

@@ -36,6 +36,8 @@ class Expected:
     """`torch===2.11.0`."""
     archs: tuple[Arch, ...]
     contracts: tuple[Contract, ...] = ()
+    runtime: tuple[str, ...] = ()
+    """What the wheel requires besides torch."""
     glibc: str = ""
     """The newest glibc that the wheel may need."""
 
@@ -47,7 +49,9 @@ def metadata_findings(wheel: Unpacked, expected: Expected | None) -> tuple[Findi
     found += faults
     if metadata is not None:
         found += _identity_findings(wheel, metadata)
-        found += torch_findings(metadata.requires_dist or [], expected.torch if expected else None)
+        requires = metadata.requires_dist or []
+        found += torch_findings(requires, expected.torch if expected else None)
+        found += companion_findings(requires, expected.runtime if expected else None)
     if expected is not None:
         found += _expectation_findings(wheel, expected)
     return tuple(found)
@@ -108,14 +112,28 @@ def torch_findings(requirements: Sequence[Requirement], wanted: str | None) -> t
         found.append(
             Finding(name="other-torch", fact=f"it requires {shown}, the stack has {wanted}")
         )
-    found += [
-        Finding(
-            name="may-swap-torch", fact=f"it requires {one}: only one exact release keeps the torch"
-        )
-        for one in requirements
-        if canonicalize_name(one.name) in TORCH_BOUND and not _exact(one)
-    ]
     return tuple(found)
+
+
+def companion_findings(
+    requirements: Sequence[Requirement], runtime: Sequence[str] | None
+) -> Iterator[Finding]:
+    """Find what could bring another torch along; `runtime` is what the stack has besides torch."""
+    known = [Requirement(one) for one in runtime or ()]
+    for one in requirements:
+        name = canonicalize_name(one.name)
+        if one.url is not None:
+            fact = f"it requires {one}: an address can bring any torch along"
+            yield Finding(name="url-requirement", fact=fact)
+        elif name not in TORCH_BOUND:
+            continue
+        elif not _exact(one):
+            fact = f"it requires {one}: only one exact release keeps the torch"
+            yield Finding(name="may-swap-torch", fact=fact)
+        elif runtime is not None and one not in known:
+            same = [str(other) for other in known if canonicalize_name(other.name) == name]
+            fact = f"it requires {one}, the stack has {', '.join(same) or 'none'}"
+            yield Finding(name="may-swap-torch", fact=fact)
 
 
 def accepts_one(torch: Requirement) -> bool:

@@ -66,7 +66,7 @@ def test_right_wheel_has_no_finding_and_passes(tmp_path: Path) -> None:
     audited = audit(wheel, expected=TOY, environment={})
     assert isinstance(audited, AuditedWheel)
     assert audited.path == wheel
-    assert audited.section() == {"libraries": [], "findings": []}
+    assert audited.section() == {"libraries": [], "links": [], "findings": []}
 
 
 def test_path_that_climbs_is_refused(tmp_path: Path) -> None:

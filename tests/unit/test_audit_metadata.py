@@ -15,7 +15,7 @@ from wheelwright import LABEL, NAME, TORCH, make_wheel
 
 from blackwheel.archs import parse
 from blackwheel.audit import Expected, inspect
-from blackwheel.audit.metadata import accepts_one, torch_findings
+from blackwheel.audit.metadata import accepts_one, companion_findings, torch_findings
 
 TOY = Expected(
     name="toy",
@@ -76,13 +76,14 @@ def test_exact_requirement_on_another_torch_is_refused() -> None:
 
 @pytest.mark.parametrize("loose", ["torchvision", "torchcodec>=0.14", "xformers==0.0.*"])
 def test_loose_requirement_on_what_is_bound_to_torch_is_refused(loose: str) -> None:
-    (found,) = torch_findings([Requirement(TORCH), Requirement(loose)], TORCH)
+    (found,) = companion_findings([Requirement(loose)], None)
     fact = f"it requires {loose}: only one exact release keeps the torch"
     assert (found.name, found.fact) == ("may-swap-torch", fact)
 
 
 def test_exact_requirement_on_what_is_bound_to_torch_passes() -> None:
-    assert torch_findings([Requirement(TORCH), Requirement("torchvision==0.26.0")], TORCH) == ()
+    both = [Requirement("torchvision==0.26.0"), Requirement("torchaudio===2.11.0")]
+    assert list(companion_findings(both, None)) == []
 
 
 def test_other_label_is_refused(tmp_path: Path) -> None:
@@ -90,6 +91,42 @@ def test_other_label_is_refused(tmp_path: Path) -> None:
     label = LABEL.replace("sm120a.1", "sm120a.2")
     fact = f"other-label: it is version 1.0+{label}, the stack makes 1.0+{LABEL}"
     assert findings(wheel) == [fact]
+
+
+def test_other_version_is_refused(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, name=NAME.replace("toy-1.0+", "toy-1.1+"))
+    fact = f"other-label: it is version 1.1+{LABEL}, the stack makes 1.0+{LABEL}"
+    assert findings(wheel) == [fact]
+
+
+def test_wheel_of_another_format_is_refused(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, wheel_version="2.0")
+    assert findings(wheel) == ["bad-wheel-file: Wheel-Version is 2.0, not 1.x"]
+
+
+def test_library_in_a_wheel_for_any_platform_is_refused(tmp_path: Path) -> None:
+    name = NAME.replace("linux_x86_64", "any")
+    wheel = make_wheel(tmp_path, {"toy/_C.so": b"\x7fELF"}, name=name)
+    fact = "tag-mismatch: it holds libraries but says that it fits any platform"
+    assert fact in findings(wheel)
+    assert findings(make_wheel(tmp_path / "pure", name=name)) == []
+
+
+def test_requirement_by_address_is_refused(tmp_path: Path) -> None:
+    address = "einops @ https://example.org/einops.whl"
+    wheel = make_wheel(tmp_path, requires=[TORCH, address])
+    fact = f"url-requirement: it requires {address}: an address can bring any torch along"
+    assert findings(wheel) == [fact]
+
+
+def test_torchvision_must_be_the_one_of_the_stack(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, requires=[TORCH, "torchvision==0.26.0", "torchaudio==2.11.0"])
+    both = ("torchvision==0.26.0", "torchaudio==2.11.0")
+    assert findings(wheel, replace(TOY, runtime=both)) == []
+    fact = "may-swap-torch: it requires torchvision==0.26.0, the stack has torchvision==0.25.0"
+    assert findings(wheel, replace(TOY, runtime=("torchvision==0.25.0", both[1]))) == [fact]
+    fact = "may-swap-torch: it requires torchaudio==2.11.0, the stack has none"
+    assert findings(wheel, replace(TOY, runtime=both[:1])) == [fact]
 
 
 def test_label_that_is_missing_is_refused(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ def make_wheel(
     metadata_version: str = "",
     requires: Sequence[str] = (TORCH, "einops"),
     tag: str = "",
+    wheel_version: str = "1.0",
     unlisted: Sequence[tuple[str | zipfile.ZipInfo, bytes]] = (),
     record: Callable[[str], str] = lambda text: text,
     compression: int = zipfile.ZIP_DEFLATED,
@@ -40,7 +41,9 @@ def make_wheel(
     for path, data in (files or {}).items():
         held[path] = data.read_bytes() if isinstance(data, Path) else data
     held[f"{info}/METADATA"] = ("\n".join(lines) + "\n").encode()
-    wheel_file = f"Wheel-Version: 1.0\nRoot-Is-Purelib: false\nTag: {tag or '-'.join(tags)}\n"
+    wheel_file = (
+        f"Wheel-Version: {wheel_version}\nRoot-Is-Purelib: false\nTag: {tag or '-'.join(tags)}\n"
+    )
     held[f"{info}/WHEEL"] = wheel_file.encode()
     text = "".join(record_row(path, data) for path, data in held.items()) + f"{info}/RECORD,,\n"
     held[f"{info}/RECORD"] = record(text).encode()
