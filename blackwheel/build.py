@@ -94,7 +94,7 @@ def build(
     spec, variables = _command(plan, workshop, store, compiler, mode)
     command = isolation.isolated_command(spec, workshop.root / "isolation.json")
     with console.stage(request.project, "compile") as stage:
-        progress = _Progress(plan, stage)
+        progress = _Progress(plan, stage, compiled=len(_recorded(workshop)))
         done = process.run(
             command, environment=variables, cwd=workshop.root, log=log, on_line=progress.line
         )
@@ -214,12 +214,14 @@ def _kept(environment: Path, compiler: Compiler) -> tuple[Path, ...]:
 class _Progress:
     """Reads ninja's own counter out of the build's output."""
 
-    def __init__(self, plan: BuildPlan, stage: Any) -> None:
+    def __init__(self, plan: BuildPlan, stage: Any, *, compiled: int) -> None:
         pin = plan.request.pin
         self.total = pin.objects
         self._each = pin.cpu_seconds / pin.objects if pin.objects else 0.0
         self._jobs = plan.jobs
         self._stage = stage
+        if self.total > compiled:  # until ninja has said what it finds to do
+            self._show(compiled, self.total - compiled)
 
     def line(self, line: str) -> None:
         """Take one line of output."""
@@ -228,10 +230,11 @@ class _Progress:
             return
         done, steps = int(found[1]), int(found[2])
         self.total = max(self.total, steps)
-        earlier = self.total - steps
-        left = (steps - done) * self._each / self._jobs if self._each else None
-        note = f"{self._jobs} jobs" + (f", {earlier} from an earlier run" if earlier else "")
-        self._stage.update(earlier + done, self.total, note, left=left)
+        self._show(self.total - steps + done, steps - done)
+
+    def _show(self, done: int, remaining: int) -> None:
+        left = remaining * self._each / self._jobs if self._each else None
+        self._stage.update(done, self.total, f"{self._jobs} jobs", left=left)
 
 
 def _recorded(workshop: Workshop) -> tuple[dict[str, Any], ...]:
