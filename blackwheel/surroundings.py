@@ -14,7 +14,8 @@ from typing import Final
 from blackwheel import archs, isolation
 from blackwheel.console import size
 from blackwheel.errors import BlackwheelError
-from blackwheel.gitstore import ANSWER_SECONDS, reason, shown
+from blackwheel.githost import reason, shown
+from blackwheel.gitstore import ANSWER_SECONDS
 from blackwheel.machine import Machine
 from blackwheel.process import capture
 from blackwheel.sdist import index_address
