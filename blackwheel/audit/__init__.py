@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from blackwheel.archs import Arch, parse
-from blackwheel.audit.archive import RefusedError, unpack
+from blackwheel.audit.archive import RefusedError, Unpacked, unpack
 from blackwheel.audit.archs import Library, arch_findings, read_library
 from blackwheel.audit.closure import Links, floor_findings, links
 from blackwheel.audit.exports import Exports, exports_of
@@ -148,10 +148,11 @@ def inspect(
         with tempfile.TemporaryDirectory(prefix="blackwheel-audit-") as folder:
             wheel = unpack(path, Path(folder), modules=expected.modules if expected else None)
             libraries = tuple(
-                read_library(file, path=name, wanted=archs) for name, file in wheel.libraries
+                read_library(one.file, path=one.path, sha256=one.sha256, wanted=archs)
+                for one in wheel.libraries
             )
             if exports is not None:
-                bonds, unresolved = links(wheel.libraries, exports, before=before)
+                bonds, unresolved = links(_files(wheel), exports, before=before)
     except RefusedError as error:
         return AuditReport(
             path=path, sha256=_sha256(path), size=_size(path), findings=(error.finding,)
@@ -183,9 +184,13 @@ def link_against(
     try:
         with tempfile.TemporaryDirectory(prefix="blackwheel-audit-") as folder:
             wheel = unpack(path, Path(folder), modules=None)
-            return links(wheel.libraries, exports, before=before)
+            return links(_files(wheel), exports, before=before)
     except RefusedError as error:
         raise _refusal(path, (error.finding,)) from None
+
+
+def _files(wheel: Unpacked) -> list[tuple[str, Path]]:
+    return [(one.path, one.file) for one in wheel.libraries]
 
 
 def _refusal(path: Path, fatal: Iterable[Finding]) -> BlackwheelError:

@@ -7,7 +7,6 @@ that are refused here: a wrong RECORD, an unlisted file, a `.pth`, a file of ano
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import re
 import stat
@@ -15,9 +14,10 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from installer.records import InvalidRecordEntry, RecordEntry, parse_record_file
 from packaging.tags import Tag
@@ -51,6 +51,17 @@ class RefusedError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Extracted:
+    """A library of the wheel, written where tools can read it."""
+
+    path: str
+    """In the wheel."""
+    file: Path
+    """Only there while the wheel is unpacked."""
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Unpacked:
     """What lies in a wheel file."""
 
@@ -59,8 +70,7 @@ class Unpacked:
     version: Version
     tags: frozenset[Tag]
     """From the file name, like name and version."""
-    libraries: tuple[tuple[str, Path], ...]
-    """Path in the wheel, and where it was written to be read."""
+    libraries: tuple[Extracted, ...]
     dist_info: Mapping[str, bytes]
     """Files of the dist-info folder by their name in it."""
     findings: tuple[Finding, ...]
@@ -68,8 +78,8 @@ class Unpacked:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Member:
-    sha256: str
-    """As RECORD writes it: base64 for URLs without padding."""
+    digest: bytes
+    """sha256."""
     size: int
     library: Path | None
     text: bytes
@@ -135,7 +145,11 @@ def _checked(
         name=name,
         version=version,
         tags=tags,
-        libraries=tuple((key, one.library) for key, one in members.items() if one.library),
+        libraries=tuple(
+            Extracted(path=key, file=one.library, sha256=one.digest.hex())
+            for key, one in members.items()
+            if one.library
+        ),
         dist_info={
             key.removeprefix(prefix): one.text
             for key, one in members.items()
@@ -166,23 +180,35 @@ def _path_findings(infos: Sequence[zipfile.ZipInfo]) -> Iterator[Finding]:
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> _Member:
     """Read one member once; its bytes land on disk where they hold host or device code."""
-    keep = ".dist-info/" in info.filename
-    digest, size, text = hashlib.sha256(), 0, b""
-    with contextlib.ExitStack() as opened:
-        stream = opened.enter_context(archive.open(info))
+    with archive.open(info) as stream:
         chunk = stream.read(CHUNK)
-        code = chunk.startswith(CODE_MAGICS)
-        sink = opened.enter_context(target.open("wb")) if code else None
+        if chunk.startswith(CODE_MAGICS):
+            return _extract(stream, chunk, target)
+        digest, size, text = hashlib.sha256(), 0, b""
         while chunk:
             size += len(chunk)
             digest.update(chunk)
-            if sink:
-                sink.write(chunk)
-            elif keep:
+            if ".dist-info/" in info.filename:
                 text += chunk
             chunk = stream.read(CHUNK)
-    coded = base64.urlsafe_b64encode(digest.digest()).decode("ascii").rstrip("=")
-    return _Member(sha256=coded, size=size, library=target if code else None, text=text)
+    return _Member(digest=digest.digest(), size=size, library=None, text=text)
+
+
+def _extract(stream: IO[bytes], chunk: bytes, target: Path) -> _Member:
+    """Write a library: while this thread inflates, another one hashes and writes."""
+    digest = hashlib.sha256()
+    with target.open("wb") as sink, ThreadPoolExecutor(max_workers=1) as worker:
+
+        def keep(part: bytes) -> int:
+            digest.update(part)
+            return sink.write(part)
+
+        waiting = []
+        while chunk:
+            waiting.append(worker.submit(keep, chunk))
+            chunk = stream.read(CHUNK)
+        size = sum(one.result() for one in waiting)
+    return _Member(digest=digest.digest(), size=size, library=target, text=b"")
 
 
 def _dist_info(
@@ -271,4 +297,5 @@ def _agrees(entry: RecordEntry, member: _Member) -> bool:
     """Tell whether an entry holds this member's size and sha256; weaker hashes prove nothing."""
     if entry.hash_ is None or entry.hash_.name != "sha256":
         return False
-    return entry.hash_.value == member.sha256 and entry.size == member.size
+    coded = base64.urlsafe_b64encode(member.digest).decode("ascii").rstrip("=")
+    return entry.hash_.value == coded and entry.size == member.size

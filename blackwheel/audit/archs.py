@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import re
 from collections import Counter, defaultdict
@@ -104,11 +103,9 @@ def cuobjdump() -> Path:
     )
 
 
-def read_library(file: Path, *, path: str, wanted: Sequence[Arch]) -> Library:
+def read_library(file: Path, *, path: str, sha256: str, wanted: Sequence[Arch]) -> Library:
     """Read one library; what cannot be read is said in `unreadable`, never guessed."""
     size = file.stat().st_size
-    with file.open("rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     try:
         code = device_code(file)
     except UnreadableKernelsError as error:

@@ -67,7 +67,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compile]:
 
 
 def read(file: Path) -> Library:
-    return read_library(file, path=LIBRARY, wanted=WANTED)
+    return read_library(file, path=LIBRARY, sha256="", wanted=WANTED)
 
 
 def said(library: Library, *contracts: Contract) -> list[str]:
@@ -144,14 +144,14 @@ def test_sass_of_another_generation_counts_as_nothing(compiled: Compile) -> None
 
 def test_fat_library_is_native_for_every_arch_in_it(compiled: Compile) -> None:
     file = compiled("arch=compute_90,code=sm_90", *NATIVE)
-    library = read_library(file, path=LIBRARY, wanted=parse_list("9.0;12.0a"))
+    library = read_library(file, path=LIBRARY, sha256="", wanted=parse_list("9.0;12.0a"))
     assert library.kernels == KernelCounts(native=2)
     assert library.kernels_by_arch == (("sm_90", 2), ("sm_120a", 2))
 
 
 def test_every_wanted_arch_must_be_native(compiled: Compile) -> None:
     wanted = parse_list("9.0;12.0a")
-    library = read_library(compiled(*NATIVE), path=LIBRARY, wanted=wanted)
+    library = read_library(compiled(*NATIVE), path=LIBRARY, sha256="", wanted=wanted)
     assert library.kernels == KernelCounts(missing=2)
     (finding,) = arch_findings([library], [], wanted)
     assert finding.fatal
