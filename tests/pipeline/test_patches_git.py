@@ -303,7 +303,13 @@ def test_configuration_of_the_user_changes_nothing(bench: Bench, tmp_path: Path)
             "[core]\n\tautocrlf = true\n\twhitespace = tab-in-indent\n"
         },
     )
-    environment = {"HOME": str(home), "GIT_DIR": str(home), "GIT_INDEX_FILE": str(home / "i")}
+    environment = {
+        "HOME": str(home),
+        "GIT_DIR": str(home),
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "apply.ignoreWhitespace",
+        "GIT_CONFIG_VALUE_0": "change",
+    }
     root = bench.tree("pristine", {"a.txt": before})
     patched = bench.apply(root, bench.series({"a.txt": before}, {"a.txt": after}), **environment)
     assert (patched.root / "a.txt").read_text() == after
