@@ -98,14 +98,22 @@ class ProjectPin:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
-class TorchWheel:
-    """One locked torch wheel."""
+class LockedWheel:
+    """One wheel whose bytes were seen."""
 
     name: str
     sha256: Sha256
     size: int
     url: str = ""
     """Where it was taken from; empty for the package registry."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+class TorchWheel(LockedWheel):
+    """One locked torch wheel, and the wheels of the same index that belong to it."""
+
+    family: tuple[LockedWheel, ...] = ()
+    """What torch requires by a local version (its triton), and torchvision and torchaudio."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
@@ -261,6 +269,7 @@ def _known_keys(loc: tuple[Any, ...]) -> list[str]:
         (): Stack,
         ("torch",): TorchPin,
         ("torch", "wheels", "*"): TorchWheel,
+        ("torch", "wheels", "*", "family", "*"): LockedWheel,
         ("toolchain",): ToolchainPin,
         ("projects", "*"): ProjectPin,
         ("projects", "*", "source"): GitPin,
