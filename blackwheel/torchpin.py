@@ -6,12 +6,16 @@ import ast
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.stacks import Stack, TorchPin
+
+VERSION_FILE: Final = "torch/version.py"
+CMAKE_PACKAGE: Final = "torch/share/cmake/Torch/TorchConfig.cmake"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,7 +76,7 @@ def site_packages(environment: Path) -> Path:
 
 def seen(packages: Path, *, wheel_sha256: tuple[str, ...] = ()) -> TorchIdentity:
     """Read the identity of the torch in a site-packages folder without importing it."""
-    version_file = packages / "torch" / "version.py"
+    version_file = packages / VERSION_FILE
     metadata = sorted(packages.glob("torch-*.dist-info/METADATA"))
     if not version_file.exists() or not metadata:
         raise BlackwheelError(
@@ -82,15 +86,28 @@ def seen(packages: Path, *, wheel_sha256: tuple[str, ...] = ()) -> TorchIdentity
             fix="remove the environment and run the same command again",
             code=Exit.TORCH,
         )
-    values = _assignments(version_file.read_text(encoding="utf-8"))
-    head = metadata[0].read_text(encoding="utf-8").split("\n\n", 1)[0]
-    version = re.search(r"^Version: (.+)$", head, re.MULTILINE)
+    config = packages / CMAKE_PACKAGE
+    return identity(
+        metadata[0].read_text(encoding="utf-8"),
+        version_file.read_text(encoding="utf-8"),
+        config.read_text(encoding="utf-8") if config.exists() else "",
+        wheel_sha256=wheel_sha256,
+    )
+
+
+def identity(
+    metadata: str, version: str, cmake: str, *, wheel_sha256: tuple[str, ...] = ()
+) -> TorchIdentity:
+    """Return the identity that torch's METADATA, version.py and TorchConfig.cmake tell."""
+    values = _assignments(version)
+    head = metadata.replace("\r\n", "\n").split("\n\n", 1)[0]
+    named = re.search(r"^Version: (.+)$", head, re.MULTILINE)
     return TorchIdentity(
-        version=version[1].strip() if version else "",
+        version=named[1].strip() if named else "",
         runtime=values.get("__version__", ""),
         git_version=values.get("git_version", ""),
         cuda=values.get("cuda", ""),
-        cxx11_abi=_cxx11_abi(packages / "torch"),
+        cxx11_abi=_cxx11_abi(cmake),
         wheel_sha256=wheel_sha256,
     )
 
@@ -132,9 +149,7 @@ def _assignments(source: str) -> dict[str, str]:
     return values
 
 
-def _cxx11_abi(torch: Path) -> bool:
+def _cxx11_abi(cmake: str) -> bool:
     """Read the flag that torch's own CMake package hands to extensions; new torch has only one."""
-    config = torch / "share" / "cmake" / "Torch" / "TorchConfig.cmake"
-    text = config.read_text(encoding="utf-8") if config.exists() else ""
-    found = re.search(r"_GLIBCXX_USE_CXX11_ABI=(\d)", text)
+    found = re.search(r"_GLIBCXX_USE_CXX11_ABI=(\d)", cmake)
     return found is None or found[1] == "1"
