@@ -17,8 +17,6 @@ from elftools.elf.elffile import ELFFile
 _SYMBOL: Final = struct.Struct("<IBBHQQ")
 """Elf64_Sym: name, info, other, section, value, size."""
 _GLOBAL, _WEAK, _UNIQUE = 1, 2, 10
-_VISIBLE: Final = (0, 3)
-"""STV_DEFAULT and STV_PROTECTED."""
 
 
 class UnreadableLibraryError(Exception):
@@ -72,13 +70,13 @@ def _read(elf: Any, file_name: str) -> Elf:
     indices = _indices(elf, table.num_symbols())
     wanted, exports = [], set()
     symbols = _SYMBOL.iter_unpack(table.data())
-    for (offset, info, other, section, _, _), index in zip(symbols, indices, strict=True):
+    for (offset, info, _, section, _, _), index in zip(symbols, indices, strict=True):
         bind = info >> 4
         name = _text(strings, offset)
         if section == 0 and bind in (_GLOBAL, _WEAK):
             version, origin = versions.get(index & 0x7FFF, ("", ""))
             wanted.append(Wanted(name=name, version=version, file=origin, weak=bind == _WEAK))
-        elif section != 0 and bind in (_GLOBAL, _WEAK, _UNIQUE) and other & 3 in _VISIBLE:
+        elif section != 0 and bind in (_GLOBAL, _WEAK, _UNIQUE):
             exports.add(name)
     return Elf(
         soname=sonames[0] if sonames else file_name,

@@ -25,6 +25,7 @@ from blackwheel.audit import (
     link_against,
 )
 from blackwheel.audit.closure import floor_findings, links
+from blackwheel.audit.elf import read_elf
 from blackwheel.errors import BlackwheelError, Exit
 
 PATH = "toy/_C.so"
@@ -189,16 +190,32 @@ def test_stable_interface_alone_is_recognised(
     environment: Path, exports: Exports, other: Exports, tmp_path: Path
 ) -> None:
     source = """
-    #include <stdexcept>
+    #include <vector>
+    extern template class std::vector<int>;
     extern "C" int aoti_torch_get_dim(int);
     extern "C" int entry() {
-        if (aoti_torch_get_dim(1) > 8) throw std::runtime_error("too many");
-        return 0;
+        std::vector<int> seen;
+        seen.push_back(aoti_torch_get_dim(1));
+        return seen[0];
     }
     """
     file = built(environment, tmp_path, source)
+    wanted = {one.name for one in read_elf(file).wanted}
+    assert "_ZNSt6vectorIiSaIiEE9push_backEOi" in wanted
+    assert exports.owner("_ZNSt6vectorIiSaIiEE9push_backEOi") == "libc10.so"
     assert bond(file, exports) == "stable"
     assert said(file, other) == []
+    both = built(environment, tmp_path, source + USES_TORCH.replace("entry", "second"))
+    assert bond(both, exports) == "full"
+
+
+def test_symbol_linked_without_its_version_is_found_in_the_system(
+    environment: Path, exports: Exports, tmp_path: Path
+) -> None:
+    source = 'extern "C" int getpid(); extern "C" int entry() { return getpid(); }'
+    file = build_library(tmp_path / "_C.so", source, flags=["-nostdlib"])
+    assert [one.version for one in read_elf(file).wanted if one.name == "getpid"] == [""]
+    assert said(file, exports) == []
 
 
 def test_library_without_torch_is_bound_to_none(
@@ -243,14 +260,16 @@ def test_python_symbols_are_held_to_the_interpreter(
     assert said(file, exports, path="toy/_C.cpython-399-x86_64-linux-gnu.so") == []
 
 
-def versioned(folder: Path, soname: str, version: str) -> Path:
+TAKES_NEWEST = 'extern "C" int newest(); extern "C" int entry() { return newest(); }'
+
+
+def versioned(folder: Path, soname: str, version: str, source: str = TAKES_NEWEST) -> Path:
     """A library that takes `newest` from a system library at that symbol version."""
     system = build_library(
         folder / "system" / soname,
         'extern "C" int newest() { return 1; }',
         versions=f"{version} {{ *; }};",
     )
-    source = 'extern "C" int newest(); extern "C" int entry() { return newest(); }'
     return build_library(folder / "_C.so", source, needs=[system], flags=["-nostdlib"])
 
 
@@ -271,6 +290,29 @@ def test_symbol_version_tells_the_glibc_that_brings_it(
 ) -> None:
     ((one,), findings) = links([(PATH, versioned(tmp_path, soname, version))], exports)
     assert (one.glibc, one.glibc_for, findings) == (glibc, "newest", ())
+
+
+def test_newest_of_several_versions_counts(exports: Exports, tmp_path: Path) -> None:
+    for old, new in (("one", "two"), ("two", "one")):
+        system = build_library(
+            tmp_path / "system" / "libm.so.6",
+            'extern "C" { int one() { return 1; } int two() { return 2; } }',
+            versions=f"GLIBC_2.17 {{ {old}; }}; GLIBC_2.32 {{ {new}; }} GLIBC_2.17;",
+        )
+        source = 'extern "C" { int one(); int two(); int entry() { return one() + two(); } }'
+        file = build_library(tmp_path / "_C.so", source, needs=[system], flags=["-nostdlib"])
+        ((seen,), _) = links([(PATH, file)], exports)
+        assert (seen.glibc, seen.glibc_for) == ("2.32", new)
+
+
+def test_version_of_a_weak_symbol_counts_too(exports: Exports, tmp_path: Path) -> None:
+    source = """
+    extern "C" int newest() __attribute__((weak));
+    extern "C" int entry() { return newest ? newest() : 0; }
+    """
+    file = versioned(tmp_path, "libm.so.6", "GLIBC_2.32", source)
+    ((one,), _) = links([(PATH, file)], exports)
+    assert one.glibc == "2.32"
 
 
 def test_version_that_no_manylinux_level_knows_is_refused(exports: Exports, tmp_path: Path) -> None:

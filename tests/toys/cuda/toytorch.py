@@ -7,7 +7,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-C10 = "namespace c10 { int device_count() { return 1; } int stream_of(int) { return 0; } }"
+C10 = """
+#include <vector>
+template class std::vector<int>;  // real torch libraries carry copies of std templates, too
+namespace c10 { int device_count() { return 1; } int stream_of(int) { return 0; } }
+"""
 TORCH = """
 namespace at { float *data_of(int) { return 0; } }
 extern "C" int aoti_torch_get_dim(int) { return 1; }
