@@ -88,7 +88,8 @@ def build(
     workshop = Workshop(root=store / "builds" / request.slug)
     log = workshop.root / "build.log"
     packages = torchpin.site_packages(plan.environment)
-    torchpin.check(torchpin.seen(packages), request.stack.torch, where=str(plan.environment))
+    torch = torchpin.seen(packages, store=store)
+    torchpin.check(torch, request.stack.torch, where=str(plan.environment))
     _prepare(plan, workshop, compiler)
     log.write_text("", encoding="utf-8")
     spec, variables = _command(plan, workshop, store, compiler, mode)

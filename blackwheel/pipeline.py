@@ -104,7 +104,9 @@ def build_one(
             request=asked,
             tree=tree,
             torch=torchpin.seen(
-                torchpin.site_packages(environment), wheel_sha256=torchpin.locked_digests(lock)
+                torchpin.site_packages(environment),
+                wheel_sha256=torchpin.locked_digests(lock),
+                store=site.store,
             ),
             toolchain=_toolchain(site, asked),
             environment=environment,

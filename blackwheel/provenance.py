@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import zipfile
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -10,17 +13,24 @@ from typing import Any, Final
 from blackwheel import __version__, receipts
 from blackwheel.audit import AuditedWheel
 from blackwheel.build import BuiltWheel
+from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.keys import Request
 from blackwheel.patches import PatchedTree
 from blackwheel.plan import BuildPlan
 
+GUARD: Final = "_built_for.py"
+"""What the last patch of a series makes setup.py write beside the package's own modules."""
 BEFORE_SMOKE: Final = tuple(stage for stage in receipts.STAGES if stage != "smoke")
 
 
 def receipt(
     audited: AuditedWheel, lock: Path, *, started: datetime, finished: datetime
 ) -> receipts.Document:
-    """Return the receipt of a wheel that was built here and audited; smoke adds its own section."""
+    """Return the receipt of a wheel that was built here and audited; smoke adds its own section.
+
+    Raises `other-torch` where the process that ran setup.py met another torch than the environment
+    holds.
+    """
     built = audited.built
     assert built is not None  # noqa: S101  a wheel from elsewhere gets no receipt
     made = built.plan
@@ -31,7 +41,7 @@ def receipt(
             "stack": _stack(made),
             "sources": _sources(made.tree),
             "patches": _patches(made.tree),
-            "torch": asdict(made.torch),
+            "torch": _torch(made, audited.path),
             "toolchain": {**asdict(made.toolchain), "root": "cuda"},
             "environment": {
                 "python": made.request.python,
@@ -47,6 +57,62 @@ def receipt(
             "audit": audited.section(),
         },
     )
+
+
+def built_for(wheel: Path) -> dict[str, Any] | None:
+    """Return what setup.py wrote down of the torch it met; None for a wheel without that file.
+
+    Nothing is executed. Raises ValueError where the file is not as the last patch writes it.
+    """
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if name.endswith(f"/{GUARD}")]
+        if not names:
+            return None
+        text = archive.read(names[0]).decode("utf-8")
+    name, assigned, literal = text.partition(" = ")
+    try:
+        values = ast.literal_eval(literal) if (name, assigned) == ("TORCH", " = ") else None
+    except (SyntaxError, ValueError):
+        values = None
+    if len(names) > 1 or not isinstance(values, dict) or text != f"TORCH = {values!r}\n":
+        raise ValueError(f"{', '.join(names)}: not as setup.py writes it")
+    return values
+
+
+def expected_guard(torch: Mapping[str, Any], version: str) -> dict[str, Any]:
+    """Return what `built_for` must be, from the receipt's torch and the wheel's version."""
+    exact = "==" if "+" in torch["version"] else "==="
+    return {
+        "wheel": version,
+        "requirement": f"torch{exact}{torch['version']}",
+        "version": torch["runtime"],
+        "git_version": torch["git_version"],
+        "cuda": torch["cuda"],
+    }
+
+
+def _torch(made: BuildPlan, wheel: Path) -> dict[str, Any]:
+    section = made.torch.section()
+    version = f"{made.request.pin.version}+{made.key.part('label')}"
+    try:
+        told = built_for(wheel)
+        expected = expected_guard(section, version) if told is not None else {}
+        faults = [
+            f"{name}: {(told or {}).get(name)} instead of {expected.get(name)}"
+            for name in sorted({*(told or {}), *expected})
+            if (told or {}).get(name) != expected.get(name)
+        ]
+    except ValueError as error:
+        told, faults = None, [str(error)]
+    if faults:
+        raise BlackwheelError(
+            "other-torch",
+            "\n".join(["the torch that setup.py met is not the environment's", *faults]),
+            where=f"{wheel.name}, {GUARD}",
+            fix="invoke build-wheels --again",
+            code=Exit.TORCH,
+        )
+    return {**section, "built_for": told}
 
 
 def _stack(made: BuildPlan) -> dict[str, Any]:

@@ -68,6 +68,7 @@ def smoke_installed(site: Site, stack_name: str, wheels: Sequence[Path], environ
             together=together,
             variables={"PATH": "/usr/bin:/bin", "HOME": str(environment), "LC_ALL": "C.UTF-8"},
             console=site.console,
+            store=site.store,
         )
         receipt = pipeline.receipt_path(wheel)
         if receipt.exists() and not receipt.is_relative_to(site.wheels):

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.stacks import Stack, TorchPin
+from blackwheel.torchlibs import TorchLibrary, libraries
 
 VERSION_FILE: Final = "torch/version.py"
 CMAKE_PACKAGE: Final = "torch/share/cmake/Torch/TorchConfig.cmake"
+_FACTS: Final = ("version", "runtime", "git_version", "cuda", "cxx11_abi")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,19 +34,35 @@ class TorchIdentity:
     cxx11_abi: bool
     wheel_sha256: tuple[str, ...] = ()
     """Digests that the lock accepts for this version: one per platform and Python."""
+    libraries: tuple[TorchLibrary, ...] = ()
+    """What extensions link against: the same version string with other bytes is another torch."""
+
+    def section(self) -> dict[str, Any]:
+        """What the receipt says of it."""
+        return {
+            **{name: getattr(self, name) for name in _FACTS},
+            "wheel_sha256": list(self.wheel_sha256),
+            "libraries": [one.section() for one in self.libraries],
+        }
 
 
 def require_locked(stack: Stack) -> None:
     """Raise `torch-not-locked` where the stack's torch has no known bytes."""
     if stack.torch.source == "index" and not stack.torch.wheels:
-        raise BlackwheelError(
-            "torch-not-locked",
-            f"torch {stack.torch.version} of stack '{stack.name}' is not locked: its wheel's bytes"
-            " were never seen",
-            where=f"constraints/{stack.name}.toml, torch.wheels",
-            fix=f"invoke pin torch {stack.torch.version} --stack {stack.name}",
-            code=Exit.TORCH,
-        )
+        raise not_locked(stack)
+
+
+def not_locked(stack: Stack, tag: str = "") -> BlackwheelError:
+    """Return `torch-not-locked`, for one Python (`cp312`) or for all."""
+    served = f" for {tag}" if tag else ""
+    return BlackwheelError(
+        "torch-not-locked",
+        f"torch {stack.torch.version} of stack '{stack.name}' is not locked{served}: its wheel's"
+        " bytes were never seen",
+        where=f"constraints/{stack.name}.toml, torch.wheels",
+        fix=f"invoke pin torch {stack.torch.version} --stack {stack.name}",
+        code=Exit.TORCH,
+    )
 
 
 def locked_digests(lock: Path, name: str = "torch") -> tuple[str, ...]:
@@ -74,8 +93,14 @@ def site_packages(environment: Path) -> Path:
     return found[0]
 
 
-def seen(packages: Path, *, wheel_sha256: tuple[str, ...] = ()) -> TorchIdentity:
-    """Read the identity of the torch in a site-packages folder without importing it."""
+def seen(
+    packages: Path, *, wheel_sha256: tuple[str, ...] = (), store: Path | None = None
+) -> TorchIdentity:
+    """Read the identity of the torch in a site-packages folder without importing it.
+
+    Raises `torch-missing`, and `other-torch` where its libraries are not those of its RECORD. The
+    store keeps their digests.
+    """
     version_file = packages / VERSION_FILE
     metadata = sorted(packages.glob("torch-*.dist-info/METADATA"))
     if not version_file.exists() or not metadata:
@@ -87,12 +112,13 @@ def seen(packages: Path, *, wheel_sha256: tuple[str, ...] = ()) -> TorchIdentity
             code=Exit.TORCH,
         )
     config = packages / CMAKE_PACKAGE
-    return identity(
+    told = identity(
         metadata[0].read_text(encoding="utf-8"),
         version_file.read_text(encoding="utf-8"),
         config.read_text(encoding="utf-8") if config.exists() else "",
         wheel_sha256=wheel_sha256,
     )
+    return replace(told, libraries=libraries(packages, store=store))
 
 
 def identity(
@@ -131,6 +157,34 @@ def check(identity: TorchIdentity, pin: TorchPin, *, where: str) -> None:
         raise BlackwheelError(
             "other-torch",
             "\n".join(["the torch found is not the pinned one", *faults]),
+            where=where,
+            fix="remove the environment and run the same command again",
+            code=Exit.TORCH,
+        )
+
+
+def check_same(found: TorchIdentity, built: Mapping[str, Any], *, where: str) -> None:
+    """Raise `other-torch` with every difference between a seen torch and that of a receipt.
+
+    `built` is the receipt's section; of a receipt without libraries only the rest is compared.
+    """
+    faults = [
+        f"{name}: {getattr(found, name)} instead of {built[name]}"
+        for name in _FACTS
+        if name in built and getattr(found, name) != built[name]
+    ]
+    if "libraries" in built:
+        here = {one.name: one.sha256 for one in found.libraries}
+        there = {one["name"]: one["digest"]["sha256"] for one in built["libraries"]}
+        faults += [
+            f"{name}: sha256 {here.get(name, 'none')} instead of {there.get(name, 'none')}"
+            for name in sorted({*here, *there})
+            if here.get(name) != there.get(name)
+        ]
+    if faults:
+        raise BlackwheelError(
+            "other-torch",
+            "\n".join(["the torch found is not the one that the wheel was built for", *faults]),
             where=where,
             fix="remove the environment and run the same command again",
             code=Exit.TORCH,
