@@ -44,6 +44,10 @@ class Patience:
 class AbsentError(Exception):
     """The server has no such file; the text is its answer."""
 
+    def __init__(self, status: int, said: str) -> None:
+        super().__init__(said)
+        self.status = status
+
 
 class _AgainError(Exception):
     """This try failed, and the next one may not."""
@@ -127,7 +131,7 @@ def _attempt(url: str, part: Path, *, stage: Stage, patience: Patience) -> None:
 def _judge(answer: requests.Response, url: str) -> None:
     said = f"answers {answer.status_code} {answer.reason}"
     if answer.status_code in ABSENT:
-        raise AbsentError(said)
+        raise AbsentError(answer.status_code, said)
     if answer.status_code in AGAIN:
         after = answer.headers.get("Retry-After", "")
         raise _AgainError(said, float(after) if after.isdigit() else 0.0)
@@ -200,4 +204,6 @@ def _brief(error: Exception) -> str:
         return "no answer in time"
     cause = error.args[0] if error.args else error
     text = str(getattr(cause, "reason", cause)).splitlines()
-    return shown(re.sub(r"^<?[\w.]*HTTPS?Connection.*?[)>]: ", "", text[0] if text else "no reason"))
+    return shown(
+        re.sub(r"^<?[\w.]*HTTPS?Connection.*?[)>]: ", "", text[0] if text else "no reason")
+    )

@@ -210,7 +210,8 @@ def load(name: str, constraints: Path) -> Stack:
     return stack
 
 
-def _read(name: str, constraints: Path) -> dict[str, Any]:
+def own_table(name: str, constraints: Path) -> dict[str, Any]:
+    """Return what a stack's own file says, without the stack that it extends."""
     path = constraints / f"{name}.toml"
     known = names(constraints)
     if name not in known:
@@ -231,7 +232,7 @@ def _merged(name: str, constraints: Path, seen: tuple[str, ...]) -> dict[str, An
     """Read a stack over the one it extends: tables merge, everything else replaces."""
     if name in seen:
         raise _bad_stack(seen[0], [f"extends: {' → '.join((*seen, name))} is a circle"])
-    table = _read(name, constraints)
+    table = own_table(name, constraints)
     parent = table.get("extends", "")
     if not isinstance(parent, str) or not parent:
         return table
