@@ -52,10 +52,12 @@ nox.options.envdir = str(
 def _sync(session: nox.Session, *locks: str) -> None:
     """Make the environment hold exactly these hashed pins."""
     files = [word for lock in locks for word in ("--requirement", lock)]
+    archive = _store() / "torch"  # the nightlies that `invoke pin torch` keeps
+    found = ["--find-links", str(archive)] if archive.is_dir() else []
     if session.venv_backend == "uv":
-        session.run("uv", "pip", "sync", "--quiet", "--require-hashes", *locks)
+        session.run("uv", "pip", "sync", "--quiet", "--require-hashes", *found, *locks)
     else:
-        session.install("--require-hashes", *files)
+        session.install("--require-hashes", *found, *files)
 
 
 def _blackwheel(session: nox.Session, *words: str, silent: bool = False) -> str:

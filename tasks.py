@@ -33,6 +33,7 @@ def _words(text: str) -> tuple[str, ...]:
         "python": "a version or a path (default: the running one, where the stack serves it)",
         "again": "build from nothing although nothing changed",
         "keep-going": "go on with the next project when one fails",
+        "lock": "lock the stack's nightly torch first, without asking",
     }
 )
 def build_wheels(
@@ -44,6 +45,7 @@ def build_wheels(
     python: str = "",
     again: bool = False,
     keep_going: bool = False,
+    lock: bool = False,
 ) -> None:
     """Build, prove and shelve a stack's wheels, e.g. invoke build-wheels --stack quickstart."""
     from blackwheel import commands
@@ -59,6 +61,7 @@ def build_wheels(
             python=python or default.python,
             again=again,
             keep_going=keep_going,
+            lock=lock,
         )
     )
 
@@ -85,6 +88,27 @@ def refresh_patches(c: Context, project: str, stack: str = "") -> None:
     from blackwheel import stages
 
     _run(lambda site: stages.refresh_patches(site, stack or c.config.blackwheel.stack, project))
+
+
+@task(
+    help={
+        "what": "torch",
+        "version": "2.10.0.dev20251016+cu128, or latest",
+        "stack": "whose pin (default: nightly)",
+        "channel": "cu128: of which CUDA, where VERSION does not say (default: the stack's)",
+        "archive": "a folder that gets the wheels too: shared, or for a closed network",
+    }
+)
+def pin(
+    c: Context, what: str, version: str, stack: str = "", channel: str = "", archive: str = ""
+) -> None:
+    """Lock a stack's torch at a nightly and keep it, e.g. invoke pin torch latest."""
+    from blackwheel import pin as pins
+
+    name = stack or c.config.blackwheel.stack
+    _run(
+        lambda site: pins.pin(site, what, version, stack=name, channel=channel, archive_in=archive)
+    )
 
 
 @task(
@@ -170,6 +194,7 @@ namespace = Collection(
     clean,
     clone,
     doctor,
+    pin,
     plan,
     refresh_patches,
     stacks,

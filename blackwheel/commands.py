@@ -23,12 +23,15 @@ def build_wheels(
     python: str = "",
     again: bool = False,
     keep_going: bool = False,
+    lock: bool = False,
 ) -> int:
     """Run the whole chain for a stack's projects; return the exit code."""
     asked, chosen = requests(site, stack, only=only, arch=arch, python=python)
     if asked[0].stack.torch.source == "index":
-        from blackwheel import building
+        from blackwheel import building, pin
 
+        if pin.lock_first(site, asked[0].stack, lock=lock):
+            asked, chosen = requests(site, stack, only=only, arch=arch, python=python)
         building.require_locked(site, asked[0].stack)
     todo = [work(site, request, chosen, again=again) for request in asked]
     done = [item.shelved for item in todo if item.shelved and not item.reasons]

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from packaging.utils import parse_wheel_filename
+
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.process import capture
 
@@ -30,6 +32,12 @@ def lock_text(compiled: str, *, source: str) -> str:
     return "\n".join([f"# Regenerate: nox -s lock (from {source}). Do not edit.", *lines]) + "\n"
 
 
+def versions_in(wheels: Path) -> list[str]:
+    """Return `name==version` of every wheel in a folder."""
+    parsed = (parse_wheel_filename(path.name) for path in sorted(wheels.glob("*.whl")))
+    return [f"{name}=={version}" for name, version, _, _ in parsed]
+
+
 def compile_lock(
     requirements: Sequence[str],
     *,
@@ -39,11 +47,14 @@ def compile_lock(
     uv: Path,
     environment: Mapping[str, str],
     upgrade: bool = False,
+    wheels: Path | None = None,
 ) -> bool:
     """Resolve for Python `python` ("3.11") into `out`; return whether the file changed.
 
     Versions that `out` already holds stay unless `upgrade` or a changed requirement moves them.
     `source` is the file that the requirements come from, as the first line of the lock names it.
+    `wheels` is a folder with wheels that no registry has: each is taken where its project is
+    wanted, and the lock names it by version and hash as it names the others.
     Only wheels are taken: building an sdist would run requirements that no lock covers.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -56,6 +67,13 @@ def compile_lock(
         argv = [str(uv), "pip", "compile", "--quiet", "--generate-hashes", "--no-header"]
         argv += ["--no-annotate", "--only-binary", ":all:", "--python-version", python]
         argv += ["--python-platform", PLATFORM, "--output-file", result.name, wanted.name]
+        if wheels:
+            exact = Path(folder) / "constraints.txt"
+            exact.write_text("".join(f"{line}\n" for line in versions_in(wheels)), encoding="utf-8")
+            argv += ["--find-links", str(wheels), "--constraint", exact.name]
+            # Else uv keeps the digest that the lock already has for a version.
+            for line in versions_in(wheels):
+                argv += ["--upgrade-package", line.partition("==")[0]]
         done = capture(argv, environment=environment, cwd=Path(folder), check=False)
         if done.code != 0:
             raise BlackwheelError(

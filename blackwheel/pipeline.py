@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from blackwheel import (
+    archive,
     audit,
     build,
     compiler,
@@ -35,6 +36,10 @@ def preflight(site: Site, todo: Sequence[Work]) -> None:
     for item in todo:
         stack = item.request.stack
         torchpin.require_locked(stack)
+        if stack.torch.source == "index":
+            kept = archive.archive(site.store, site.environment, site.console)
+            lock = item.request.lock("build", site.constraints)
+            archive.obtain(stack, item.request.tag, kept, lock=lock)
         compiler.host_compiler(site.environment, cuda=stack.toolchain.cuda)
         if stack.toolchain.source == "host":
             _toolchain(site, item.request)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
-from blackwheel import locks, stacks
+from blackwheel import archive, locks, stacks
 from blackwheel.site import Site
 from blackwheel.stacks import Stack
 
@@ -24,22 +26,39 @@ def lock_all(site: Site, *, names: Sequence[str] = (), upgrade: bool = False) ->
         if stack.locks != name:
             site.console.say(f"{name}: uses the pins of {stack.locks}")
             continue
-        if stack.torch.source == "index":
-            site.console.say(f"{name}: its torch is not from the registry: invoke pin torch")
+        if stack.torch.source == "index" and not stack.torch.wheels:
+            site.console.say(f"{name}: its torch is not locked: invoke pin torch")
             continue
         for file, requirements, python in _wanted(stack):
-            changed = locks.compile_lock(
-                requirements,
-                python=python,
-                out=site.constraints / name / f"{file}.txt",
-                source=f"constraints/{name}.toml",
-                uv=site.uv,
-                environment=site.environment,
-                upgrade=upgrade,
-            )
+            out = site.constraints / name / f"{file}.txt"
+            with _wheels(site, stack, python) as wheels:
+                changed = locks.compile_lock(
+                    requirements,
+                    python=python,
+                    out=out,
+                    source=f"constraints/{name}.toml",
+                    uv=site.uv,
+                    environment=site.environment,
+                    upgrade=upgrade,
+                    wheels=wheels,
+                )
+            if wheels and file != "toolchain":
+                torch = archive.locked_torch(stack, f"cp{python.replace('.', '')}")
+                archive.require_in_lock(torch, out, stack=name)
             site.console.say(f"{name}: {file}.txt {'written' if changed else 'unchanged'}")
     if not names:
         _lock_development(site, upgrade=upgrade)
+
+
+@contextmanager
+def _wheels(site: Site, stack: Stack, python: str) -> Iterator[Path | None]:
+    """Yield a folder with what a stack locks beside the package registry; None if nothing."""
+    if stack.torch.source != "index":
+        yield None
+        return
+    kept = archive.archive(site.store, site.environment, site.console)
+    with archive.links(stack, f"cp{python.replace('.', '')}", kept) as folder:
+        yield folder
 
 
 def _lock_development(site: Site, *, upgrade: bool) -> None:

@@ -1,0 +1,111 @@
+"""Rewrites the torch of a stack file: comments stay, and the file is whole or as it was."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from tomlkit.items import Table
+
+from blackwheel import stacks
+from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.stacks import LockedWheel, TorchPin, TorchWheel
+
+PLAIN = ("version", "runtime", "cuda", "index", "git_version")
+
+
+def rewrite(name: str, constraints: Path, torch: TorchPin) -> tuple[str, str]:
+    """Write a torch into the file of a stack; return its text before and after.
+
+    The new text is loaded as a stack before it replaces the old. Raises `cannot-write-pin`.
+    """
+    path = (constraints / f"{name}.toml").resolve()
+    before = path.read_text(encoding="utf-8")
+    after = edited(before, torch)
+    _require_same(name, constraints, after, torch)
+    if after != before:
+        _replace(path, after)
+    return before, after
+
+
+def edited(text: str, torch: TorchPin) -> str:
+    """Return the text of a stack file with this torch in it."""
+    document = tomlkit.parse(text)
+    table = document["torch"]
+    assert isinstance(table, Table)  # noqa: S101  the caller loaded the stack
+    for key in PLAIN:
+        _set(table, key, getattr(torch, key))
+    if "cxx11_abi" in table or not torch.cxx11_abi:
+        _set(table, "cxx11_abi", torch.cxx11_abi)
+    if "wheels" not in table:
+        table.add("wheels", tomlkit.table(is_super_table=True))
+    wheels = table["wheels"]
+    assert isinstance(wheels, Table)  # noqa: S101  as the stack's schema has it
+    for tag in [tag for tag in wheels if tag not in torch.wheels]:
+        wheels.remove(tag)
+    for tag, wheel in torch.wheels.items():
+        if tag not in wheels:
+            wheels.add(tag, tomlkit.table())
+        _fill(wheels[tag], wheel)
+    return tomlkit.dumps(document)
+
+
+def _set(table: Any, key: str, value: Any) -> None:
+    if table.get(key) != value:
+        table[key] = value
+
+
+def _fill(table: Any, wheel: TorchWheel) -> None:
+    for key, value in _fields(wheel).items():
+        _set(table, key, value)
+    wanted = [_fields(known) for known in wheel.family]
+    if table.unwrap().get("family", []) == wanted:
+        return
+    if "family" in table:
+        table.remove("family")
+    if wanted:
+        family = tomlkit.aot()
+        for known in wanted:
+            row = tomlkit.table()
+            row.update(known)
+            family.append(row)
+        table.add("family", family)
+
+
+def _fields(wheel: LockedWheel) -> dict[str, Any]:
+    fields = asdict(wheel)
+    fields.pop("family", None)
+    return fields
+
+
+def _require_same(name: str, constraints: Path, text: str, torch: TorchPin) -> None:
+    """Raise `cannot-write-pin` unless the new text loads as exactly this torch."""
+    with tempfile.TemporaryDirectory(prefix="blackwheel-pin-") as folder:
+        for path in constraints.glob("*.toml"):
+            shutil.copyfile(path, Path(folder) / path.name)
+        (Path(folder) / f"{name}.toml").write_text(text, encoding="utf-8")
+        found = stacks.load(name, Path(folder)).torch
+    if found != torch:
+        raise BlackwheelError(
+            "cannot-write-pin",
+            "the stack file would not hold the torch that was seen",
+            where=f"constraints/{name}.toml",
+            fix="write [torch] as one table of its own, as constraints/nightly.toml does",
+            code=Exit.CONFIG,
+        )
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write beside the file, then replace it: a reader sees the old one or the new one."""
+    new = path.with_name(f".{path.name}.new")
+    with new.open("w", encoding="utf-8") as sink:
+        sink.write(text)
+        sink.flush()
+        os.fsync(sink.fileno())
+    shutil.copymode(path, new)
+    new.replace(path)
