@@ -9,9 +9,10 @@ from typing import Any
 from invoke import Collection, Context, task
 
 from blackwheel import edge
+from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.site import Site
 
-DEFAULTS = {"stack": "nightly", "python": "", "arch": "", "jobs": 0}
+DEFAULTS = {"stack": "nightly", "python": "", "arch": "", "jobs": ""}
 """Set others in invoke.yaml (`blackwheel: {stack: stable}`) or by INVOKE_BLACKWHEEL_STACK."""
 
 
@@ -22,6 +23,19 @@ def _run(action: Callable[[Site], Any]) -> None:
 def _words(text: str) -> tuple[str, ...]:
     """`a,b` arrives as one string: Invoke 3 has no positional lists that work."""
     return tuple(word for word in text.replace(",", " ").split() if word)
+
+
+def _count(text: str) -> int:
+    """Read a number of jobs here: Invoke answers what is no number with a traceback."""
+    if text and not (text.isdecimal() and int(text)):
+        raise BlackwheelError(
+            "bad-jobs",
+            f"'{text}' is no number of compilers",
+            where="--jobs",
+            fix="--jobs 2, or none: then as many as cores and memory allow",
+            code=Exit.USAGE,
+        )
+    return int(text or 0)
 
 
 @task(
@@ -41,7 +55,7 @@ def build_wheels(
     stack: str = "",
     only: str = "",
     arch: str = "",
-    jobs: int = 0,
+    jobs: str = "",
     python: str = "",
     again: bool = False,
     keep_going: bool = False,
@@ -57,7 +71,7 @@ def build_wheels(
             stack or default.stack,
             only=_words(only),
             arch=arch or default.arch,
-            jobs=jobs or int(default.jobs),
+            jobs=_count(jobs or str(default.jobs)),
             python=python or default.python,
             again=again,
             keep_going=keep_going,
@@ -126,7 +140,7 @@ def plan(
     stack: str = "",
     only: str = "",
     arch: str = "",
-    jobs: int = 0,
+    jobs: str = "",
     python: str = "",
     json: bool = False,
 ) -> None:
@@ -140,7 +154,7 @@ def plan(
             stack or default.stack,
             only=_words(only),
             arch=arch or default.arch,
-            jobs=jobs or int(default.jobs),
+            jobs=_count(jobs or str(default.jobs)),
             python=python or default.python,
             as_json=json,
         )

@@ -258,11 +258,12 @@ def _failure(plan: BuildPlan, log: Path, code: int) -> BlackwheelError:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     refused = [line for line in lines if line.startswith("blackwheel: refused ")]
     starts = [number for number, line in enumerate(lines) if line.startswith("FAILED: ")]
-    block = lines[starts[0] :] if starts else lines[-process.TAIL_LINES :]
+    block = lines[starts[0] :] if starts else _without_frames(lines)[-process.TAIL_LINES :]
     ends = [n for n, line in enumerate(block) if n and re.match(r"\[\d+/\d+\] |ninja: ", line)]
     block = block[: ends[0] if ends else None][: process.TAIL_LINES]
     words = "\n".join(line[:400] for line in block)
     stopped = code in (130, 143)
+    series = f"{plan.request.project}/{plan.request.pin.version}/"
     return BlackwheelError(
         "build-stopped" if stopped else "wrong-arch" if refused else "build-failed",
         f"{plan.request.project} {plan.request.pin.version} "
@@ -274,9 +275,21 @@ def _failure(plan: BuildPlan, log: Path, code: int) -> BlackwheelError:
             else f"ended with exit code {code}\n{words}"
         ),
         where=str(log),
-        fix="run the same command again: it continues with the objects already compiled",
+        fix=f"correct the patch or the variable that hands the archs to nvcc: patches/{series}"
+        if refused
+        else "run the same command again: it continues with the objects already compiled",
         code=Exit.STOPPED if stopped else Exit.BUILD,
     )
+
+
+def _without_frames(lines: list[str]) -> list[str]:
+    """Drop the frames of Python's tracebacks: the exception's own line says what a person needs."""
+    kept, inside = [], False
+    for line in lines:
+        inside = line.startswith("Traceback (") or (inside and line.startswith(" "))
+        if not inside:
+            kept.append(line)
+    return kept
 
 
 def _the_wheel(plan: BuildPlan, workshop: Workshop, log: Path) -> Path:

@@ -28,7 +28,8 @@ def choose(stack: Stack, asked: str, *, environment: Mapping[str, str]) -> Pytho
     Raises `python-missing` for a path without an interpreter and `python-not-served`.
     """
     if "/" in asked:
-        python = Python(version=_version_of(Path(asked), environment), where=asked)
+        path = Path(asked).absolute()
+        python = Python(version=_version_of(path, environment), where=str(path))
     elif asked:
         python = Python(version=asked, where=asked)
     else:
