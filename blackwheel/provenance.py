@@ -17,6 +17,7 @@ from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.keys import Request
 from blackwheel.patches import PatchedTree
 from blackwheel.plan import BuildPlan
+from blackwheel.torchpin import TorchIdentity
 
 GUARD: Final = "_built_for.py"
 """What the last patch of a series makes setup.py write beside the package's own modules."""
@@ -41,7 +42,7 @@ def receipt(
             "stack": _stack(made),
             "sources": _sources(made.tree),
             "patches": _patches(made.tree),
-            "torch": _torch(made, audited.path),
+            "torch": torch_section(made.torch, audited.path, _version(made)),
             "toolchain": {**asdict(made.toolchain), "root": "cuda"},
             "environment": {
                 "python": made.request.python,
@@ -91,17 +92,23 @@ def expected_guard(torch: Mapping[str, Any], version: str) -> dict[str, Any]:
     }
 
 
-def _torch(made: BuildPlan, wheel: Path) -> dict[str, Any]:
-    section = made.torch.section()
-    version = f"{made.request.pin.version}+{made.key.part('label')}"
+def guard_differences(
+    told: Mapping[str, Any], expected: Mapping[str, Any]
+) -> tuple[tuple[str, Any, Any], ...]:
+    """Return name, found and expected value of everything in which a guard file differs."""
+    names = sorted({*told, *expected})
+    pairs = ((name, told.get(name), expected.get(name)) for name in names)
+    return tuple(pair for pair in pairs if pair[1] != pair[2])
+
+
+def torch_section(identity: TorchIdentity, wheel: Path, version: str) -> dict[str, Any]:
+    """Return what the receipt says of torch; raise `other-torch` as `receipt` says."""
+    section = identity.section()
     try:
         told = built_for(wheel)
         expected = expected_guard(section, version) if told is not None else {}
-        faults = [
-            f"{name}: {(told or {}).get(name)} instead of {expected.get(name)}"
-            for name in sorted({*(told or {}), *expected})
-            if (told or {}).get(name) != expected.get(name)
-        ]
+        differences = guard_differences(told or {}, expected)
+        faults = [f"{name}: {found} instead of {wanted}" for name, found, wanted in differences]
     except ValueError as error:
         told, faults = None, [str(error)]
     if faults:
@@ -113,6 +120,10 @@ def _torch(made: BuildPlan, wheel: Path) -> dict[str, Any]:
             code=Exit.TORCH,
         )
     return {**section, "built_for": told}
+
+
+def _version(made: BuildPlan) -> str:
+    return f"{made.request.pin.version}+{made.key.part('label')}"
 
 
 def _stack(made: BuildPlan) -> dict[str, Any]:
