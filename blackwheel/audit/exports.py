@@ -19,7 +19,7 @@ FOLDERS: Final = ("torch/lib", "nvidia/*/lib")
 DISTRIBUTIONS: Final = ("torch-*.dist-info", "nvidia_*.dist-info")
 PYTHON: Final = "python"
 SYSTEM: Final = ("libc.so.6", "libm.so.6", "libdl.so.2", "libgcc_s.so.1", "libstdc++.so.6")
-"""In every process that holds torch. Asked for symbols that were linked without a version only."""
+"""Their tables on this machine serve symbols that were linked without a version."""
 SYSTEM_FOLDERS: Final = ("/lib/x86_64-linux-gnu", "/lib64", "/usr/lib")
 GLOBAL: Final = "libtorch_global_deps.so"
 """torch loads it for everyone (RTLD_GLOBAL), and with it what it needs."""
@@ -52,7 +52,7 @@ class Exports:
     def reach(self, needed: Iterable[str]) -> set[str]:
         """Names of the libraries in whose symbols a library that needs those is resolved."""
         seen: set[str] = set()
-        waiting = [PYTHON, GLOBAL, *SYSTEM, *needed]
+        waiting = [PYTHON, GLOBAL, *needed]
         while waiting:
             name = waiting.pop()
             if name in seen or name not in self.libraries:

@@ -170,6 +170,10 @@ def test_one_kernel_without_native_code_fails_although_another_of_its_name_has_i
     )
     assert library.kernels == KernelCounts(native=1, missing=1)
     assert library.examples == ("_Z6hiddenPf",)
+    assert said(library) == [
+        "not-native: toy/_C.so: 1 of 2 kernels are not native sm_120a:"
+        " 1 have nothing that runs there; it holds 1 x sm_90, 1 x sm_120a"
+    ]
 
 
 def test_older_sass_with_its_ptx_counts_as_ptx(compiled: Compile) -> None:
