@@ -20,7 +20,8 @@ ABSENT: Final = (403, 404, 410)
 """How file servers say that there is no such file: S3 answers 403 where nobody may list."""
 AGAIN: Final = (408, 425, 429, 500, 502, 503, 504)
 """What may be otherwise in a moment."""
-_CHUNK: Final = 1 << 20
+_CHUNK: Final = 1 << 16
+"""A cut loses what was read of the chunk: the rest is in the part."""
 _LONGEST_PAUSE: Final = 60.0
 
 
@@ -200,7 +201,8 @@ def _no_answer(url: str, why: str) -> BlackwheelError:
 
 def _brief(error: Exception) -> str:
     """Return one line about a failed request, without anybody's password."""
-    if isinstance(error, requests.Timeout):
+    # A body that stops coming is a ConnectionError for requests.
+    if isinstance(error, requests.Timeout) or "Read timed out" in str(error):
         return "no answer in time"
     cause = error.args[0] if error.args else error
     text = str(getattr(cause, "reason", cause)).splitlines()
