@@ -25,6 +25,7 @@ from blackwheel import (
     toolchain,
     torchpin,
 )
+from blackwheel.errors import BlackwheelError
 from blackwheel.keys import Request
 from blackwheel.plan import BuildPlan
 from blackwheel.site import Site
@@ -59,13 +60,18 @@ def source_tree(site: Site, asked: Request) -> sources.SourceTree:
 
 def patched_tree(site: Site, asked: Request) -> patches.PatchedTree:
     """Fetch and patch."""
-    return patches.apply(
-        source_tree(site, asked),
-        series_of(site, asked),
-        store=site.store,
-        environment=site.environment,
-        console=site.console,
-    )
+    try:
+        return patches.apply(
+            source_tree(site, asked),
+            series_of(site, asked),
+            store=site.store,
+            environment=site.environment,
+            console=site.console,
+        )
+    except BlackwheelError as error:
+        if error.name == "stale-patch":  # patches know no stack, and the command must
+            error.fix += f" --stack {asked.stack.name}"
+        raise
 
 
 def _toolchain(site: Site, asked: Request) -> toolchain.Toolchain:

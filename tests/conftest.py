@@ -9,10 +9,13 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from uv import find_uv_bin
+
+from blackwheel.toolchain import assemble
 
 sys.path.insert(0, str(Path(__file__).parent / "toys"))
 
-from checkout import Checkout, Done, new_checkout
+from checkout import Checkout, Done, new_checkout, persons_environment
 
 NEVER_SKIPPED = ("toolchain", "torch")
 
@@ -37,6 +40,14 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("shared")
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def cuda_home(shared: Path) -> Path:
+    """The stable stack's toolchain."""
+    lock = Path(__file__).parents[1] / "constraints" / "stable" / "toolchain.txt"
+    uv = Path(find_uv_bin())
+    return assemble(lock, store=shared, uv=uv, environment=persons_environment()).root
 
 
 @pytest.fixture
