@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import io
@@ -39,12 +40,18 @@ def wheel(
         f"{info}/METADATA": "\n".join([*lines, *(f"Requires-Dist: {r}" for r in requires), "", ""]),
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: toy\nRoot-Is-Purelib: false\n",
     }
-    record = "".join(f"{name},,\n" for name in held) + f"{info}/RECORD,,\n"
+    record = "".join(_row(name, data) for name, data in held.items()) + f"{info}/RECORD,,\n"
     sink = io.BytesIO()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as made:
         for name, data in {**held, f"{info}/RECORD": record}.items():
             made.writestr(zipfile.ZipInfo(name, (2025, 10, 16, 0, 0, 0)), data)
     return sink.getvalue()
+
+
+def _row(name: str, data: str | bytes) -> str:
+    raw = data.encode() if isinstance(data, str) else data
+    digest = base64.urlsafe_b64encode(hashlib.sha256(raw).digest()).rstrip(b"=").decode()
+    return f"{name},sha256={digest},{len(raw)}\n"
 
 
 def torch(

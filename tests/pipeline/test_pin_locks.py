@@ -1,0 +1,236 @@
+"""From a pinned nightly to an installed one: hashed pins, the archive, and what asks first."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from checkout import persons_environment
+from nightly_index import PLATFORM, TRITON, Index, serving, torch, wheel
+
+from blackwheel import archive, pin, relock, stacks, torchpin
+from blackwheel.console import Quiet
+from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.process import capture
+from blackwheel.site import Site
+
+REPOSITORY = Path(__file__).parents[2]
+VERSION = "2.10.0.dev20251016+cu128"
+TAG = f"cp3{sys.version_info.minor}"
+PYTHON = f"3.{sys.version_info.minor}"
+LOCK = f"build-flash-attn-py3{sys.version_info.minor}.txt"
+
+
+class Person(Quiet):
+    """A console with somebody at it, who answers every question alike."""
+
+    def __init__(self, answer: bool) -> None:
+        super().__init__()
+        self.answer = answer
+        self.questions: list[str] = []
+
+    def ask(self, question: str) -> bool:
+        self.questions.append(question)
+        return self.answer
+
+
+@pytest.fixture
+def index() -> Iterator[Index]:
+    with serving() as index:
+        for name, data in {
+            f"torch-{VERSION}": torch(VERSION, requires=(f"pytorch-triton=={TRITON}",)),
+            f"pytorch_triton-{TRITON}": wheel("pytorch_triton", TRITON),
+        }.items():
+            index.add(f"{name}-{TAG}-{TAG}-{PLATFORM}.whl", data)
+        yield index
+
+
+@pytest.fixture
+def site(tmp_path: Path, index: Index) -> Site:
+    """A stack for the running Python that needs torch and its triton alone."""
+    constraints = tmp_path / "checkout" / "constraints"
+    constraints.mkdir(parents=True)
+    text = (REPOSITORY / "constraints" / "nightly.toml").read_text(encoding="utf-8")
+    text = text.replace("https://download.pytorch.org/whl/nightly/cu128", index.channel())
+    text = re.sub(r"^requirements = .*$", "requirements = []", text, flags=re.MULTILINE)
+    text = re.sub(r"^runtime = \[.*$", "runtime = []", text, flags=re.MULTILINE)
+    text = text.replace('python = ["3.11"]', f'python = ["{PYTHON}"]')
+    (constraints / "nightly.toml").write_text(text, encoding="utf-8")
+    empty = tmp_path / "no-packages"
+    empty.mkdir()
+    environment = {**persons_environment(), "UV_DEFAULT_INDEX": empty.as_uri()}
+    return Site(
+        checkout=tmp_path / "checkout",
+        store=tmp_path / "store",
+        environment=environment,
+        console=Quiet(),
+    )
+
+
+def stack(site: Site) -> stacks.Stack:
+    return stacks.load("nightly", site.constraints)
+
+
+def test_lock_of_a_nightly_names_the_seen_bytes_and_no_address(site: Site) -> None:
+    pin.pin_torch(site, "nightly", VERSION)
+    relock.lock_all(site, names=["nightly"])
+    lock = site.constraints / "nightly" / LOCK
+    text = lock.read_text(encoding="utf-8")
+    torch_wheel = stack(site).torch.wheels[TAG]
+    assert torchpin.locked_digests(lock) == (torch_wheel.sha256,)
+    assert torchpin.locked_digests(lock, "pytorch-triton") == (torch_wheel.family[0].sha256,)
+    assert "://" not in text and str(site.store) not in text
+
+
+def test_locked_nightly_is_installed_from_the_archive_alone(site: Site, tmp_path: Path) -> None:
+    pin.pin_torch(site, "nightly", VERSION)
+    relock.lock_all(site, names=["nightly"])
+    kept = site.store / "torch"
+    environment = {**site.environment, "VIRTUAL_ENV": str(tmp_path / "venv")}
+    uv, lock = str(site.uv), str(site.constraints / "nightly" / LOCK)
+    capture(
+        [uv, "venv", "--quiet", "--python", sys.executable, "venv"],
+        environment=environment,
+        cwd=tmp_path,
+    )
+    sync = [uv, "pip", "sync", "--require-hashes", "--find-links", str(kept), lock]
+    capture(sync, environment=environment, cwd=tmp_path)
+    identity = torchpin.seen(torchpin.site_packages(tmp_path / "venv"))
+    torchpin.check(identity, stack(site).torch, where="venv")
+
+
+def test_lock_of_another_torch_is_refused_before_a_build(site: Site) -> None:
+    pin.pin_torch(site, "nightly", VERSION)
+    relock.lock_all(site, names=["nightly"])
+    lock = site.constraints / "nightly" / LOCK
+    locked = stack(site).torch.wheels[TAG].sha256
+    lock.write_text(lock.read_text("utf-8").replace(locked, "0" * 64), "utf-8")
+    kept = archive.archive(site.store, site.environment, site.console)
+    with pytest.raises(BlackwheelError) as caught:
+        archive.obtain(stack(site), TAG, kept, lock=lock)
+    assert str(caught.value) == (
+        "error: lock-of-another-torch\n"
+        "  these hashed pins accept another torch wheel than the stack\n"
+        f"  pins:  {'0' * 64}\n"
+        f"  stack: {locked}\n"
+        f"  where: constraints/nightly/{LOCK}\n"
+        "  fix:   nox -s lock -- nightly"
+    )
+    relock.lock_all(site, names=["nightly"])
+    assert torchpin.locked_digests(lock) == (locked,)
+
+
+def test_lock_option_locks_an_unlocked_stack_without_asking(site: Site) -> None:
+    person = Person(answer=False)
+    site = replace(site, console=person)
+    assert pin.lock_first(site, stack(site), lock=True)
+    assert person.questions == []
+    assert (site.constraints / "nightly" / LOCK).is_file()
+    assert not pin.lock_first(site, stack(site), lock=True), "it is locked now"
+
+
+def test_person_is_asked_once_and_may_refuse(site: Site) -> None:
+    person = Person(answer=False)
+    site = replace(site, console=person)
+    assert not pin.lock_first(site, stack(site), lock=False)
+    assert person.questions == [f"torch {VERSION} of stack 'nightly' is not locked. Lock it now?"]
+    assert stack(site).torch.wheels == {}
+    person.answer = True
+    assert pin.lock_first(site, stack(site), lock=False)
+    assert TAG in stack(site).torch.wheels
+
+
+def test_ci_is_never_asked_and_never_locks(site: Site) -> None:
+    person = Person(answer=True)
+    site = replace(site, console=person, environment={**site.environment, "CI": "true"})
+    assert not pin.lock_first(site, stack(site), lock=False)
+    assert person.questions == []
+
+
+def test_locked_pin_without_hashed_pins_is_offered_those(site: Site) -> None:
+    pin.pin_torch(site, "nightly", VERSION)
+    person = Person(answer=True)
+    site = replace(site, console=person)
+    assert pin.lock_first(site, stack(site), lock=False)
+    assert person.questions == [
+        f"torch {VERSION} of stack 'nightly' has no hashed pins. Lock it now?"
+    ]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, site: Site) -> Path:
+    """What a person has cloned, with that stack."""
+    for name in ("blackwheel", "tasks.py", "patches"):
+        origin = REPOSITORY / name
+        target = site.checkout / name
+        if origin.is_dir():
+            shutil.copytree(origin, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(origin, target)
+    return site.checkout
+
+
+def invoke(checkout: Path, site: Site, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**site.environment, "BLACKWHEEL_HOME": str(site.store)}
+    return subprocess.run(
+        [sys.executable, "-m", "invoke", *words],
+        cwd=checkout,
+        env=environment,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_person_types_pin_torch_latest(checkout: Path, site: Site) -> None:
+    done = invoke(checkout, site, "pin", "torch", "latest", "--archive", "shared")
+    assert done.returncode == 0, done.stderr
+    assert f"torch: the newest of cu128 is {VERSION}" in done.stderr
+    assert f"+[torch.wheels.{TAG}]" in done.stdout
+    assert (checkout / "shared" / stack(site).torch.wheels[TAG].name).is_file()
+    assert "nightly: next: nox -s lock -- nightly" in done.stderr
+
+
+def test_unlocked_stack_in_a_pipe_is_an_error_that_names_the_command(
+    checkout: Path, site: Site
+) -> None:
+    done = invoke(checkout, site, "build-wheels")
+    assert done.returncode == Exit.TORCH
+    assert f"fix:   invoke pin torch {VERSION} --stack nightly" in done.stderr
+    assert stack(site).torch.wheels == {}
+
+
+def test_killed_pin_leaves_the_stack_file_and_is_continued(
+    checkout: Path, site: Site, index: Index
+) -> None:
+    name = f"torch-{VERSION}-{TAG}-{TAG}-{PLATFORM}.whl"
+    before = (site.constraints / "nightly.toml").read_bytes()
+    index.slow[name] = 30.0
+    process = subprocess.Popen(
+        [sys.executable, "-m", "invoke", "pin", "torch", VERSION],
+        cwd=checkout,
+        env={**site.environment, "BLACKWHEEL_HOME": str(site.store)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 30
+    while not index.requests_for(name) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert (site.constraints / "nightly.toml").read_bytes() == before
+    assert not (site.store / "torch" / name).exists()
+    index.slow.clear()
+    done = invoke(checkout, site, "pin", "torch", VERSION)
+    assert done.returncode == 0, done.stderr
+    assert (site.store / "torch" / name).is_file()
+    assert TAG in stack(site).torch.wheels
