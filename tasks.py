@@ -169,11 +169,19 @@ def audit(c: Context, what: str, arch: str = "12.0a", json: bool = False) -> Non
     _run(lambda site: views.show_audit(site, what, arch=arch, as_json=json))
 
 
-@task(help={"stack": "what this stack needs (default: what all need)"})
-def doctor(c: Context, stack: str = "") -> None:  # noqa: ARG001
+@task(
+    help={
+        "stack": "what this stack needs (default: what all need)",
+        "env": "look into an installed environment instead: its Python, or its folder",
+        "json": "for programs; with --env",
+    }
+)
+def doctor(c: Context, stack: str = "", env: str = "", json: bool = False) -> None:  # noqa: ARG001
     """Tell what this machine lacks, with cures, e.g. invoke doctor --stack stable."""
-    from blackwheel import views
+    from blackwheel import verifying, views
 
+    if env:
+        _run(lambda site: verifying.show_environment(site, env, as_json=json))
     _run(lambda site: views.show_doctor(site, stack))
 
 
@@ -201,6 +209,14 @@ def clean(c: Context, yes: bool = False) -> None:  # noqa: ARG001
     _run(lambda site: views.clean(site, yes=yes))
 
 
+@task(help={"what": "a wheel, a folder or a stack (default: every shelf)", "json": "for programs"})
+def verify(c: Context, what: str = "", json: bool = False) -> None:  # noqa: ARG001
+    """Compute again what receipts and pages say, e.g. invoke verify --what quickstart."""
+    from blackwheel import verifying
+
+    _run(lambda site: verifying.show_verify(site, what, as_json=json))
+
+
 namespace = Collection(
     apply_patches,
     audit,
@@ -213,5 +229,6 @@ namespace = Collection(
     refresh_patches,
     stacks,
     status,
+    verify,
 )
 namespace.configure({"blackwheel": DEFAULTS})
