@@ -271,11 +271,13 @@ def arch_findings(
 def _lack(library: Library, wanted: Sequence[Arch]) -> str:
     counts = library.kernels
     parts = (
-        (counts.family, "have only SASS of the family"),
-        (counts.ptx, "have only PTX"),
-        (counts.missing, "have nothing that runs there"),
+        (counts.family, "only SASS of the family"),
+        (counts.ptx, "only PTX"),
+        (counts.missing, "nothing that runs there"),
     )
-    shown = ", ".join(f"{count} {text}" for count, text in parts if count)
+    shown = ", ".join(
+        f"{count} {'has' if count == 1 else 'have'} {text}" for count, text in parts if count
+    )
     names = ", ".join(arch.sm for arch in wanted)
     lacking = f"{counts.total - counts.native} of {counts.total} kernels are not native {names}"
     return f"{lacking}: {shown}; it holds {library.archs}"

@@ -79,6 +79,8 @@ def _walk(file: BinaryIO, position: int, end: int) -> tuple[Entry, ...]:
         unit += 1
         position += header_size + size
         position += -position % _ALIGNMENT
+    if not found:
+        raise UnreadableKernelsError("the section for device code holds none")
     return tuple(found)
 
 

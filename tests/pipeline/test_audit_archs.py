@@ -172,7 +172,7 @@ def test_one_kernel_without_native_code_fails_although_another_of_its_name_has_i
     assert library.examples == ("_Z6hiddenPf",)
     assert said(library) == [
         "not-native: toy/_C.so: 1 of 2 kernels are not native sm_120a:"
-        " 1 have nothing that runs there; it holds 1 x sm_90, 1 x sm_120a"
+        " 1 has nothing that runs there; it holds 1 x sm_90, 1 x sm_120a"
     ]
 
 
@@ -214,6 +214,10 @@ def zeroed_code(part: bytearray) -> None:
     part[200:] = bytes(len(part) - 200)
 
 
+def zeroed_section(part: bytearray) -> None:
+    part[:] = bytes(len(part))
+
+
 def dropped_entries(part: bytearray) -> None:
     struct.pack_into("<Q", part, 8, 0)
 
@@ -224,6 +228,7 @@ def dropped_entries(part: bytearray) -> None:
         (broken_header, "no fat binary header at offset "),
         (unknown_kind, "device code of unknown kind 65535 at offset "),
         (zeroed_code, "Invalid ELF in '_C.so'"),
+        (zeroed_section, "the section for device code holds none"),
         (dropped_entries, "no fat binary header at offset "),
     ],
 )
