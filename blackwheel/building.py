@@ -6,8 +6,20 @@ import contextlib
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from blackwheel import doctor, index, pipeline, process, receipts, stacks, store, torchpin
+from blackwheel import (
+    doctor,
+    index,
+    pipeline,
+    plan,
+    process,
+    pythons,
+    receipts,
+    stacks,
+    store,
+    torchpin,
+)
 from blackwheel.console import duration
 from blackwheel.edge import EXIT_FILE
 from blackwheel.errors import BlackwheelError, Exit
@@ -33,6 +45,7 @@ def build_pending(
     """
     with alternatives(site, stack):
         pipeline.preflight(site, pending)
+    pending = [_with_located_python(site, item) for item in pending]
     _refuse_taken_labels(site, pending)
     name, project = f"run-{stack}-py{pending[0].request.python}", pending[0].request.project
     with store.held(site.store, name, project=project, console=site.console):
@@ -67,6 +80,12 @@ def _built(
         code = ended or code
     ended, shelved = _smoke_and_shelve(site, built)
     return ended or code, shelved
+
+
+def _with_located_python(site: Site, item: Work) -> Work:
+    """Name the interpreter by path: nox looks in fewer places than doctor."""
+    path = pythons.located(item.python, uv=site.uv, environment=site.environment)
+    return replace(item, python=replace(item.python, where=str(path)))
 
 
 def _refuse_taken_labels(site: Site, pending: Sequence[Work]) -> None:
@@ -115,9 +134,12 @@ def _place(site: Site) -> doctor.Place:
 
 def buildable_stacks(site: Site) -> list[str]:
     """Return the stacks that lack nothing here."""
-    place = _place(site)
-    loaded = (stacks.load(name, site.constraints) for name in stacks.names(site.constraints))
-    return [stack.name for stack in loaded if not doctor.buildable(stack, place)]
+    place, found = _place(site), []
+    for name in stacks.names(site.constraints):
+        with contextlib.suppress(BlackwheelError):  # a broken stack cannot be built
+            if not doctor.buildable(stacks.load(name, site.constraints), place):
+                found.append(name)
+    return found
 
 
 def _opening(site: Site, pending: Sequence[Work], jobs: int) -> None:
@@ -125,7 +147,8 @@ def _opening(site: Site, pending: Sequence[Work], jobs: int) -> None:
     for item in pending:
         request, pin = item.request, item.request.pin
         count = pipeline.job_count(request, jobs)
-        expected = f", about {duration(pin.cpu_seconds / count)}" if pin.cpu_seconds else ""
+        cost = plan.cpu_seconds(request)
+        expected = f", about {duration(cost / count)}" if cost else ""
         wheel = f"{request.project} {pin.version}+{label(request.stack, pin, request.archs)}"
         site.console.say(f"{wheel} for Python {request.python}: {'; '.join(item.reasons)}")
         say = site.console.say

@@ -32,6 +32,11 @@ class BuildPlan:
     key: Key
 
 
+def cpu_seconds(request: Request) -> int:
+    """Return what all objects together take, by the measured arch count; 0 when nobody measured."""
+    return request.pin.cpu_seconds * len(request.archs)
+
+
 def job_count(cores: int, memory_bytes: int, largest_object: int) -> int:
     """Return how many compilers run at once: one per core as far as each has its memory."""
     return max(1, min(cores, memory_bytes // largest_object))

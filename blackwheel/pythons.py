@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from blackwheel import machine
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.process import capture
 from blackwheel.stacks import Stack
@@ -29,7 +30,8 @@ def choose(stack: Stack, asked: str, *, environment: Mapping[str, str]) -> Pytho
     """
     if "/" in asked:
         path = Path(asked).absolute()
-        python = Python(version=_version_of(path, environment), where=str(path))
+        version = _version_of(Path(asked).absolute(), environment, wanted=stack.python[0])
+        python = Python(version=version, where=str(Path(asked).absolute()))
     elif asked:
         python = Python(version=asked, where=asked)
     else:
@@ -52,6 +54,8 @@ def located(python: Python, *, uv: Path, environment: Mapping[str, str]) -> Path
     """Return the interpreter's path; raise `python-missing` where this machine has none."""
     if "/" in python.where:
         return Path(python.where)
+    for known in machine.interpreters([python.version], environment):
+        return known.path
     argv = [str(uv), "python", "find", "--no-python-downloads", "--no-project", python.where]
     found = capture(argv, environment=environment, cwd=Path("/"), check=False)
     if found.code != 0:
@@ -59,7 +63,7 @@ def located(python: Python, *, uv: Path, environment: Mapping[str, str]) -> Path
     return Path(found.stdout.strip())
 
 
-def _version_of(path: Path, environment: Mapping[str, str]) -> str:
+def _version_of(path: Path, environment: Mapping[str, str], *, wanted: str) -> str:
     try:
         done = capture(
             [str(path), "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
@@ -68,9 +72,9 @@ def _version_of(path: Path, environment: Mapping[str, str]) -> str:
             check=False,
         )
     except BlackwheelError:
-        raise _missing(f"there is no program {path}", "3.12") from None
+        raise _missing(f"there is no program {path}", wanted) from None
     if done.code != 0 or not re.fullmatch(r"3\.\d+\s*", done.stdout):
-        raise _missing(f"{path} is no Python interpreter", "3.12")
+        raise _missing(f"{path} is no Python interpreter", wanted)
     return done.stdout.strip()
 
 

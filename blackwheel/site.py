@@ -46,6 +46,8 @@ class Site:
 def here(environment: Mapping[str, str] | None = None) -> Site:
     """Return this checkout's site; raise `relative-home` for a store that is no absolute path."""
     variables = dict(os.environ if environment is None else environment)
+    if "PIP_INDEX_URL" in variables and not {"UV_DEFAULT_INDEX", "UV_INDEX_URL"} & set(variables):
+        variables["UV_DEFAULT_INDEX"] = variables["PIP_INDEX_URL"]  # uv does not read pip's
     cache = variables.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     store = Path(variables.get("BLACKWHEEL_HOME") or f"{cache}/blackwheel")
     if not store.is_absolute():

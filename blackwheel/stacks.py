@@ -300,6 +300,10 @@ def _inconsistencies(stack: Stack) -> list[str]:
             known = nearest(name, list(stack.projects))
             faults.append(f"build.{number}: no [projects.{name}]{known}")
     for name, pin in stack.projects.items():
+        if pin.sdist and f"-{pin.version}." not in pin.sdist.name:
+            faults.append(
+                f"projects.{name}.sdist.name: '{pin.sdist.name}' is not version {pin.version}"
+            )
         for number, contract in enumerate(pin.contract):
             if not contract.native and not contract.why:
                 faults.append(f"projects.{name}.contract.{number}.why: missing: say why")

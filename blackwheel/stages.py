@@ -29,7 +29,7 @@ def refresh_patches(site: Site, stack: str, project: str) -> None:
     (request,), _ = requests(site, stack, only=[project])
     tree = pipeline.source_tree(site, request)
     series = series_of(site, request)
-    done = refresh.refresh(
+    refresh.refresh(
         series,
         old=tree,
         new=tree,
@@ -39,5 +39,3 @@ def refresh_patches(site: Site, stack: str, project: str) -> None:
         environment=site.environment,
         console=site.console,
     )
-    for patch in done:
-        site.console.result(f"{patch.outcome}: {patch.name}")

@@ -49,7 +49,7 @@ def show_plan(
                 "objects": pin.objects,
                 "jobs": count,
                 "bytes_per_job": plan.largest_object(pin.variables),
-                "expected_seconds": round(pin.cpu_seconds / count),
+                "expected_seconds": round(plan.cpu_seconds(request) / count),
                 "key": item.key.digest,
             }
         )
@@ -71,7 +71,11 @@ def show_stacks(site: Site) -> None:
     """List the stacks with what they hold, the driver they need, and what this machine lacks."""
     rows = []
     for name in stacks.names(site.constraints):
-        stack = stacks.load(name, site.constraints)
+        try:
+            stack = stacks.load(name, site.constraints)
+        except BlackwheelError as error:
+            site.console.error(error)
+            continue
         lacks = doctor.buildable(stack, place(site))
         rows.append(
             (
@@ -102,7 +106,7 @@ def show_status(site: Site) -> None:
     if rows:
         site.console.table("", ("stack", "wheel", "size", "state"), rows)
     else:
-        site.console.result("the shelf is empty: invoke build-wheels")
+        site.console.result("the shelf is empty; invoke stacks tells what can be built here")
 
 
 def _state(site: Site, stack: stacks.Stack, key: dict[str, Any]) -> str:
@@ -124,9 +128,16 @@ def show_doctor(site: Site, stack: str) -> int:
     chosen = stacks.load(stack, site.constraints) if stack else None
     checks = doctor.examine(chosen, place(site))
     marks = {True: "ok", False: "LACKS", None: "note"}
-    rows = [(marks[check.ok], check.name, check.fact, check.cure) for check in checks]
-    site.console.table("", ("", "check", "fact", "cure"), rows)
-    return Exit.MACHINE if any(check.ok is False for check in checks) else Exit.OK
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        site.console.result(f"{marks[check.ok]:5}  {check.name:{width}}  {check.fact}")
+        if check.cure:
+            site.console.result(f"{'':{width + 9}}fix: {check.cure}")
+    if any(check.ok is False for check in checks):
+        return Exit.MACHINE
+    name = chosen.name if chosen else "quickstart"
+    site.console.result(f"\nnext: invoke build-wheels --stack {name}")
+    return Exit.OK
 
 
 def show_audit(site: Site, what: str, *, arch: str, as_json: bool = False) -> int:
@@ -175,7 +186,9 @@ def _wheels_of(site: Site, what: str) -> list[Path]:
             "no-wheel",
             f"there is no wheel in '{what}'",
             where="invoke audit",
-            fix="name a wheel file, a folder with wheels, or a stack whose wheels are shelved",
+            fix=f"invoke build-wheels --stack {what}"
+            if what in stacks.names(site.constraints)
+            else "name a wheel file, a folder with wheels, or a stack",
             code=Exit.USAGE,
         )
     return found
@@ -183,8 +196,11 @@ def _wheels_of(site: Site, what: str) -> list[Path]:
 
 def clean(site: Site, *, yes: bool) -> None:
     """Tell what the store holds and, with `yes`, remove build trees, environments and exports."""
-    kinds = ("builds", "nox", "patched", "sources", "toolchains", "git", "sdists")
+    kinds = ("builds", "nox", "patched", "sources", "toolchains", "git", "sdists", "exports")
     folders = [site.store / kind for kind in kinds if (site.store / kind).is_dir()]
+    if not folders:
+        site.console.say(f"there is nothing in {site.store}")
+        return
     rows = [(folder.name, size(_disk(folder)), str(folder)) for folder in folders]
     site.console.table("", ("what", "disk", "where"), rows)
     if not yes:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from blackwheel import archs, index, isolation, keys, pythons, series, stacks
+from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.keys import Key, Request
 from blackwheel.site import Site
 
@@ -43,12 +44,22 @@ def requests(
 
 def isolation_mode(site: Site) -> isolation.Isolation:
     """Return the isolation that this machine allows, or BLACKWHEEL_ISOLATION asks for."""
-    return isolation.available_isolation(site.environment.get("BLACKWHEEL_ISOLATION", ""))
+    try:
+        return isolation.available_isolation(site.environment.get("BLACKWHEEL_ISOLATION", ""))
+    except isolation.IsolationError as error:
+        raise BlackwheelError(
+            "bad-isolation",
+            str(error),
+            where="BLACKWHEEL_ISOLATION",
+            fix=f"{isolation.NAMESPACES} or {isolation.PROCESSES}, or unset it",
+            code=Exit.USAGE,
+        ) from None
 
 
 def work(site: Site, asked: Request, python: pythons.Python, *, again: bool = False) -> Work:
     """Compare a request's key with the shelf; touches no tree, network or environment."""
     chosen = series_of(site, asked)
+    keys.build_variables(asked, jobs=1)  # for its errors: not after an environment was made
     mode = isolation_mode(site).mode
     key = keys.key(asked, series=chosen, constraints=site.constraints, isolation=mode)
     found, before = None, None
