@@ -30,8 +30,8 @@ def choose(stack: Stack, asked: str, *, environment: Mapping[str, str]) -> Pytho
     """
     if "/" in asked:
         path = Path(asked).absolute()
-        version = _version_of(Path(asked).absolute(), environment, wanted=stack.python[0])
-        python = Python(version=version, where=str(Path(asked).absolute()))
+        version = _version_of(path, environment, wanted=stack.python[0])
+        python = Python(version=version, where=str(path))
     elif asked:
         python = Python(version=asked, where=asked)
     else:
