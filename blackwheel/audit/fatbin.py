@@ -69,7 +69,7 @@ def _walk(file: BinaryIO, position: int, end: int) -> tuple[Entry, ...]:
     while position < end:
         file.seek(position)
         header = file.read(_HEADER.size)
-        if not header.strip(b"\0"):  # the linker pads between units
+        if not header[:_ALIGNMENT].strip(b"\0"):  # the linker pads between units
             position += _ALIGNMENT
             continue
         magic, _, header_size, size = _HEADER.unpack(header)
