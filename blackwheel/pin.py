@@ -16,6 +16,7 @@ from blackwheel.archive import Archive
 from blackwheel.downloads import AbsentError, Patience
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.family import Sought, family_of
+from blackwheel.githost import shown
 from blackwheel.nightly import Listing
 from blackwheel.site import Site
 from blackwheel.stackfile import rewrite
@@ -93,7 +94,7 @@ def pin_torch(
     lines = difflib.unified_diff(
         before.splitlines(), after.splitlines(), path, path, lineterm="", n=2
     )
-    site.console.result("\n".join(lines) if before != after else f"{path}: nothing changed")
+    site.console.result(shown("\n".join(lines)) if before != after else f"{path}: nothing changed")
     if before != after:
         site.console.say(f"{stack_name}: next: nox -s lock -- {stack_name}")
     return before != after

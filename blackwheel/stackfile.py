@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import tomlkit
 from tomlkit.items import Table
@@ -16,7 +17,7 @@ from blackwheel import stacks
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.stacks import LockedWheel, TorchPin, TorchWheel
 
-PLAIN = ("version", "runtime", "cuda", "index", "git_version")
+PLAIN: Final = ("version", "runtime", "cuda", "index", "git_version")
 
 
 def rewrite(name: str, constraints: Path, torch: TorchPin) -> tuple[str, str]:
@@ -38,6 +39,9 @@ def edited(text: str, torch: TorchPin) -> str:
     document = tomlkit.parse(text)
     table = document["torch"]
     assert isinstance(table, Table)  # noqa: S101  the caller loaded the stack
+    told = document.get("description", "")
+    if torch.version not in told and str(table["version"]) in told:
+        document["description"] = told.replace(str(table["version"]), torch.version)
     for key in PLAIN:
         _set(table, key, getattr(torch, key))
     if "cxx11_abi" in table or not torch.cxx11_abi:
@@ -52,7 +56,8 @@ def edited(text: str, torch: TorchPin) -> str:
         if tag not in wheels:
             wheels.add(tag, tomlkit.table())
         _fill(wheels[tag], wheel)
-    return tomlkit.dumps(document)
+    # tomlkit writes no empty line between a table that was added and the one that follows.
+    return re.sub(r'^(url = ".*"\n)(?=\[)', r"\1\n", tomlkit.dumps(document), flags=re.MULTILINE)
 
 
 def _set(table: Any, key: str, value: Any) -> None:

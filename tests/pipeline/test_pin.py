@@ -504,3 +504,135 @@ def test_family_of_another_torch_is_not_locked(site: Site, index: Index) -> None
     pinned(site)
     family = stacks.load("nightly", site.constraints).torch.wheels["cp311"].family
     assert [known.name for known in family] == [TRITON_NAME]
+
+
+def test_wheel_that_is_not_what_its_name_says_is_not_kept(site: Site, index: Index) -> None:
+    index.add(NAME, torch(VERSION, says="2.10.0.dev20251015+cu128"))
+    assert str(refused(site)) == (
+        "error: not-a-wheel\n"
+        f"  {NAME} is not the wheel that its name says: its METADATA says torch"
+        " 2.10.0.dev20251015+cu128\n"
+        f"  where: {NAME}\n"
+        "  fix:   the same command again; nothing was kept or pinned"
+    )
+    assert [path.name for path in (site.store / "torch").iterdir()] == []
+
+
+def test_wheel_without_its_version_file_is_no_torch(site: Site, index: Index) -> None:
+    index.add(NAME, torch(VERSION, without="torch/share/cmake/Torch/TorchConfig.cmake"))
+    error = refused(site)
+    assert error.name == "not-a-torch"
+    assert "TorchConfig.cmake" in error.fact
+    index.add(NAME, torch(VERSION, git=""))
+    shutil.rmtree(site.store)
+    assert str(refused(site)) == (
+        "error: not-a-torch\n"
+        f"  {NAME} does not tell which torch it is: torch/version.py names no git_version\n"
+        f"  where: {NAME}\n"
+        "  fix:   pin another build: invoke pin torch latest"
+    )
+
+
+def test_web_page_in_the_place_of_a_wheel_is_not_kept(site: Site, index: Index) -> None:
+    serve_html_as_file(index)
+    assert str(refused(site)) == (
+        "error: not-a-file\n"
+        "  the server answers with a web page where a wheel is asked for: a login or an error\n"
+        f"  where: {index.channel()}/{NAME.replace('+', '%2B')}\n"
+        "  fix:   open the address in a browser; a proxy may want to be named: HTTPS_PROXY"
+    )
+
+
+def test_index_that_stays_busy_is_named_after_the_last_try(site: Site, index: Index) -> None:
+    index.answers["/torch/"] = [503]
+    assert str(refused(site)) == (
+        "error: no-answer\n"
+        "  the index gave no file: answers 503 Service Unavailable (3 tries)\n"
+        f"  where: {index.channel()}/torch/\n"
+        "  fix:   the same command again, which continues; or HTTPS_PROXY=ADDRESS where one is"
+        " needed"
+    )
+
+
+def test_torch_whose_triton_is_nowhere_is_not_pinned(site: Site, index: Index) -> None:
+    remove_triton(index)
+    assert str(refused(site)) == (
+        "error: family-gone\n"
+        f"  torch requires pytorch-triton {TRITON}, which is not listed for cp311, not at its"
+        " address and not archived\n"
+        f"  where: {index.channel()}/pytorch-triton/\n"
+        "  fix:   pin a newer torch: invoke pin torch latest"
+    )
+
+
+def test_triton_one_level_above_its_channel_is_found(site: Site, index: Index) -> None:
+    file = index.files.pop(f"/whl/nightly/cu128/{TRITON_NAME}")
+    index.files[f"/whl/nightly/{TRITON_NAME}"] = file
+    pinned(site)
+    family = stacks.load("nightly", site.constraints).torch.wheels["cp311"].family
+    assert family[0].url == f"{index.root}/whl/nightly/{TRITON_NAME.replace('+', '%2B')}"
+
+
+def test_channel_without_any_build_names_the_channel(site: Site, index: Index) -> None:
+    index.files.clear()
+    assert str(refused(site, "latest")) == (
+        "error: no-nightly\n"
+        "  the index lists no torch of cu128 for cp311\n"
+        f"  where: {index.channel()}\n"
+        "  fix:   name another --channel, or fewer Pythons in the stack file"
+    )
+
+
+def test_torch_of_another_cuda_than_the_toolchain_is_refused_before_the_download(
+    site: Site, index: Index
+) -> None:
+    assert str(refused(site, "latest", channel="cu130")) == (
+        "error: other-cuda\n"
+        "  torch of channel cu130 is built with CUDA 13.0, stack 'nightly' compiles with"
+        " CUDA 12.8\n"
+        "  where: constraints/nightly.toml, toolchain.cuda\n"
+        "  fix:   docs/nightly-stack.md: a stack of your own for another CUDA"
+    )
+    assert index.asked == []
+
+
+def test_stack_whose_torch_is_elsewhere_says_where_to_pin_it(site: Site) -> None:
+    (site.constraints / "mine.toml").write_text('extends = "nightly"\n', encoding="utf-8")
+    with pytest.raises(BlackwheelError) as caught:
+        pin.pin_torch(site, "mine", VERSION)
+    assert str(caught.value) == (
+        "error: cannot-pin\n"
+        "  stack 'mine' has the torch of stack 'nightly'\n"
+        "  where: constraints/mine.toml, extends\n"
+        "  fix:   invoke pin torch latest --stack nightly"
+    )
+    with pytest.raises(BlackwheelError) as caught:
+        pin.pin_torch(site, "stable", "2.12.0")
+    assert str(caught.value) == (
+        "error: cannot-pin\n"
+        "  stack 'stable' takes torch from the package registry: its locks hold it\n"
+        "  where: constraints/stable.toml, torch.source\n"
+        "  fix:   nox -s lock"
+    )
+
+
+def test_other_pins_than_torch_are_refused(site: Site) -> None:
+    with pytest.raises(BlackwheelError) as caught:
+        pin.pin(site, "tourch", VERSION, stack="nightly")
+    assert str(caught.value) == (
+        "error: cannot-pin\n"
+        "  'tourch' is no pin that can be moved\n"
+        "  where: invoke pin\n"
+        "  fix:   invoke pin torch latest --stack nightly"
+    )
+
+
+def test_password_of_an_index_is_neither_written_nor_shown(site: Site, index: Index) -> None:
+    text = toml(site).read_text(encoding="utf-8").replace("http://", "http://me:secret@")
+    toml(site).write_text(text, encoding="utf-8")
+    pinned(site)
+    torch_pin = stacks.load("nightly", site.constraints).torch
+    assert "secret" not in torch_pin.wheels["cp311"].url
+    index.answers["/torch/"] = [403]
+    said = quiet(site).results + "\n".join(quiet(site).lines)
+    assert "secret" not in said + str(refused(site))

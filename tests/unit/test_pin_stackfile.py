@@ -1,0 +1,91 @@
+"""The stack file around a pin that moves: every comment and every other line stays."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from blackwheel import stackfile, stacks
+from blackwheel.errors import BlackwheelError
+from blackwheel.stacks import LockedWheel, TorchPin, TorchWheel
+
+CONSTRAINTS = Path(__file__).parents[2] / "constraints"
+TEXT = (CONSTRAINTS / "nightly.toml").read_text(encoding="utf-8")
+FAMILY = LockedWheel(name="torchvision.whl", sha256="1" * 64, size=3, url="http://index/vision")
+WHEEL = TorchWheel(
+    name="torch.whl", sha256="2" * 64, size=4, url="http://index/torch", family=(FAMILY, FAMILY)
+)
+
+
+@pytest.fixture
+def pin() -> TorchPin:
+    torch = stacks.load("nightly", CONSTRAINTS).torch
+    return replace(torch, git_version="3" * 40, wheels={"cp311": WHEEL})
+
+
+def test_only_what_was_seen_is_added(pin: TorchPin) -> None:
+    added = (
+        f'git_version = "{"3" * 40}"\n\n'
+        "[torch.wheels.cp311]\n"
+        f'name = "torch.whl"\nsha256 = "{"2" * 64}"\nsize = 4\nurl = "http://index/torch"\n\n'
+    )
+    row = (
+        "[[torch.wheels.cp311.family]]\n"
+        f'name = "torchvision.whl"\nsha256 = "{"1" * 64}"\nsize = 3\nurl = "http://index/vision"\n\n'
+    )
+    head, tail = TEXT.split("\n[toolchain]")
+    assert stackfile.edited(TEXT, pin) == f"{head}{added}{row}{row}[toolchain]{tail}"
+
+
+def test_same_pin_again_changes_no_byte(pin: TorchPin) -> None:
+    text = stackfile.edited(TEXT, pin)
+    assert stackfile.edited(text, pin) == text
+
+
+def test_comments_within_the_pin_stay_when_it_moves(pin: TorchPin) -> None:
+    text = stackfile.edited(TEXT, pin)
+    noted = text.replace("size = 4\n", "size = 4 # 912 MB\n# seen on a Friday\n")
+    noted = noted.replace(
+        'cuda = "12.8"\nsource = "index"', 'cuda = "12.8" # why\nsource = "index"'
+    )
+    moved = replace(pin, cuda="13.0", wheels={"cp311": replace(WHEEL, size=5, family=())})
+    after = stackfile.edited(noted, moved)
+    assert "size = 5 # 912 MB\n# seen on a Friday\n" in after
+    assert 'cuda = "13.0" # why\n' in after
+    assert "family" not in after
+
+
+def test_description_names_the_build_that_is_pinned(pin: TorchPin) -> None:
+    version = "2.10.0.dev20251018+cu128"
+    after = stackfile.edited(TEXT, replace(pin, version=version, runtime=version))
+    assert f'description = "torch {version}, host CUDA 12.8' in after
+
+
+def test_file_that_would_not_hold_the_pin_is_not_written(tmp_path: Path, pin: TorchPin) -> None:
+    path = tmp_path / "nightly.toml"
+    path.write_text(TEXT, encoding="utf-8")
+    with pytest.raises(BlackwheelError) as caught:
+        stackfile.rewrite("nightly", tmp_path, replace(pin, source="registry"))
+    assert str(caught.value) == (
+        "error: cannot-write-pin\n"
+        "  the stack file would not hold the torch that was seen\n"
+        "  where: constraints/nightly.toml\n"
+        "  fix:   write [torch] as one table of its own, as constraints/nightly.toml does"
+    )
+    assert path.read_text(encoding="utf-8") == TEXT
+
+
+def test_stack_file_behind_a_link_is_written_where_it_lies(tmp_path: Path, pin: TorchPin) -> None:
+    real = tmp_path / "real" / "nightly.toml"
+    real.parent.mkdir()
+    real.write_text(TEXT, encoding="utf-8")
+    real.chmod(0o640)
+    folder = tmp_path / "constraints"
+    folder.mkdir()
+    (folder / "nightly.toml").symlink_to(real)
+    stackfile.rewrite("nightly", folder, pin)
+    assert (folder / "nightly.toml").is_symlink()
+    assert stacks.load("nightly", folder).torch == pin
+    assert real.stat().st_mode & 0o777 == 0o640
