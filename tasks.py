@@ -178,9 +178,11 @@ def audit(c: Context, what: str, arch: str = "12.0a", json: bool = False) -> Non
 )
 def doctor(c: Context, stack: str = "", env: str = "", json: bool = False) -> None:  # noqa: ARG001
     """Tell what this machine lacks, with cures, e.g. invoke doctor --stack stable."""
-    from blackwheel import verifying, views
+    from blackwheel import views
 
     if env:
+        from blackwheel import verifying
+
         _run(lambda site: verifying.show_environment(site, env, as_json=json))
     _run(lambda site: views.show_doctor(site, stack))
 

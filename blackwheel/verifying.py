@@ -272,7 +272,7 @@ def _audit_checks(
         yield Check(what="audit", ok=False, found=str(finding), expected="no fatal finding")
     now = {one.path: json.loads(json.dumps(asdict(one))) for one in report.libraries}
     before = {one["path"]: one for one in seen["libraries"]}
-    yield compared("libraries", ", ".join(sorted(now)), ", ".join(sorted(before)))
+    yield compared_all("libraries", sorted(now), sorted(before))
     for path in sorted({*now} & {*before}):
         # What another version of blackwheel reads besides is no contradiction.
         for name in sorted({*now[path]} & {*before[path]}):

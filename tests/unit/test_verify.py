@@ -1,0 +1,567 @@
+"""`invoke verify` of a shelved toy: whole, with one byte flipped, forged with a whole chain.
+
+The toy is a real wheel with a real (host-only) library, on a shelf that blackwheel wrote.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import io
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wheel.wheelfile import WheelFile
+
+from blackwheel import archs, audit, index, keys, receipts, stacks, verifying
+from blackwheel.console import Console
+from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.keys import Request
+from blackwheel.site import Site
+from blackwheel.verifying import Verified
+from blackwheel.work import series_of
+
+LABEL = "cu130torch2.11.0.sm120a.1"
+NAME = f"toy-1.0+{LABEL}-cp312-cp312-linux_x86_64.whl"
+MOMENT = datetime(2025, 10, 20, 12, 30, tzinfo=UTC)
+STACK = (
+    """\
+description = "a toy"
+python = ["3.12"]
+archs = ["12.0a"]
+driver = 580
+glibc = "2.28"
+build = ["toy"]
+[torch]
+version = "2.11.0"
+runtime = "2.11.0+cu130"
+cuda = "13.0"
+git_version = "70d99e998b4955e0049d13a98d77ae1b14db1f45"
+source = "registry"
+[toolchain]
+source = "registry"
+cuda = "13.0.2"
+nvcc = "13.0.88"
+[projects.toy]
+version = "1.0"
+modules = ["toy"]
+source = { url = "https://upstream.invalid/toy", commit = "COMMIT", tree = "TREE" }
+nested = [{ url = "https://upstream.invalid/n", commit = "COMMIT", tree = "TREE", path = "n" }]
+sdist = { name = "toy-1.0.tar.gz", sha256 = "SHA256", size = 7, tree = "SDIST" }
+[projects.toy.variables]
+TOY_ARCHS = "{archs}"
+MAX_JOBS = "{jobs}"
+""".replace("COMMIT", "c" * 40)
+    .replace("TREE", "7" * 40)
+    .replace("SDIST", "d" * 40)
+)
+PATCH = """\
+From: blackwheel <blackwheel@localhost>
+Subject: toy: take 12.0a
+
+Because.
+
+Origin: vendor, blackwheel
+Forwarded: no
+Last-Update: 2025-10-20
+---
+diff --git a/a b/a
+"""
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    folder = tmp_path_factory.mktemp("library")
+    (folder / "toy.c").write_text("int toy(void) { return 1; }\n")
+    subprocess.run(["gcc", "-shared", "-o", "toy.so", "toy.c"], cwd=folder, check=True)
+    return (folder / "toy.so").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory: pytest.TempPathFactory, library: bytes) -> Path:
+    """A checkout with the stack `toy` and its wheel on the shelf."""
+    root = tmp_path_factory.mktemp("original")
+    (root / "constraints" / "toy").mkdir(parents=True)
+    (root / "constraints/toy.toml").write_text(STACK.replace("SHA256", "5" * 64))
+    lock = f"torch==2.11.0 \\\n    --hash=sha256:{'a' * 64}\n"
+    (root / "constraints/toy/build-toy-py312.txt").write_text(lock)
+    (root / "constraints/toy/toolchain.txt").write_text("nvidia-cuda-nvcc==13.0.88\n")
+    (root / "patches/toy/1.0").mkdir(parents=True)
+    (root / "patches/toy/1.0/series").write_text("0001-take-12.0a.patch\n")
+    (root / "patches/toy/1.0/0001-take-12.0a.patch").write_text(PATCH)
+    wheel = make_wheel(root / "built", library)
+    site = site_of(root)
+    document = receipts.receipt(wheel.name, verifying.pages.sha256(wheel), sections(site, wheel))
+    index.shelve(wheel, document, site.wheels / "toy", now=MOMENT)
+    return root
+
+
+@pytest.fixture
+def site(original: Path, tmp_path: Path) -> Site:
+    shutil.copytree(original, tmp_path / "checkout")
+    return site_of(tmp_path / "checkout")
+
+
+def site_of(root: Path) -> Site:
+    environment = {"PATH": "/usr/bin:/bin", "NO_COLOR": "1", "COLUMNS": "200"}
+    console = Console(environment=environment, out=io.StringIO(), err=io.StringIO())
+    return Site(checkout=root, store=root / "store", environment=environment, console=console)
+
+
+def make_wheel(folder: Path, library: bytes) -> Path:
+    folder.mkdir()
+    info = f"toy-1.0+{LABEL}.dist-info"
+    guard = {
+        "wheel": f"1.0+{LABEL}",
+        "requirement": "torch===2.11.0",
+        "version": "2.11.0+cu130",
+        "git_version": "70d99e998b4955e0049d13a98d77ae1b14db1f45",
+        "cuda": "13.0",
+    }
+    with WheelFile(folder / NAME, "w") as wheel:
+        wheel.writestr("toy/__init__.py", "")
+        wheel.writestr("toy/_built_for.py", f"TORCH = {guard!r}\n")
+        wheel.writestr("toy/_c.so", library)
+        wheel.writestr(
+            f"{info}/METADATA",
+            f"Metadata-Version: 2.4\nName: toy\nVersion: 1.0+{LABEL}\nRequires-Python: >=3.11\n"
+            "Requires-Dist: torch===2.11.0\n",
+        )
+        wheel.writestr(
+            f"{info}/WHEEL",
+            "Wheel-Version: 1.0\nRoot-Is-Purelib: false\nTag: cp312-cp312-linux_x86_64\n",
+        )
+    return folder / NAME
+
+
+def sections(site: Site, wheel: Path) -> dict[str, Any]:
+    """What the stages of a build write."""
+    stack = stacks.load("toy", site.constraints)
+    request = Request(stack=stack, project="toy", python="3.12", archs=stack.archs)
+    series = series_of(site, request)
+    key = keys.key(request, series=series, constraints=site.constraints, isolation="namespaces")
+    report = audit.inspect(wheel, archs=[archs.parse("12.0a")], expected=audit.expectation(request))
+    audited = audit.AuditedWheel(report=report)
+    patches = [{"name": p.name, "digest": {"sha256": p.sha256}} for p in series.patches]
+    return {
+        "stack": {
+            "name": "toy",
+            "project": "toy",
+            "version": "1.0",
+            "archs": ["12.0a"],
+            "key": {"digest": key.digest, "slug": request.slug, "parts": dict(key.parts)},
+        },
+        "sources": {
+            "origin": "git",
+            "project": {"name": "toy", "digest": {"gitCommit": "c" * 40, "gitTree": "7" * 40}},
+            "nested": [{"name": "n", "digest": {"gitCommit": "c" * 40, "gitTree": "7" * 40}}],
+        },
+        "patches": {"series": patches, "tree": "e" * 40},
+        "torch": {
+            "version": "2.11.0",
+            "runtime": "2.11.0+cu130",
+            "cuda": "13.0",
+            "git_version": "70d99e998b4955e0049d13a98d77ae1b14db1f45",
+            "cxx11_abi": True,
+            "wheel_sha256": ["a" * 64],
+        },
+        "toolchain": {"cuda_version": "13.0.2", "nvcc_version": "13.0.88"},
+        "environment": {
+            "name": "build-toy-py312.txt",
+            "python": "3.12",
+            "digest": {"sha256": key.part("locks.build")},
+        },
+        "isolation": {"mode": "namespaces", "network": False},
+        "command": {"argv": ["build"], "variables": {"TOY_ARCHS": "12.0a", "MAX_JOBS": "2"}},
+        "run": receipts.run_section(started=MOMENT, finished=MOMENT),
+        "objects": {"count": 1, "jobs": 2},
+        "audit": json.loads(json.dumps(audited.section())),
+        "smoke": {"device": "import only", "kernels": {"12.0a": "not run: no GPU was found"}},
+    }
+
+
+def wheel_of(site: Site) -> Path:
+    return site.wheels / "toy" / NAME
+
+
+def verified(site: Site) -> tuple[Verified, ...]:
+    return verifying.verify_all(site, verifying.wheels_of(site, "toy"))
+
+
+def faults(site: Site) -> list[tuple[str, str, str]]:
+    return [(c.what, c.found, c.expected) for one in verified(site) for c in one.faults]
+
+
+def said(site: Site, *, as_json: bool = False) -> tuple[int, str]:
+    out = io.StringIO()
+    console = Console(environment=site.environment, out=out, err=io.StringIO())
+    told = Site(
+        checkout=site.checkout, store=site.store, environment=site.environment, console=console
+    )
+    return verifying.show_verify(told, "", as_json=as_json), out.getvalue()
+
+
+def forge(site: Site, stage: str, change: Callable[[Any], None]) -> None:
+    """Change a section and compute every digest again, as a forger does."""
+    path = wheel_of(site).with_name(f"{NAME}.receipt.json")
+    document = receipts.load(path)
+    section = copy.deepcopy(dict(receipts.sections(document)[stage]))
+    change(section)
+    receipts.write(path, receipts.with_section(document, stage, section))
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_whole_shelf_has_no_fault_and_says_what_it_could_not_compute_again(site: Site) -> None:
+    code, text = said(site)
+    assert code == Exit.OK
+    assert text.endswith("\nno faults\n")
+    opened = re.findall(r"(?m)^open  (\S+) +(.*)$", text)
+    assert opened == [
+        ("sources", "no git host is asked: commits and trees are held to the pin alone"),
+        (
+            "objects",
+            "only the build saw them: invoke build-wheels --again must give the same bytes",
+        ),
+        ("links", "no environment is looked at: invoke audit links the wheel in one"),
+        (
+            "smoke",
+            "no environment is looked at: nox -s smoke imports, and compares torch's libraries",
+        ),
+        ("upload-time", "nothing but the page records it"),
+    ]
+    assert re.findall(r"(?m)^ok    (\S.*?)  ", text) == [
+        "metadata sha256",
+        "wheel sha256",
+        "receipt",
+        "wheel name",
+        "wheel version",
+        "wheel python",
+        "key",
+        "archs",
+        "source commit",
+        "source tree (git)",
+        "nested sources",
+        "n commit",
+        "n tree",
+        "series",
+        "0001-take-12.0a.patch",
+        "build-toy-py312.txt",
+        "isolation",
+        "toolchain",
+        "nvcc",
+        "torch version",
+        "torch runtime",
+        "torch cuda",
+        "torch git_version",
+        "torch cxx11_abi",
+        "checkout",
+        "variables",
+        "torch wheels of the lock",
+        "libraries",
+        "audit",
+        "_built_for.py",
+        "simple/index.html",
+        "simple/index.json",
+        "toy/index.html",
+        "toy/index.json",
+    ]
+
+
+def test_fault_is_printed_with_what_was_found_and_what_was_expected(site: Site) -> None:
+    wheel_of(site).with_name(f"{NAME}.metadata").write_text("other\n")
+    code, text = said(site)
+    assert code == Exit.INDEX
+    listed = json.loads((site.wheels / "toy/simple/toy/index.json").read_text())["files"][0]
+    found = hashlib.sha256(b"other\n").hexdigest()
+    assert (
+        "FAULT metadata sha256\n"
+        f"        found {found}\n"
+        f"     expected {listed['core-metadata']['sha256']}\n"
+    ) in text
+    assert text.endswith("\n1 fault\n")
+
+
+def test_json_names_state_found_and_expected_of_every_check(site: Site) -> None:
+    wheel_of(site).with_name(f"{NAME}.metadata").unlink()
+    code, text = said(site, as_json=True)
+    document = json.loads(text)
+    assert code == Exit.INDEX
+    assert [(one["path"], one["faults"]) for one in document] == [
+        (f"wheels/toy/{NAME}", 1),
+        ("wheels/toy/simple", 0),
+    ]
+    first = document[0]["checks"][0]
+    assert (first["state"], first["what"], first["found"]) == (
+        "FAULT",
+        "metadata sha256",
+        "no such file",
+    )
+    assert re.fullmatch("[0-9a-f]{64}", first["expected"])
+
+
+@pytest.mark.parametrize(
+    ("file", "step", "names"),
+    [
+        (NAME, 211, ("wheel sha256",)),
+        (f"{NAME}.metadata", 5, ("metadata sha256",)),
+        (f"{NAME}.receipt.json", 151, ("receipt",)),
+        ("simple/index.html", 7, ("simple/index.html line ",)),
+        ("simple/index.json", 7, ("simple/index.json line ",)),
+        ("simple/toy/index.html", 17, ("toy/index.html line ",)),
+        ("simple/toy/index.json", 17, ("toy/index.json line ", NAME, "simple/toy/index.json")),
+    ],
+)
+def test_one_flipped_byte_is_caught_and_the_file_is_named(
+    site: Site, file: str, step: int, names: tuple[str, ...]
+) -> None:
+    path = site.wheels / "toy" / file
+    whole = path.read_bytes()
+    time = whole.find(b"2025-10-20T12:30:00.000000Z")  # nothing but the page records it
+    missed = []
+    for place in range(0, len(whole), step):
+        if time < 0 or not time <= place < time + 27:
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+            if not any(name in what for what, _, _ in faults(site) for name in names):
+                missed.append((place, whole[max(0, place - 9) : place + 9]))
+    assert missed == []
+
+
+@pytest.mark.parametrize(
+    ("stage", "change", "fault"),
+    [
+        ("stack", lambda s: s["key"].update(digest="f"), ("key", "f", "")),
+        ("stack", lambda s: s.update(archs=["9.0"]), ("archs", "9.0", "12.0a")),
+        ("stack", lambda s: s.update(project="other"), ("wheel name", "toy", "other")),
+        (
+            "stack",
+            lambda s: s.update(version="2.0"),
+            ("wheel version", f"1.0+{LABEL}", f"2.0+{LABEL}"),
+        ),
+        (
+            "sources",
+            lambda s: s["project"]["digest"].update(gitCommit="f"),
+            ("source commit", "f", "c" * 40),
+        ),
+        (
+            "sources",
+            lambda s: s["project"]["digest"].update(gitTree="f"),
+            ("source tree (git)", "f", "7" * 40),
+        ),
+        (
+            "sources",
+            lambda s: s.update(origin="sdist"),
+            ("source tree (sdist)", "7" * 40, "d" * 40),
+        ),
+        ("sources", lambda s: s.update(nested=[]), ("nested sources", "none", "n")),
+        (
+            "sources",
+            lambda s: s["nested"][0]["digest"].update(gitTree="f"),
+            ("n tree", "f", "7" * 40),
+        ),
+        (
+            "sources",
+            lambda s: s["nested"][0]["digest"].update(gitCommit="f"),
+            ("n commit", "f", "c" * 40),
+        ),
+        ("patches", lambda s: s.update(series=[]), ("series", "none", "0001-take-12.0a.patch")),
+        (
+            "patches",
+            lambda s: s["series"][0]["digest"].update(sha256="f"),
+            ("0001-take-12.0a.patch", "f", ""),
+        ),
+        ("torch", lambda s: s.update(version="2.12.0"), ("torch version", "2.12.0", "2.11.0")),
+        ("torch", lambda s: s.update(cuda="12.8"), ("torch cuda", "12.8", "13.0")),
+        ("torch", lambda s: s.update(cxx11_abi=False), ("torch cxx11_abi", "false", "true")),
+        (
+            "torch",
+            lambda s: s.update(wheel_sha256=["f"]),
+            ("torch wheels of the lock", "f", "a" * 64),
+        ),
+        ("torch", lambda s: s.update(cuda="12.8"), ("_built_for.py cuda", "13.0", "12.8")),
+        ("toolchain", lambda s: s.update(cuda_version="12.8"), ("toolchain", "12.8", "13.0.2")),
+        ("toolchain", lambda s: s.update(nvcc_version="1"), ("nvcc", "1", "13.0.88")),
+        ("environment", lambda s: s["digest"].update(sha256="f"), ("build-toy-py312.txt", "f", "")),
+        (
+            "isolation",
+            lambda s: s.update(mode="processes"),
+            ("isolation", "processes", "namespaces"),
+        ),
+        (
+            "command",
+            lambda s: s["variables"].update(TOY_ARCHS="9.0"),
+            ("variable TOY_ARCHS", "9.0", "12.0a"),
+        ),
+        (
+            "audit",
+            lambda s: s["libraries"][0].update(host_only=False),
+            ("toy/_c.so host_only", "true", "false"),
+        ),
+        ("audit", lambda s: s.update(libraries=[]), ("libraries", "toy/_c.so", "none")),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_section_that_contradicts_key_wheel_or_checkout_is_named_though_its_chain_is_whole(
+    site: Site, stage: str, change: Callable[[Any], None], fault: tuple[str, str, str]
+) -> None:
+    forge(site, stage, change)
+    what, found, expected = fault
+    named = {name: (there, wanted) for name, there, wanted in faults(site)}
+    assert named[what][0] == found
+    assert named[what][1].startswith(expected)
+
+
+def test_wheel_from_the_sdist_satisfies_the_pin_too(site: Site) -> None:
+    def from_sdist(section: Any) -> None:
+        section["origin"] = "sdist"
+        section["project"]["digest"]["gitTree"] = "d" * 40
+        section["nested"][0]["digest"]["gitTree"] = "9" * 40
+
+    forge(site, "sources", from_sdist)
+    assert faults(site) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "what"),
+    [
+        (
+            "patches/toy/1.0/0001-take-12.0a.patch",
+            "Because.",
+            "Becauze.",
+            "checkout patches.0001-take-12.0a.patch",
+        ),
+        ("constraints/toy/build-toy-py312.txt", "aaa", "aab", "checkout locks.build"),
+        ("constraints/toy/toolchain.txt", ".88", ".89", "checkout locks.toolchain"),
+        ("constraints/toy.toml", 'commit = "c', 'commit = "d', "checkout source.commit"),
+        ("constraints/toy.toml", "[toolchain]", 'index = "x"\n[toolchain]', "checkout torch.index"),
+    ],
+)
+def test_checkout_that_would_make_something_else_under_this_label_is_a_fault(
+    site: Site, file: str, old: str, new: str, what: str
+) -> None:
+    edit(site.checkout / file, old, new)
+    (fault, *_) = [fault for fault in faults(site) if fault[0] == what]
+    assert fault[1] != fault[2]
+
+
+def test_wheel_of_an_earlier_revision_is_not_held_to_the_stack_as_it_is_now(site: Site) -> None:
+    edit(site.checkout / "constraints/toy.toml", 'version = "1.0"', 'version = "1.0"\nrevision = 2')
+    edit(site.checkout / "patches/toy/1.0/0001-take-12.0a.patch", "Because.", "Why.")
+    assert faults(site) == []
+    (check,) = [c for c in verified(site)[0].checks if c.what == "checkout"]
+    moved = f"stack toy has moved on to 1.0+{LABEL[:-1]}2"
+    assert (check.state, check.found) == ("open", moved)
+
+
+def test_wheel_of_a_stack_that_is_gone_is_still_held_to_its_own_receipt(site: Site) -> None:
+    (site.checkout / "constraints/toy.toml").unlink()
+    (one, _) = verifying.verify_all(site, [wheel_of(site)])
+    (check,) = [check for check in one.checks if check.what == "checkout"]
+    assert (check.state, check.found) == ("open", "unknown-stack: there is no stack 'toy'")
+    assert one.faults == ()
+
+
+def test_checkout_without_a_lock_file_cannot_compute_the_key(site: Site) -> None:
+    (site.checkout / "constraints/toy/build-toy-py312.txt").unlink()
+    assert faults(site) == [
+        (
+            "checkout",
+            "no-lock-file: there are no hashed pins of this environment",
+            "a checkout that can compute the key",
+        )
+    ]
+
+
+def test_wheel_without_receipt_is_a_fault(site: Site) -> None:
+    wheel_of(site).with_name(f"{NAME}.receipt.json").unlink()
+    assert faults(site) == [
+        ("receipt", "bad-receipt: No such file or directory", "a whole receipt")
+    ]
+
+
+def test_receipt_without_smoke_does_not_pass_on_a_shelf(site: Site) -> None:
+    path = wheel_of(site).with_name(f"{NAME}.receipt.json")
+    document = receipts.load(path)
+    held = receipts.sections(document)
+    del held["smoke"]
+    receipts.write(path, receipts.receipt(*receipts.subject(document), held))
+    assert faults(site) == [
+        ("receipt smoke", "missing: the wheel did not go through it", "as the build wrote it")
+    ]
+
+
+def test_section_of_another_form_is_a_fault_and_no_traceback(site: Site) -> None:
+    forge(site, "stack", lambda section: section.pop("key"))
+    assert faults(site)[0] == (
+        "receipt",
+        "a section is not as blackwheel writes it: KeyError 'key'",
+        "a whole receipt",
+    )
+
+
+def test_wheel_on_the_shelf_that_no_page_lists_is_a_fault(site: Site) -> None:
+    name = NAME.replace("sm120a.1", "sm120a.2")
+    shutil.copy(wheel_of(site), wheel_of(site).with_name(name))
+    assert (name, "no page lists it", "a page") in faults(site)
+
+
+def test_missing_page_is_a_fault(site: Site) -> None:
+    (site.wheels / "toy/simple/toy/index.html").unlink()
+    assert faults(site) == [("toy/index.html", "no such file", "a page")]
+
+
+def test_wheel_off_the_shelf_needs_no_smoke_and_no_page(site: Site, tmp_path: Path) -> None:
+    for path in (wheel_of(site), wheel_of(site).with_name(f"{NAME}.receipt.json")):
+        shutil.copy(path, tmp_path)
+    (one,) = verifying.verify_all(site, verifying.wheels_of(site, str(tmp_path / NAME)))
+    assert one.faults == ()
+
+
+def test_nothing_to_verify_is_an_error(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BlackwheelError) as caught:
+        verifying.wheels_of(site, str(tmp_path / "empty"))
+    assert str(caught.value) == (
+        "error: no-wheel\n"
+        f"  there is no wheel in '{tmp_path / 'empty'}'\n"
+        "  where: invoke verify\n"
+        "  fix:   name a wheel file, a folder with wheels, or a stack whose wheels are shelved"
+    )
+
+
+def test_environment_is_told_by_its_folder_or_its_python(site: Site, tmp_path: Path) -> None:
+    import venv
+
+    venv.create(tmp_path / "env", with_pip=False, symlinks=True)
+    for name in (tmp_path / "env", tmp_path / "env" / "bin" / "python"):
+        assert verifying.show_environment(site, str(name)) == Exit.TORCH
+    out = site.console._out
+    assert isinstance(out, io.StringIO)
+    text = (
+        f"python: {tmp_path}/env/bin/python\n"
+        "torch:  none is installed\n"
+        "no wheel here was built for one torch, or requires exactly one\n"
+    )
+    assert out.getvalue() == text * 2
+
+
+def test_program_that_is_no_python_is_refused(site: Site) -> None:
+    with pytest.raises(BlackwheelError) as caught:
+        verifying.show_environment(site, "/bin/false")
+    assert str(caught.value) == (
+        "error: no-python\n"
+        "  /bin/false ended with exit code 1\n"
+        "  where: invoke doctor --env\n"
+        "  fix:   name a Python 3.9 or newer, or the folder of a virtual environment"
+    )
