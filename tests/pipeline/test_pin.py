@@ -214,6 +214,7 @@ def test_cut_download_continues_where_it_ended(site: Site, index: Index) -> None
     pinned(site)
     ranges = [headers.get("Range") for headers in index.requests_for(NAME)]
     assert ranges == [None, "bytes=65536-", "bytes=196608-"]  # whole chunks of 64 KiB
+    assert [first for name, first in index.sent if name == NAME] == [0, 65536, 196608]
     locked = stacks.load("nightly", site.constraints).torch.wheels["cp311"]
     assert locked.sha256 == digest(file_of(index, NAME))
 
@@ -636,3 +637,24 @@ def test_password_of_an_index_is_neither_written_nor_shown(site: Site, index: In
     index.answers["/torch/"] = [403]
     said = quiet(site).results + "\n".join(quiet(site).lines)
     assert "secret" not in said + str(refused(site))
+
+
+def test_stack_that_extends_another_gets_a_torch_of_its_own(site: Site, index: Index) -> None:
+    channel, version = index.channel("cu130"), "2.16.0.dev20261007+cu130"
+    index.add(
+        f"torch-{version}-cp312-cp312-{PLATFORM}.whl",
+        torch(version, cuda="13.0", requires=()),
+        channel="cu130",
+    )
+    text = (
+        'extends = "stable"\ndescription = "mine"\npython = ["3.12"]\n\n[torch]\n'
+        f'version = "{version}"\nruntime = "{version}"\ncuda = "13.0"\nsource = "index"\n'
+        f'index = "{channel}"\n'
+    )
+    (site.constraints / "mine.toml").write_text(text, encoding="utf-8")
+    pin.pin_torch(site, "mine", "latest", patience=hurried())
+    after = (site.constraints / "mine.toml").read_text(encoding="utf-8")
+    assert after.startswith(text)
+    stack = stacks.load("mine", site.constraints)
+    assert stack.torch.git_version == GIT
+    assert list(stack.torch.wheels) == ["cp312"]

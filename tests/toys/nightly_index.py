@@ -107,6 +107,8 @@ class Index:
     files: dict[str, File] = field(default_factory=dict)
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     """Path and headers of each request."""
+    sent: list[tuple[str, int]] = field(default_factory=list)
+    """Name of each file that was sent, and from which byte on."""
     cuts: dict[str, list[int]] = field(default_factory=dict)
     """By file name: after how many bytes of the file the connection is closed, one per request."""
     answers: dict[str, list[int]] = field(default_factory=dict)
@@ -207,6 +209,7 @@ def serving() -> Iterator[Index]:
             first = int(wanted[1]) if wanted and same and index.ranges else 0
             if first and first >= len(data):
                 return self.send(416, b"", "text/plain")
+            index.sent.append((name, first))
             self.send_response(206 if first else 200)
             self.send_header("Content-Type", "application/zip")
             self.send_header("Content-Length", str(len(data) - first))
