@@ -301,8 +301,8 @@ def test_compile_error_shows_the_objects_own_words_and_the_next_run_continues(
         "  COMMAND\n"
         f"  {SOURCE}/csrc/scale.cu(14):"
         ' error: identifier "three" is undefined\n'
-        "    values[threadIdx.x] = value * three;\n"
-        "                                  ^\n"
+        "      values[threadIdx.x] = value * three;\n"
+        "                                    ^\n"
         "  \n"
         f'  1 error detected in the compilation of "{SOURCE}/csrc/scale.cu".\n'
         f"  where: {fresh.workshop}/build.log\n"
@@ -327,7 +327,8 @@ def test_object_without_the_arch_of_the_contract_is_refused_before_it_compiles(
         f"  toy-cuda 1.0 refused {SOURCE}/csrc/offset.cu: asks for no arch,"
         " the contract needs sm_120a\n"
         f"  where: {fresh.workshop}/build.log\n"
-        "  fix:   run the same command again: it continues with the objects already compiled\n"
+        "  fix:   correct the patch or the variable that hands the archs to nvcc:"
+        " patches/toy-cuda/1.0/\n"
     )
     assert compiled(fresh) == ["bindings.c"]
     assert not fresh.shelf.exists()

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -82,8 +82,13 @@ class Checkout:
     """One checkout with its own shelf and store."""
 
     home: Path
+    toy: str = "toy_cuda"
     variables: dict[str, str] = field(default_factory=dict)
     """Set on top of the person's environment."""
+
+    @property
+    def project(self) -> str:
+        return self.toy.replace("_", "-")
 
     @property
     def root(self) -> Path:
@@ -103,7 +108,7 @@ class Checkout:
 
     @property
     def series(self) -> Path:
-        return self.root / "patches" / "toy-cuda" / "1.0"
+        return self.root / "patches" / self.project / "1.0"
 
     @property
     def shelf(self) -> Path:
@@ -111,7 +116,7 @@ class Checkout:
 
     @property
     def workshop(self) -> Path:
-        return self.store / "builds" / "toy" / "toy-cuda" / f"cp3{sys.version_info.minor}"
+        return self.store / "builds" / "toy" / self.project / f"cp3{sys.version_info.minor}"
 
     @property
     def wheels(self) -> list[Path]:
@@ -167,7 +172,7 @@ class Checkout:
     def copy(self, home: Path) -> Checkout:
         """Another checkout in the same state; toolchain and environments are shared by links."""
         shutil.copytree(self.home, home, symlinks=True)
-        other = Checkout(home=home)
+        other = Checkout(home=home, toy=self.toy)
         other.point_git()
         return other
 
@@ -176,21 +181,50 @@ class Checkout:
         text = f'[url "{self.upstream.as_uri()}/"]\n\tinsteadOf = {HOST}toy/\n'
         (self.home / "gitconfig").write_text(text, encoding="utf-8")
 
-    def processes(self) -> dict[int, str]:
-        """The processes that carry this checkout's store in their environment."""
-        mark = f"BLACKWHEEL_HOME={self.store}\0".encode()
-        fixed = str(self.store).encode()
-        found = {}
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and int(entry.name) != os.getpid():
-                try:
-                    line = (entry / "cmdline").read_bytes()
-                    marked = mark in (entry / "environ").read_bytes() or fixed in line
-                except OSError:
-                    continue
-                if marked and line:
-                    found[int(entry.name)] = line.replace(b"\0", b" ").decode()
-        return found
+
+@dataclass(frozen=True, order=True)
+class Process:
+    """A process; its start tells it from a later one of the same number."""
+
+    pid: int
+    started: int
+    line: str = field(compare=False, default="")
+
+    @property
+    def alive(self) -> bool:
+        found = _stat(self.pid)
+        return found is not None and found[2] == self.started and found[0] != "Z"
+
+
+def descendants(pid: int) -> list[Process]:
+    """Everything that a process has started and that still runs, whatever its namespaces."""
+    children: dict[int, list[Process]] = {}
+    for entry in Path("/proc").iterdir():
+        seen = _stat(int(entry.name)) if entry.name.isdigit() else None
+        if seen:
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+            child = Process(pid=int(entry.name), started=seen[2], line=line)
+            children.setdefault(seen[1], []).append(child)
+    found: list[Process] = []
+    frontier = [pid]
+    while frontier:
+        born = children.get(frontier.pop(), [])
+        found += born
+        frontier += [child.pid for child in born]
+    return found
+
+
+def _stat(pid: int) -> tuple[str, int, int] | None:
+    """State, parent and start of a process."""
+    try:
+        text = Path("/proc", str(pid), "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = text[text.rindex(")") + 2 :].split()
+    return fields[0], int(fields[1]), int(fields[19])
 
 
 def ended(process: subprocess.Popen[str]) -> Done:
@@ -208,13 +242,13 @@ def new_checkout(home: Path, shared: Path, toy: str = "toy_cuda") -> Checkout:
 
     `shared` holds what is slow to make and the same for every test: toolchain and environments.
     """
-    checkout = Checkout(home=home)
+    checkout = Checkout(home=home, toy=toy)
     names = git(REPOSITORY, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     for name in filter(None, names.split("\0")):
         if not name.startswith(("tests/", "docs/")) and (REPOSITORY / name).is_file():
             (checkout.root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(REPOSITORY / name, checkout.root / name)
-    add_stack(checkout, toy)
+    add_stack(checkout)
     checkout.store.mkdir(parents=True)
     for name in ("toolchains", "nox"):
         (shared / name).mkdir(parents=True, exist_ok=True)
@@ -223,10 +257,10 @@ def new_checkout(home: Path, shared: Path, toy: str = "toy_cuda") -> Checkout:
     return checkout
 
 
-def add_stack(checkout: Checkout, toy: str) -> None:
+def add_stack(checkout: Checkout) -> None:
     """Add what a person adds for a stack of their own: pins, patches, hashed requirements."""
-    origin, project = TOYS / toy, toy.replace("_", "-")
-    commit, tree = repository(origin / "upstream", checkout.upstream / toy)
+    origin = TOYS / checkout.toy
+    commit, tree = repository(origin / "upstream", checkout.upstream / checkout.toy)
     filled = {"commit": commit, "tree": tree}
     if (origin / "headers").is_dir():
         commit, tree = repository(origin / "headers", checkout.upstream / "toy_headers")
@@ -234,11 +268,11 @@ def add_stack(checkout: Checkout, toy: str) -> None:
     text = (origin / "toy.toml").read_text(encoding="utf-8")
     text = re.sub(r"@(\w+)@", lambda found: filled[found[1]], text)
     checkout.toml.write_text(text, encoding="utf-8")
-    shutil.copytree(origin / "patches", checkout.root / "patches" / project / "1.0")
+    shutil.copytree(origin / "patches", checkout.series)
     stable, locks = checkout.root / "constraints" / "stable", checkout.toml.with_suffix("")
     locks.mkdir()
     for lock in stable.glob("*.txt"):
-        shutil.copy2(lock, locks / lock.name.replace("flash-attn", project))
+        shutil.copy2(lock, locks / lock.name.replace("flash-attn", checkout.project))
 
 
 def within(seconds: float, seen: Callable[[], object]) -> bool:
@@ -259,10 +293,3 @@ def decoy(folder: Path, *programs: str) -> Path:
         path.write_text(f'#!/bin/sh\necho "{program} $*" >> {folder}/called\nexit 99\n')
         path.chmod(0o755)
     return folder
-
-
-def masked(text: str, replaced: Mapping[str, str]) -> str:
-    """Put words in the place of what differs from run to run."""
-    for old, new in replaced.items():
-        text = text.replace(old, new)
-    return text
