@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from blackwheel import (
     doctor,
@@ -19,6 +20,7 @@ from blackwheel import (
     stacks,
     store,
     torchpin,
+    window,
 )
 from blackwheel.console import duration
 from blackwheel.edge import EXIT_FILE
@@ -144,6 +146,9 @@ def buildable_stacks(site: Site) -> list[str]:
 
 def _opening(site: Site, pending: Sequence[Work], jobs: int) -> None:
     """Say what is known before hours begin; raise `disk-too-small`."""
+    age = window.age_line(pending[0].request.stack, datetime.now(UTC).date())
+    if age:
+        site.console.say(age)
     for item in pending:
         request, pin = item.request, item.request.pin
         count = pipeline.job_count(request, jobs)
@@ -165,7 +170,9 @@ def _nox(site: Site, session: str, item: Work, options: Sequence[str]) -> int:
     exit_file = site.store / f"exit-{item.key.digest[:16]}"
     exit_file.parent.mkdir(parents=True, exist_ok=True)
     exit_file.unlink(missing_ok=True)
-    words = ["--stack", item.request.stack.name, "--python", item.python.where, *options]
+    # As a path: nox looks for a version on PATH alone, where a shim may stand for none.
+    python = pythons.located(item.python, uv=site.uv, environment=site.environment)
+    words = ["--stack", item.request.stack.name, "--python", str(python), *options]
     code = process.hand_over(
         [sys.executable, "-m", "nox", "--session", session, "--", *words],
         environment={**site.environment, EXIT_FILE: str(exit_file)},

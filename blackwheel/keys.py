@@ -112,7 +112,6 @@ def key(request: Request, *, series: Series, constraints: Path, isolation: str) 
         "python": request.python,
         "archs": ";".join(request.archs),
         "label": label(stack, pin, request.archs),
-        "glibc": stack.glibc,
         "source.commit": pin.source.commit,
         "source.tree": pin.source.tree,
         "source.sparse": pin.source.sparse,

@@ -142,10 +142,10 @@ def build_one(
             audited = audit.audit(
                 built.path,
                 expected=audit.expectation(asked),
-                environment=site.environment,
+                exports=audit.exports_of(environment, store=site.store),
                 built=built,
             )
-            stage.conclude("every kernel is what its contract asks for")
+            stage.conclude("kernels, symbols and metadata are what the stack asks for")
         finished = datetime.now(UTC)
         document = provenance.receipt(audited, lock, started=started, finished=finished)
         receipts.write(receipt_path(built.path), document)

@@ -8,7 +8,7 @@ from typing import Any
 
 from packaging.utils import parse_wheel_filename
 
-from blackwheel import index, pipeline, pythons, receipts, smoke, stacks
+from blackwheel import archive, index, pipeline, pythons, receipts, smoke, stacks
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.site import Site
 
@@ -26,6 +26,7 @@ def groups(
     for name in names:
         stack = stacks.load(name, site.constraints)
         taken = list(wheels) or [wheel.path for wheel in index.shelved(site.wheels / name)]
+        kept = archive.archive(site.store, site.environment, site.console)
         running = pythons.choose(stack, python, environment=site.environment).version
         by_python: dict[str, list[Path]] = {}
         for wheel in taken:
@@ -34,14 +35,18 @@ def groups(
             sets = [[wheel] for wheel in members]
             sets += [members] if len(members) > 1 else []
             for group in sets:
-                locks = {str(_lock(site, stack, wheel, version)) for wheel in group}
+                locks = {_lock(site, stack, wheel, version) for wheel in group}
+                if stack.torch.source == "index":
+                    tag = f"cp{version.replace('.', '')}"
+                    for lock in locks:
+                        archive.obtain(stack, tag, kept, lock=lock)
                 found.append(
                     {
                         "stack": name,
                         "python": version,
                         "here": version == running,
                         "wheels": [str(wheel) for wheel in group],
-                        "locks": sorted(locks),
+                        "locks": sorted(map(str, locks)),
                     }
                 )
     if not found:

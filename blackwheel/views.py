@@ -5,14 +5,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from blackwheel import archs, audit, doctor, index, pipeline, plan, stacks
+from blackwheel import archive, archs, audit, doctor, index, pipeline, plan, stacks, window
 from blackwheel.console import duration, size
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.keys import label
 from blackwheel.site import Site
+from blackwheel.surroundings import Check
 from blackwheel.work import key_section, requests, work
 
 
@@ -100,6 +102,9 @@ def show_status(site: Site) -> None:
     rows = []
     for name in stacks.names(site.constraints):
         stack = stacks.load(name, site.constraints)
+        leaving = _leaving(site, stack, network=False)
+        if leaving and not leaving.ok:
+            site.console.say(f"{name}: {leaving.fact}; {leaving.cure}")
         for wheel in index.shelved(site.wheels / name):
             key = key_section(wheel.receipt)
             rows.append((name, wheel.path.name, size(wheel.size), _state(site, stack, key)))
@@ -123,10 +128,18 @@ def _state(site: Site, stack: stacks.Stack, key: dict[str, Any]) -> str:
     return f"stale: {'; '.join(changes)}" if changes else f"current, key {key['digest'][:12]}"
 
 
+def _leaving(site: Site, stack: stacks.Stack, *, network: bool) -> Check | None:
+    """Tell whether a pinned nightly is kept, or about to leave its index."""
+    kept = archive.archive(site.store, site.environment, site.console)
+    return window.archive_check(stack, kept, today=datetime.now(UTC).date(), network=network)
+
+
 def show_doctor(site: Site, stack: str) -> int:
     """Check this machine; the exit code tells whether anything that is needed lacks."""
     chosen = stacks.load(stack, site.constraints) if stack else None
-    checks = doctor.examine(chosen, place(site))
+    checks = [*doctor.examine(chosen, place(site))]
+    leaving = _leaving(site, chosen, network=True) if chosen else None
+    checks += [leaving] if leaving else []
     marks = {True: "ok", False: "LACKS", None: "note"}
     width = max(len(check.name) for check in checks)
     for check in checks:

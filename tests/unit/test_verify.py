@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,9 @@ def site_of(root: Path) -> Site:
     return Site(checkout=root, store=root / "store", environment=environment, console=console)
 
 
-def make_wheel(folder: Path, library: bytes) -> Path:
+def make_wheel(
+    folder: Path, library: bytes, *, requires: str = "torch===2.11.0", guarded: bool = True
+) -> Path:
     folder.mkdir()
     info = f"toy-1.0+{LABEL}.dist-info"
     guard = {
@@ -127,12 +130,13 @@ def make_wheel(folder: Path, library: bytes) -> Path:
     }
     with WheelFile(folder / NAME, "w") as wheel:
         wheel.writestr("toy/__init__.py", "")
-        wheel.writestr("toy/_built_for.py", f"TORCH = {guard!r}\n")
+        if guarded:
+            wheel.writestr("toy/_built_for.py", f"TORCH = {guard!r}\n")
         wheel.writestr("toy/_c.so", library)
         wheel.writestr(
             f"{info}/METADATA",
             f"Metadata-Version: 2.4\nName: toy\nVersion: 1.0+{LABEL}\nRequires-Python: >=3.11\n"
-            "Requires-Dist: torch===2.11.0\n",
+            f"Requires-Dist: {requires}\n",
         )
         wheel.writestr(
             f"{info}/WHEEL",
@@ -148,7 +152,6 @@ def sections(site: Site, wheel: Path) -> dict[str, Any]:
     series = series_of(site, request)
     key = keys.key(request, series=series, constraints=site.constraints, isolation="namespaces")
     report = audit.inspect(wheel, archs=[archs.parse("12.0a")], expected=audit.expectation(request))
-    audited = audit.AuditedWheel(report=report)
     patches = [{"name": p.name, "digest": {"sha256": p.sha256}} for p in series.patches]
     return {
         "stack": {
@@ -182,7 +185,7 @@ def sections(site: Site, wheel: Path) -> dict[str, Any]:
         "command": {"argv": ["build"], "variables": {"TOY_ARCHS": "12.0a", "MAX_JOBS": "2"}},
         "run": receipts.run_section(started=MOMENT, finished=MOMENT),
         "objects": {"count": 1, "jobs": 2},
-        "audit": json.loads(json.dumps(audited.section())),
+        "audit": {"libraries": json.loads(json.dumps([asdict(one) for one in report.libraries]))},
         "smoke": {"device": "import only", "kernels": {"12.0a": "not run: no GPU was found"}},
     }
 
@@ -526,6 +529,51 @@ def test_wheel_off_the_shelf_needs_no_smoke_and_no_page(site: Site, tmp_path: Pa
         shutil.copy(path, tmp_path)
     (one,) = verifying.verify_all(site, verifying.wheels_of(site, str(tmp_path / NAME)))
     assert one.faults == ()
+
+
+def with_receipt(site: Site, wheel: Path) -> Verified:
+    """Verify a wheel that is on no shelf, with a receipt as its build would write it."""
+    document = receipts.receipt(wheel.name, verifying.pages.sha256(wheel), sections(site, wheel))
+    receipts.write(wheel.with_name(f"{wheel.name}.receipt.json"), document)
+    return verifying.verify(site, wheel)
+
+
+def test_wheel_that_the_audit_refuses_today_is_a_fault(
+    site: Site, tmp_path: Path, library: bytes
+) -> None:
+    one = with_receipt(site, make_wheel(tmp_path / "loose", library, requires="torch"))
+    assert [(fault.what, fault.found, fault.expected) for fault in one.faults] == [
+        (
+            "audit",
+            "torch-not-pinned: it requires torch, which does not accept exactly one torch:"
+            " torch===2.11.0 does",
+            "no fatal finding",
+        )
+    ]
+
+
+def test_wheel_without_a_guard_is_said_to_carry_none(
+    site: Site, tmp_path: Path, library: bytes
+) -> None:
+    one = with_receipt(site, make_wheel(tmp_path / "bare", library, guarded=False))
+    (check,) = [check for check in one.checks if check.what == "_built_for.py"]
+    why = "the wheel carries no guard against another torch"
+    assert (check.state, check.found, one.faults) == ("open", why, ())
+
+
+def test_locked_torch_wheel_must_be_among_those_that_the_build_accepted(
+    site: Site, tmp_path: Path, library: bytes
+) -> None:
+    locked = f'[torch.wheels.cp312]\nname = "torch.whl"\nsha256 = "{"a" * 64}"\nsize = 7\n'
+    edit(site.constraints / "toy.toml", "[toolchain]", f"{locked}[toolchain]")
+    wheel = make_wheel(tmp_path / "locked", library)
+    assert with_receipt(site, wheel).faults == ()
+    path = wheel.with_name(f"{NAME}.receipt.json")
+    document = receipts.load(path)
+    torch = {**receipts.sections(document)["torch"], "wheel_sha256": ["f"]}
+    receipts.write(path, receipts.with_section(document, "torch", torch))
+    found = [(fault.what, fault.found) for fault in verifying.verify(site, wheel).faults]
+    assert found == [("torch wheel", "f"), ("torch wheels of the lock", "f")]
 
 
 def test_nothing_to_verify_is_an_error(site: Site, tmp_path: Path) -> None:
