@@ -48,6 +48,7 @@ def _count(text: str) -> int:
         "again": "build from nothing although nothing changed",
         "keep-going": "go on with the next project when one fails",
         "lock": "lock the stack's nightly torch first, without asking",
+        "replace": "let a wheel take the place of another build of the same label on the shelf",
     }
 )
 def build_wheels(
@@ -60,6 +61,7 @@ def build_wheels(
     again: bool = False,
     keep_going: bool = False,
     lock: bool = False,
+    replace: bool = False,
 ) -> None:
     """Build, prove and shelve a stack's wheels, e.g. invoke build-wheels --stack quickstart."""
     from blackwheel import commands
@@ -76,6 +78,7 @@ def build_wheels(
             again=again,
             keep_going=keep_going,
             lock=lock,
+            replace=replace,
         )
     )
 

@@ -27,7 +27,7 @@ from blackwheel.edge import EXIT_FILE
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.keys import label
 from blackwheel.site import Site
-from blackwheel.work import Work, key_section, work
+from blackwheel.work import Work, taken_labels, work
 
 
 def build_pending(
@@ -39,6 +39,7 @@ def build_pending(
     jobs: int,
     again: bool,
     keep_going: bool,
+    replace_shelved: bool = False,
 ) -> tuple[int, tuple[index.ShelvedWheel, ...]]:
     """Build, smoke and shelve; return the exit code and what is new on the shelf.
 
@@ -48,7 +49,9 @@ def build_pending(
     with alternatives(site, stack):
         pipeline.preflight(site, pending)
     pending = [_with_located_python(site, item) for item in pending]
-    _refuse_taken_labels(site, pending)
+    taken = taken_labels(site, pending)
+    if taken and not replace_shelved:
+        raise _label_taken(*taken[0])
     name, project = f"run-{stack}-py{pending[0].request.python}", pending[0].request.project
     with store.held(site.store, name, project=project, console=site.console):
         looked = [work(site, item.request, item.python, again=again) for item in pending]
@@ -90,23 +93,18 @@ def _with_located_python(site: Site, item: Work) -> Work:
     return replace(item, python=replace(item.python, where=str(path)))
 
 
-def _refuse_taken_labels(site: Site, pending: Sequence[Work]) -> None:
-    """Raise `label-taken` now rather than after hours: a shelf never takes other bytes."""
-    for item in pending:
-        request = item.request
-        version = f"{request.pin.version}+{label(request.stack, request.pin, request.archs)}"
-        for wheel in index.shelved(site.wheels / request.stack.name):
-            made = key_section(wheel.receipt)
-            same = wheel.version == version and made.get("slug") == request.slug
-            if same and made["digest"] != item.key.digest:
-                known = f"{request.project} {version} is on the shelf, built from something else"
-                raise BlackwheelError(
-                    "label-taken",
-                    "\n".join([known, *item.key.changes(made["parts"])]),
-                    where=f"constraints/{request.stack.name}.toml",
-                    fix=f"raise projects.{request.project}.revision to {request.pin.revision + 1}",
-                    code=Exit.INDEX,
-                )
+def _label_taken(item: Work, wheel: index.ShelvedWheel, parts: dict[str, str]) -> BlackwheelError:
+    """Say it now rather than after hours: installers keep what they hold under the same label."""
+    request = item.request
+    known = f"{request.project} {wheel.version} is on the shelf, built from something else"
+    return BlackwheelError(
+        "label-taken",
+        "\n".join([known, *item.key.changes(parts)]),
+        where=f"constraints/{request.stack.name}.toml",
+        fix=f"raise projects.{request.project}.revision to {request.pin.revision + 1}\n"
+        "or, while you try things out: --replace takes the old wheel off the shelf",
+        code=Exit.INDEX,
+    )
 
 
 def require_locked(site: Site, stack: stacks.Stack) -> None:
@@ -170,9 +168,7 @@ def _nox(site: Site, session: str, item: Work, options: Sequence[str]) -> int:
     exit_file = site.store / f"exit-{item.key.digest[:16]}"
     exit_file.parent.mkdir(parents=True, exist_ok=True)
     exit_file.unlink(missing_ok=True)
-    # As a path: nox looks for a version on PATH alone, where a shim may stand for none.
-    python = pythons.located(item.python, uv=site.uv, environment=site.environment)
-    words = ["--stack", item.request.stack.name, "--python", str(python), *options]
+    words = ["--stack", item.request.stack.name, "--python", item.python.where, *options]
     code = process.hand_over(
         [sys.executable, "-m", "nox", "--session", session, "--", *words],
         environment={**site.environment, EXIT_FILE: str(exit_file)},
@@ -187,7 +183,11 @@ def _nox(site: Site, session: str, item: Work, options: Sequence[str]) -> int:
 def _smoke_and_shelve(
     site: Site, built: Sequence[Work]
 ) -> tuple[int, tuple[index.ShelvedWheel, ...]]:
-    """Smoke the candidates alone and together, then shelve all of them, or none."""
+    """Smoke the candidates alone and together, then shelve all of them, or none.
+
+    A wheel of the same name that is still there was allowed to be replaced.
+    """
+    taken = taken_labels(site, built)
     wheels = [wheel for item in built if (wheel := pipeline.candidate(site, item))]
     if not wheels:
         return 0, ()
@@ -208,6 +208,9 @@ def _smoke_and_shelve(
                 code=Exit.INDEX,
             )
         shelf = site.wheels / built[0].request.stack.name
+        for _, old, _ in taken:
+            if old.path.name == wheel.name:
+                index.withdraw(old, shelf)
         shelved.append(index.shelve(wheel, document, shelf))
         shutil.rmtree(wheel.parent)
     return 0, tuple(shelved)

@@ -24,6 +24,7 @@ def build_wheels(
     again: bool = False,
     keep_going: bool = False,
     lock: bool = False,
+    replace: bool = False,
 ) -> int:
     """Run the whole chain for a stack's projects; return the exit code."""
     asked, chosen = requests(site, stack, only=only, arch=arch, python=python)
@@ -46,7 +47,14 @@ def build_wheels(
     options += ["--arch", arch] if arch else []
     options += ["--again"] if again else []
     code, shelved = building.build_pending(
-        site, stack, pending, options=options, jobs=jobs, again=again, keep_going=keep_going
+        site,
+        stack,
+        pending,
+        options=options,
+        jobs=jobs,
+        again=again,
+        keep_going=keep_going,
+        replace_shelved=replace,
     )
     if shelved or not code:
         _summary(site, [*done, *shelved])

@@ -134,6 +134,22 @@ def shelve(
         ) from error
 
 
+def withdraw(wheel: ShelvedWheel, shelf: Path) -> None:
+    """Take a wheel off a shelf: off the pages first, so that no reader is sent to a missing file.
+
+    Only for a wheel that nobody but this checkout has: an installer that holds the old bytes under
+    the same label keeps them.
+    """
+    with _held(shelf):
+        folder = shelf / "simple" / wheel.project
+        page = folder / "index.json"
+        others = [one for one in _listed(page) if one.path != wheel.path]
+        _write_page(folder, simple_page(wheel.project, others))
+        receipts.sync_folder(folder)
+        for path in (wheel.path, wheel.metadata, wheel.receipt):
+            path.unlink(missing_ok=True)
+
+
 def _described(wheel: Path, shelf: Path, now: datetime) -> tuple[ShelvedWheel, bytes]:
     """What a page says about the wheel, and its METADATA."""
     from packaging.metadata import parse_email  # noqa: PLC0415  0.2 s that only shelving pays

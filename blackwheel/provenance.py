@@ -14,6 +14,7 @@ from blackwheel import __version__, receipts
 from blackwheel.audit import AuditedWheel
 from blackwheel.build import BuiltWheel
 from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.isolation import NAMESPACES
 from blackwheel.keys import Request
 from blackwheel.patches import PatchedTree
 from blackwheel.plan import BuildPlan
@@ -49,7 +50,10 @@ def receipt(
                 "name": lock.name,
                 "digest": {"sha256": made.key.part("locks.build")},
             },
-            "isolation": {"mode": built.isolation, "network": False},
+            "isolation": {
+                "mode": built.isolation,
+                "network": "none" if built.isolation == NAMESPACES else "dead proxies only",
+            },
             "command": {"argv": list(built.argv), "variables": dict(built.variables)},
             "run": {
                 **receipts.run_section(started=started, finished=finished),

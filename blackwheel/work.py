@@ -81,6 +81,22 @@ def series_of(site: Site, asked: Request) -> series.Series:
     return series.load_series(site.patches / asked.project / asked.pin.version)
 
 
+def taken_labels(
+    site: Site, pending: Sequence[Work]
+) -> list[tuple[Work, index.ShelvedWheel, dict[str, str]]]:
+    """Find the wheels on the shelf that bear the label of these builds and another key."""
+    found = []
+    for item in pending:
+        request = item.request
+        version = f"{request.pin.version}+{keys.label(request.stack, request.pin, request.archs)}"
+        for wheel in index.shelved(site.wheels / request.stack.name):
+            made = key_section(wheel.receipt)
+            same = wheel.version == version and made.get("slug") == request.slug
+            if same and made["digest"] != item.key.digest:
+                found.append((item, wheel, made["parts"]))
+    return found
+
+
 def key_section(path: Path) -> dict[str, Any]:
     """Return `digest`, `slug` and `parts` of the key of a wheel; empty without a receipt.
 

@@ -238,8 +238,21 @@ def test_changed_patch_under_the_old_revision_is_refused_before_anything_is_comp
         f"  toy-cuda 1.0+{LABEL}.1 is on the shelf, built from something else\n"
         "  patches.0002-scale-by-three.patch changed\n"
         "  where: constraints/toy.toml\n"
-        "  fix:   raise projects.toy-cuda.revision to 2\n",
+        "  fix:   raise projects.toy-cuda.revision to 2\n"
+        "         or, while you try things out: --replace takes the old wheel off the shelf\n",
     )
+
+
+def test_changed_patch_under_the_old_revision_takes_the_place_of_the_old_wheel_when_asked_to(
+    built: Checkout,
+) -> None:
+    before = built.wheels[0].read_bytes()
+    change_kernel(built, "+#define FACTOR 5.0f")
+    done = built.build("--replace")
+    assert done.code == 0, done.said
+    assert [path.name for path in built.wheels] == [wheel_name(1)]
+    assert built.wheels[0].read_bytes() != before
+    assert planned(built).endswith("build:  no: nothing changed\n")
 
 
 def test_build_in_another_checkout_with_another_nvcc_first_on_path_gives_the_same_bytes(
@@ -281,7 +294,10 @@ def test_without_namespaces_the_chain_works_and_says_what_it_cannot_promise(
         "toy-cuda: no namespaces here (BLACKWHEEL_ISOLATION=processes): the build has no network"
         " only as far as proxies go, and is not reproducible\n"
     ) in done.err
-    assert sections(fresh)["isolation"] == {"mode": "processes", "network": False}
+    assert sections(fresh)["isolation"] == {
+        "mode": "processes",
+        "network": "dead proxies only",
+    }
     assert list((fresh.store / "fixed").iterdir()), "the fixed path was used"
 
 
