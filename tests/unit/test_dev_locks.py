@@ -22,5 +22,6 @@ def test_lock_of_development_holds_every_requirement_of_pyproject(python: str) -
     held = dict(re.findall(r"(?m)^([a-z0-9-]+)==(\S+)", lock.read_text(encoding="utf-8")))
     wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
     for requirement in map(Requirement, wanted):
-        version = held.get(canonicalize_name(requirement.name), "none")
+        version = held.get(canonicalize_name(requirement.name))
+        assert version, f"{requirement}: missing; nox -s lock"
         assert version in requirement.specifier, f"{requirement}: {version}; nox -s lock"
