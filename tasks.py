@@ -164,12 +164,31 @@ def plan(
     )
 
 
-@task(help={"what": "a wheel, a folder, or a stack", "arch": "count kernels against these"})
-def audit(c: Context, what: str, arch: str = "12.0a", json: bool = False) -> None:  # noqa: ARG001
-    """Read the archs in wheels, e.g. invoke audit quickstart."""
-    from blackwheel import views
+@task(
+    help={
+        "what": "a wheel, a folder, a stack, or NAME==VERSION of the package registry",
+        "arch": "count kernels against these (default: the stack's, else 12.0a)",
+        "torch": "would it link with this one: an environment's folder, or a version",
+        "html": "write one page with the kernels drawn to this file",
+        "json": "for programs",
+    }
+)
+def audit(
+    c: Context,  # noqa: ARG001
+    what: str,
+    arch: str = "",
+    torch: str = "",
+    html: str = "",
+    json: bool = False,
+) -> None:
+    """Tell which archs, torch and symbols wheels need, e.g. invoke audit vllm==0.26.0."""
+    from blackwheel import auditing
 
-    _run(lambda site: views.show_audit(site, what, arch=arch, as_json=json))
+    _run(
+        lambda site: auditing.show_audit(
+            site, what, arch=arch, torch=torch, html=html, as_json=json
+        )
+    )
 
 
 @task(

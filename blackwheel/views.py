@@ -1,15 +1,14 @@
-"""What the tasks show: plan, stacks, status, doctor, audit, and the disk that may be freed."""
+"""What the tasks show: plan, stacks, status, doctor, and the disk that may be freed."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from blackwheel import archive, archs, audit, doctor, index, pipeline, plan, stacks, window
+from blackwheel import archive, doctor, index, pipeline, plan, stacks, window
 from blackwheel.console import duration, size
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.keys import label
@@ -153,63 +152,20 @@ def show_doctor(site: Site, stack: str) -> int:
     return Exit.OK
 
 
-def show_audit(site: Site, what: str, *, arch: str, as_json: bool = False) -> int:
-    """Read the archs of every library in a wheel, in a folder's wheels or on a stack's shelf."""
-    wheels = _wheels_of(site, what)
-    reports = [
-        audit.inspect(path, archs=archs.parse_list(arch), environment=site.environment)
-        for path in wheels
-    ]
-    if as_json:
-        site.console.json([asdict(report) for report in reports])
-    else:
-        for report in reports:
-            rows = [
-                (library.path, size(library.size), *_kernels(library))
-                for library in report.libraries
-            ]
-            title = f"{report.path.name}  {size(report.size)}  sha256 {report.sha256}"
-            site.console.table(title, ("library", "size", f"native {arch}", "all kernels"), rows)
-            for finding in report.findings:
-                site.console.result(f"{'FATAL' if finding.fatal else 'note'}  {finding}")
-    return Exit.AUDIT if any(report.fatal for report in reports) else Exit.OK
-
-
-def _kernels(library: audit.Library) -> tuple[str, str]:
-    if library.unreadable:
-        return "unreadable", library.unreadable
-    if library.host_only:
-        return "", "host code only"
-    count = library.kernels
-    total = count.native + count.family + count.ptx + count.missing
-    return f"{count.native} of {total}", ", ".join(f"{n} {a}" for a, n in library.kernels_by_arch)
-
-
-def _wheels_of(site: Site, what: str) -> list[Path]:
-    path = Path(what)
-    if path.is_dir():
-        found = sorted(path.rglob("*.whl"))
-    elif path.suffix == ".whl":
-        found = [path]
-    else:
-        stacks.load(what, site.constraints)
-        found = [wheel.path for wheel in index.shelved(site.wheels / what)]
-    if not found or not all(file.is_file() for file in found):
-        raise BlackwheelError(
-            "no-wheel",
-            f"there is no wheel in '{what}'",
-            where="invoke audit",
-            fix=f"invoke build-wheels --stack {what}"
-            if what in stacks.names(site.constraints)
-            else "name a wheel file, a folder with wheels, or a stack",
-            code=Exit.USAGE,
-        )
-    return found
-
-
 def clean(site: Site, *, yes: bool) -> None:
     """Tell what the store holds and, with `yes`, remove build trees, environments and exports."""
-    kinds = ("builds", "nox", "patched", "sources", "toolchains", "git", "sdists", "exports")
+    kinds = (
+        "builds",
+        "nox",
+        "patched",
+        "sources",
+        "toolchains",
+        "git",
+        "sdists",
+        "exports",
+        "audited",
+        "torches",
+    )
     folders = [site.store / kind for kind in kinds if (site.store / kind).is_dir()]
     if not folders:
         site.console.say(f"there is nothing in {site.store}")
