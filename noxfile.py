@@ -64,7 +64,10 @@ def _blackwheel(session: nox.Session, *words: str, silent: bool = False) -> str:
     """Run the package outside of the session's environment, where its requirements are."""
     command = [sys.executable, "-m", "blackwheel", *words]
     # Progress stays on stderr: nox would mix it into the results.
-    done = session.run(*command, external=True, silent=silent, log=not silent, stderr=None)
+    # nox would kill after 0.3 s; the package stops its compilers and takes its bar away first.
+    patience = {"interrupt_timeout": 5.0, "terminate_timeout": 5.0}
+    quiet = {"silent": silent, "log": not silent, "stderr": None}
+    done = session.run(*command, external=True, **quiet, **patience)
     return str(done or "")
 
 

@@ -82,7 +82,10 @@ def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
     """Leave no child behind on an exception: ask first, then insist."""
     try:
         yield
-    except BaseException:
+    except BaseException as stop:
+        if isinstance(stop, KeyboardInterrupt):  # Ctrl-C reached the child too: let it tidy up
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=1)
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=5)
