@@ -151,8 +151,9 @@ def closing(
     report: audit.AuditReport, wanted: Sequence[Arch], requires: Sequence[Requirement]
 ) -> str:
     """Answer "need I build at all?" in one sentence."""
-    if not report.libraries and report.fatal:
-        return f"Nothing of it can be used: {report.fatal[0].name}."
+    refused = [one for one in report.fatal if one.name != "torch-not-pinned"]
+    if not report.libraries and refused:
+        return f"Nothing of it can be used: {refused[0].name}."
     device = [one for one in report.libraries if not one.host_only]
     names = ", ".join(map(str, wanted))
     accepts = _accepts(requires)
@@ -170,16 +171,26 @@ def closing(
     if native == total:
         need = f"All {total} kernels are native {names}"
     elif lacks:
-        need = f"{native} of {total} kernels are native {names}"
+        need = f"{native} of {total} kernels are native {names} ({_others(device)})"
     else:
         need = f"{native} of {total} kernels are native {names}, and the stack allows the others"
     need += f", and it {accepts}: "
     if lacks:
         return need + "build your own for native kernels."
-    if any(one.name != "torch-not-pinned" for one in report.fatal):
+    if refused:
         return need + "but read the findings before you use it."
     pinned = len(requires) == 1 and accepts_one(requires[0])
     return need + ("you need not build." if pinned else "you need not build, but pin torch.")
+
+
+def _others(libraries: Sequence[audit.Library]) -> str:
+    """How the kernels that are not native serve."""
+    parts = (
+        (sum(one.kernels.family for one in libraries), "run as SASS of the family"),
+        (sum(one.kernels.ptx for one in libraries), "only through PTX"),
+        (sum(one.kernels.missing for one in libraries), "not at all"),
+    )
+    return ", ".join(f"{count} {text}" for count, text in parts if count)
 
 
 def _accepts(requires: Sequence[Requirement]) -> str:

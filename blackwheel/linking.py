@@ -52,7 +52,7 @@ def link_lines(
     lines: list[str] = []
     for one in links:
         if one.missing:
-            lines.append(f"  {one.library}: {_count(len(one.missing), 'symbol')} gone")
+            lines.append(f"  {one.library}: {_gone(len(one.missing))}")
             lines += [f"    {symbol}" for symbol in one.missing[:SHOWN]]
             if len(one.missing) > SHOWN:
                 lines.append(f"    and {len(one.missing) - SHOWN} more; --json has all")
@@ -60,7 +60,7 @@ def link_lines(
     lost = [len(one.missing) for one in links if one.missing]
     if lost:
         where = _count(len(lost), "library", "libraries")
-        lines.append(f"it does not link: {_count(sum(lost), 'symbol')} gone from {where}")
+        lines.append(f"it does not link: {_gone(sum(lost))}, wanted by {where}")
     elif findings:
         lines.append("it does not link: read what is named above")
     else:
@@ -70,6 +70,10 @@ def link_lines(
         shown = ", ".join(map(str, requires))
         lines.append(f"its metadata requires {shown}: an installer holds to that, links or not")
     return lines
+
+
+def _gone(number: int) -> str:
+    return f"{_count(number, 'symbol')} {'is' if number == 1 else 'are'} gone"
 
 
 def _count(number: int, one: str, many: str = "") -> str:

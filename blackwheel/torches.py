@@ -138,6 +138,7 @@ def _install(version: Version, folder: Path, site: Site) -> None:
                 on_line=lambda line: stage.update(0, 0, line.strip()),
             )
             if done.code != 0:
+                shutil.rmtree(folder, ignore_errors=True)
                 tail = "\n".join(done.stdout.splitlines()[-_TAIL:])
                 raise BlackwheelError(
                     "torch-not-installed",

@@ -105,7 +105,7 @@ def _bar(library: Library) -> str:
     pieces = "".join(
         f'<i class="{kind}" style="flex-grow:{count}"></i>' for kind, _, count in seen if count
     )
-    text = ", ".join(f"{count} {name}" for _, name, count in seen if count)
+    text = ", ".join(f"{name}: {count}" for _, name, count in seen if count)
     return (
         f'<div class="bar"><b>{_breakable(library.path)}</b><span>{counts.native} of {total}'
         f' native</span><div role="img" aria-label="{escape(text)}" title="{escape(text)}">'
@@ -120,10 +120,7 @@ def _heat(libraries: Sequence[Library], sheet: Sheet) -> str:
     names = {name for one in libraries for name, _ in (*one.kernels_by_arch, *one.elf_archs)}
     wanted = {arch.sm for arch in sheet.archs}
     columns = sorted(names | wanted, key=from_sm)
-    head = "".join(
-        f'<th scope="col"{_mark(name in wanted)}>{name.removeprefix("sm_")}</th>'
-        for name in columns
-    )
+    head = "".join(f'<th scope="col"{_mark(name in wanted)}>{name}</th>' for name in columns)
     bonds = {one.library: one for one in sheet.report.links}
     rows = "".join(_row(one, columns, wanted, bonds.get(one.path)) for one in libraries)
     return (
@@ -147,11 +144,8 @@ def _row(library: Library, columns: Sequence[str], wanted: set[str], bond: Links
         return f'<tr>{title}<td class="text" colspan="{len(columns) + 2}">{escape(text)}</td></tr>'
     total = max(1, library.kernels.total)
     kernels = dict(library.kernels_by_arch)
-    cells = "".join(
-        _cell(name.removeprefix("sm_"), kernels.get(name, 0), total, name in wanted)
-        for name in columns
-    )
-    ptx = ", ".join(f"{count} x {name.removeprefix('sm_')}" for name, count in library.ptx_archs)
+    cells = "".join(_cell(name, kernels.get(name, 0), total, name in wanted) for name in columns)
+    ptx = ", ".join(f"<span>{count} x {name}</span>" for name, count in library.ptx_archs)
     kind = "text ptx" if ptx else "none"
     cells += f'<td class="{kind}" data-arch="PTX">{ptx or "&middot;"}</td>'
     return (
@@ -200,7 +194,7 @@ def _finding(finding: Finding) -> str:
     place = f"<code>{_breakable(finding.library)}</code> " if finding.library else ""
     return (
         f'<li class="{kind}"><b>{kind}: {escape(finding.name)}</b> {place}'
-        f"<span>{_breakable(finding.fact)}</span></li>"
+        f"<span>{escape(finding.fact)}</span></li>"
     )
 
 
@@ -212,5 +206,5 @@ def _breakable(text: str) -> str:
 def _parts(text: str) -> Iterator[str]:
     for letter in text:
         yield escape(letter)
-        if letter in "/-_+":
+        if letter in "/-_+.":
             yield "<wbr>"
