@@ -29,7 +29,7 @@ MODES = [
     ),
     PROCESSES,
 ]
-GONE_WITHIN = 2.0
+GONE_WITHIN: Final = 5.0
 
 TASKS = """
 import os, sys
