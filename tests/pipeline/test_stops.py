@@ -29,7 +29,7 @@ MODES = [
     ),
     PROCESSES,
 ]
-GONE_WITHIN: Final = 5.0
+GONE_WITHIN = 5.0
 
 TASKS = """
 import os, sys
