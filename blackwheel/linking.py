@@ -53,7 +53,7 @@ def link_lines(
     for one in links:
         if one.missing:
             lines.append(f"  {one.library}: {_gone(len(one.missing))}")
-            lines += [f"    {symbol}" for symbol in one.missing[:SHOWN]]
+            lines += [f"    {symbol}" for symbol in sorted(map(str, one.missing))[:SHOWN]]
             if len(one.missing) > SHOWN:
                 lines.append(f"    and {len(one.missing) - SHOWN} more; --json has all")
     lines += [f"  FATAL  {one}" for one in findings if one.name != "undefined-symbol"]

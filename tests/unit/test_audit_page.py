@@ -1,0 +1,230 @@
+"""The page of an audit and its closing sentence, from reports made by hand."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from blackwheel.archs import parse_list
+from blackwheel.audit import AuditReport, Finding, Library, Links
+from blackwheel.audit.archs import KernelCounts
+from blackwheel.audit.page import Sheet, page
+from blackwheel.auditing import closing
+
+ARCHS = parse_list("12.0a")
+VOID = ("meta", "wbr")
+NATIVE = Library(
+    path="toy/_C.abi3.so",
+    size=26 << 20,
+    sha256="a" * 64,
+    elf_archs=(("sm_120a", 8),),
+    kernels_by_arch=(("sm_120a", 40),),
+    kernels=KernelCounts(native=40),
+)
+MIXED = Library(
+    path="toy/_moe.so",
+    size=1 << 20,
+    sha256="b" * 64,
+    elf_archs=(("sm_80", 2), ("sm_120", 1)),
+    ptx_archs=(("sm_80", 2),),
+    kernels_by_arch=(("sm_80", 10), ("sm_120", 5)),
+    kernels=KernelCounts(family=5, ptx=3, missing=2),
+)
+HOST = Library(path="toy/_host.so", size=2048, sha256="c" * 64, host_only=True)
+BROKEN = Library(path="toy/_bad.so", size=9, sha256="d" * 64, unreadable="no <headers>")
+NOT_NATIVE = Finding(name="not-native", fact="10 of 10", library=MIXED.path)
+ALLOWED = replace(NOT_NATIVE, fatal=False)
+LOOSE = Finding(name="torch-not-pinned", fact="it requires torch")
+ONE, ANY, MANY = (Requirement(t) for t in ("torch===2.11.0", "torch==2.11.0", "torch>=2.5"))
+
+
+def report(*libraries: Library, findings: tuple[Finding, ...] = ()) -> AuditReport:
+    return AuditReport(
+        path=Path("toy-1.0-cp312-cp312-linux_x86_64.whl"),
+        sha256="e" * 64,
+        size=7 << 20,
+        libraries=libraries,
+        links=(Links(library=NATIVE.path, torch="stable", glibc="2.28", glibc_for="x"),),
+        findings=findings,
+    )
+
+
+def sheet(*libraries: Library, findings: tuple[Finding, ...] = ()) -> Sheet:
+    return Sheet(
+        report=report(*libraries, findings=findings),
+        archs=ARCHS,
+        requires=("torch===2.11.0",),
+        linked="2.11.0+cu130",
+        closing="The closing sentence.",
+    )
+
+
+class Balance(HTMLParser):
+    """Fails on a tag that closes another than the last one that was opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def read(text: str) -> Balance:
+    parser = Balance()
+    parser.feed(text)
+    assert parser.open == []
+    return parser
+
+
+def words(text: str) -> str:
+    """What a reader sees, on one line."""
+    body = text[text.index("<body>") :].replace("<wbr>", "")
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", body)).split())
+
+
+def test_page_shows_everything_that_was_seen() -> None:
+    text = page([sheet(NATIVE, MIXED, HOST, BROKEN, findings=(ALLOWED, LOOSE))])
+    read(text)
+    assert words(text) == (
+        "toy-1.0-cp312-cp312-linux_x86_64.whl refused The closing sentence."
+        f" size 7.0 MiB sha256 {'e' * 64} requires torch===2.11.0"
+        " symbols looked for in torch 2.11.0+cu130 counted for 12.0a"
+        " How the kernels serve 12.0a"
+        " native SASS of the family only PTX nothing that runs there"
+        " toy/_C.abi3.so 40 of 40 native native: 40"
+        " toy/_moe.so 0 of 10 native"
+        " SASS of the family: 5, only PTX: 3, nothing that runs there: 2"
+        " Kernels by library and arch Kernels with SASS of each arch; a darker field is a larger"
+        " share of the library's kernels. PTX is counted in pieces of code."
+        " library sm_80 sm_120 sm_120a PTX kernels"
+        " toy/_C.abi3.so 26 MiB, torch: stable, glibc 2.28 · · 40 · 40"
+        " toy/_moe.so 1.0 MiB 10 5 0 2 x sm_80 10"
+        " toy/_bad.so 9 B unreadable: no <headers>"
+        " Host code only toy/_host.so 2.0 KiB"
+        " Findings fatal: torch-not-pinned it requires torch"
+        " note: not-native toy/_moe.so 10 of 10"
+    )
+
+
+def test_page_needs_nothing_else() -> None:
+    text = page([sheet(NATIVE, MIXED)])
+    for outside in ("http:", "https:", "//", "url(", "@import", "src=", "href=", "<script"):
+        assert outside not in text
+    assert ("meta", {"charset": "utf-8"}) in read(text).seen
+
+
+def test_share_of_kernels_is_drawn() -> None:
+    cells = [attrs for tag, attrs in read(page([sheet(MIXED)])).seen if tag == "td"]
+    drawn = [(one["data-arch"], one.get("style")) for one in cells]
+    assert drawn == [
+        ("sm_80", "--share:100%"),
+        ("sm_120", "--share:50%"),
+        ("sm_120a", "--share:0%"),
+        ("PTX", None),
+        ("kernels", None),
+    ]
+    bars = [a["style"] for tag, a in read(page([sheet(MIXED)])).seen if tag == "i" and "style" in a]
+    assert bars == ["flex-grow:5", "flex-grow:3", "flex-grow:2"]
+
+
+def test_nothing_of_a_wheel_becomes_markup() -> None:
+    evil = '<img src=x onerror="alert(1)">&'
+    bad = replace(NATIVE, path=evil, elf_archs=(), kernels=KernelCounts(missing=1))
+    found = Finding(name="x", fact=evil, library=evil)
+    made = sheet(bad, replace(HOST, path=evil), replace(BROKEN, unreadable=evil), findings=(found,))
+    made = replace(made, requires=(evil,), linked=evil, closing=evil)
+    made = replace(made, report=replace(made.report, path=Path(f"{evil}.whl")))
+    text = page([made])
+    assert all(tag != "img" and "onerror" not in attrs for tag, attrs in read(text).seen)
+    assert words(text).count(evil) == 10
+
+
+def test_page_of_several_wheels_has_them_all() -> None:
+    text = page([sheet(NATIVE), sheet(MIXED, findings=(NOT_NATIVE,))])
+    assert "<title>Audit of 2 wheels</title>" in text
+    assert [attrs["class"] for tag, attrs in read(text).seen if tag == "main"] == [
+        "passed",
+        "refused",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("libraries", "findings", "requires", "said"),
+    [
+        (
+            (NATIVE, HOST),
+            (),
+            (ONE,),
+            "All 40 kernels are native 12.0a, and it accepts only torch===2.11.0:"
+            " you need not build.",
+        ),
+        (
+            (NATIVE,),
+            (LOOSE,),
+            (ANY,),
+            "All 40 kernels are native 12.0a, and it accepts any build of torch==2.11.0:"
+            " you need not build, but pin torch.",
+        ),
+        (
+            (NATIVE, MIXED),
+            (NOT_NATIVE,),
+            (MANY,),
+            "40 of 50 kernels are native 12.0a (5 run as SASS of the family, 3 only through PTX,"
+            " 2 not at all), and it accepts more than one torch (torch>=2.5):"
+            " build your own for native kernels.",
+        ),
+        (
+            (NATIVE, MIXED),
+            (ALLOWED,),
+            (ONE,),
+            "40 of 50 kernels are native 12.0a, and the stack allows the others,"
+            " and it accepts only torch===2.11.0: you need not build.",
+        ),
+        (
+            (NATIVE,),
+            (Finding(name="undefined-symbol", fact="gone"),),
+            (ONE,),
+            "All 40 kernels are native 12.0a, and it accepts only torch===2.11.0:"
+            " but read the findings before you use it.",
+        ),
+        (
+            (NATIVE, BROKEN),
+            (),
+            (ONE,),
+            "Whether it serves 12.0a cannot be told: 1 of its libraries cannot be read;"
+            " it accepts only torch===2.11.0.",
+        ),
+        (
+            (HOST,),
+            (),
+            (),
+            "It holds no kernels, so there is nothing to build for 12.0a; it names no torch.",
+        ),
+        (
+            (),
+            (LOOSE, Finding(name="html-file", fact="")),
+            (),
+            "Nothing of it can be used: html-file.",
+        ),
+    ],
+)
+def test_need_i_build_at_all(
+    libraries: tuple[Library, ...],
+    findings: tuple[Finding, ...],
+    requires: tuple[Requirement, ...],
+    said: str,
+) -> None:
+    assert closing(report(*libraries, findings=findings), ARCHS, requires) == said
