@@ -115,7 +115,7 @@ def lock(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests; arguments behind -- go to pytest."""
     _developed(session)
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "--numprocesses", "auto", "--dist", "worksteal", *session.posargs)
 
 
 @nox.session(python=PYTHON)
