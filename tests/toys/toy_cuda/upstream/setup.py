@@ -53,7 +53,7 @@ class BuildWithNinja(build_ext):
         target = Path(self.get_ext_fullpath(extension.name))
         target.parent.mkdir(parents=True, exist_ok=True)
         libraries = [f"-L{cuda / 'lib64'}", "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
-        link = [cxx, "-shared", "-s", "-o", str(target), *map(str, objects), *libraries]
+        link = [cxx, "-shared", "-o", str(target), *map(str, objects), *libraries]
         subprocess.run(link, check=True)
 
 
