@@ -14,7 +14,7 @@ from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.keys import label
 from blackwheel.site import Site
 from blackwheel.surroundings import Check
-from blackwheel.work import key_section, requests, work
+from blackwheel.work import key_section, requests, taken_labels, work
 
 
 def place(site: Site) -> doctor.Place:
@@ -47,6 +47,7 @@ def show_plan(
                 "python": request.python,
                 "build": bool(item.reasons),
                 "why": list(item.reasons) or ["nothing changed"],
+                "label_taken": bool(taken_labels(site, [item])),
                 "objects": pin.objects,
                 "jobs": count,
                 "bytes_per_job": plan.largest_object(pin.variables),
@@ -63,7 +64,8 @@ def show_plan(
         site.console.result(
             f"{row['project']} {row['version']} for Python {row['python']}\n"
             f"  build:  {'yes' if row['build'] else 'no'}: {'; '.join(row['why'])}\n"
-            f"  cost:   {row['objects'] or 'unknown'} objects, {memory}, {expected}\n"
+            + ("  label:  taken: raise the revision, or --replace\n" if row["label_taken"] else "")
+            + f"  cost:   {row['objects'] or 'unknown'} objects, {memory}, {expected}\n"
             f"  key:    {row['key']}"
         )
 

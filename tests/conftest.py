@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -16,6 +17,10 @@ from blackwheel.toolchain import assemble
 sys.path.insert(0, str(Path(__file__).parent / "toys"))
 
 from checkout import Checkout, Done, new_checkout, persons_environment
+
+# A shell starts jobs in the background with SIGINT ignored, and their children inherit that: tests
+# that send it would find nobody listening.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NEVER_SKIPPED = ("toolchain", "torch")
 
