@@ -165,9 +165,7 @@ def run(
                 if on_line:
                     on_line(line)
             process.wait()
-    return Completed(
-        argv=tuple(argv), code=_exit_code(process.returncode), stdout="\n".join(tail)
-    )
+    return Completed(argv=tuple(argv), code=_exit_code(process.returncode), stdout="\n".join(tail))
 
 
 def hand_over(argv: Sequence[str], *, environment: Mapping[str, str], cwd: Path) -> int:
