@@ -421,3 +421,11 @@ def test_missing_lock_file_names_the_command_that_makes_it(toy: Checkout) -> Non
         f"  where: constraints/toy/{name}\n"
         "  fix:   nox -s lock\n",
     )
+
+
+def test_nox_fails_on_a_missing_interpreter_and_downloads_none(toy: Checkout) -> None:
+    words = ("--stack", "toy", "--python", "3.99")
+    done = toy.nox("--session", "build(toy-cuda)", "--", *words)
+    assert done.code != 0
+    assert "Session build(toy-cuda) failed: Python interpreter 3.99 not found" in done.said
+    assert not list(toy.store.glob("nox/*/*/bin"))
