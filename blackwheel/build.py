@@ -235,7 +235,7 @@ class _Progress:
 
     def _show(self, done: int, remaining: int) -> None:
         left = remaining * self._each / self._jobs if self._each else None
-        self._stage.update(done, self.total, f"{self._jobs} jobs", left=left)
+        self._stage.update(done, self.total, f"{self._jobs} job{'s' * (self._jobs > 1)}", left=left)
 
 
 def _recorded(workshop: Workshop) -> tuple[dict[str, Any], ...]:
