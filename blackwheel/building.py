@@ -157,7 +157,8 @@ def _opening(site: Site, pending: Sequence[Work], jobs: int) -> None:
         say = site.console.say
         say(
             f"{request.project}: {pin.objects or 'unknown'} objects, {count}"
-            f" job{'s' * (count > 1)}{expected}; it can be stopped, and continues when started again"
+            f" job{'s' * (count > 1)}{expected};"
+            " it can be stopped, and continues when started again"
         )
         say(f"{request.project}: log: {site.store / 'builds' / request.slug / 'build.log'}")
     _require_disk(site, pending[0].request.stack)
