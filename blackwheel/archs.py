@@ -41,11 +41,6 @@ class Arch:
         return f"sm_{self.digits}"
 
     @property
-    def compute(self) -> str:
-        """`compute_120a`, as PTX names itself."""
-        return f"compute_{self.digits}"
-
-    @property
     def label(self) -> str:
         """`sm120a`, as wheel labels name it: no underscore is allowed there."""
         return f"sm{self.digits}"

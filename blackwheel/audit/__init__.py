@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,6 @@ def audit(
     *,
     expected: Expected,
     exports: Exports | None = None,
-    environment: Mapping[str, str] | None = None,  # noqa: ARG001  nothing needs it any more
     built: BuiltWheel | None = None,
 ) -> AuditedWheel:
     """Hold a wheel to what its stack expects; raise `wheel-refused` with every fatal finding.
@@ -135,7 +134,6 @@ def inspect(
     archs: Sequence[Arch],
     exports: Exports | None = None,
     before: Exports | None = None,
-    environment: Mapping[str, str] | None = None,  # noqa: ARG001  nothing needs it any more
     expected: Expected | None = None,
 ) -> AuditReport:
     """Look at any wheel without judging it; `archs` are those that kernels are counted against.

@@ -265,7 +265,7 @@ def test_wheel_with_plain_sm_120_fails_the_audit(compiled: Compile, tmp_path: Pa
     right = make_wheel(tmp_path / "right", {LIBRARY: compiled(*NATIVE)})
     wrong = make_wheel(tmp_path / "wrong", {LIBRARY: compiled("arch=compute_120,code=sm_120")})
     seen = [
-        [one.name for one in inspect(wheel, archs=WANTED, environment={}, expected=expected).fatal]
+        [one.name for one in inspect(wheel, archs=WANTED, expected=expected).fatal]
         for wheel in (right, wrong)
     ]
     assert seen == [[], ["not-native"]]
@@ -273,6 +273,6 @@ def test_wheel_with_plain_sm_120_fails_the_audit(compiled: Compile, tmp_path: Pa
 
 def test_cubin_under_another_name_is_found(compiled: Compile, tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, {"toy/weights.bin": compiled("arch=compute_90,code=sm_90")})
-    report = inspect(wheel, archs=WANTED, environment={})
+    report = inspect(wheel, archs=WANTED)
     assert [library.path for library in report.libraries] == ["toy/weights.bin"]
     assert [finding.name for finding in report.findings] == ["not-native"]

@@ -31,7 +31,7 @@ TOY = Expected(
 
 
 def findings(wheel: Path) -> list[str]:
-    report = inspect(wheel, archs=ARCHS, environment={}, expected=TOY)
+    report = inspect(wheel, archs=ARCHS, expected=TOY)
     assert all(finding.fatal for finding in report.findings)
     return [str(finding) for finding in report.findings]
 
@@ -63,7 +63,7 @@ def with_flipped_byte(wheel: Path) -> Path:
 def test_right_wheel_has_no_finding_and_passes(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path)
     assert findings(wheel) == []
-    audited = audit(wheel, expected=TOY, environment={})
+    audited = audit(wheel, expected=TOY)
     assert isinstance(audited, AuditedWheel)
     assert audited.path == wheel
     assert audited.section() == {"libraries": [], "links": [], "findings": []}
@@ -244,7 +244,7 @@ def test_file_name_that_is_no_wheel_name_is_refused(tmp_path: Path) -> None:
 def test_error_names_every_fatal_finding(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, {"evil.pth": b""}, requires=["torch"])
     with pytest.raises(BlackwheelError) as caught:
-        audit(wheel, expected=TOY, environment={})
+        audit(wheel, expected=TOY)
     assert caught.value.code == Exit.AUDIT
     assert str(caught.value) == "\n".join(
         [

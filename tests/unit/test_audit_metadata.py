@@ -29,7 +29,7 @@ TOY = Expected(
 
 
 def findings(wheel: Path, expected: Expected = TOY) -> list[str]:
-    report = inspect(wheel, archs=TOY.archs, environment={}, expected=expected)
+    report = inspect(wheel, archs=TOY.archs, expected=expected)
     return [str(finding) for finding in report.findings]
 
 
