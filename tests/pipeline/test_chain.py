@@ -211,6 +211,15 @@ def test_plan_names_a_changed_patch_a_new_one_and_a_moved_pin(built: Checkout) -
     )
 
 
+def test_receipt_tells_what_each_library_is_bound_to_in_the_build_environment(
+    built: Checkout,
+) -> None:
+    audited = sections(built)["audit"]
+    bound = {one["library"]: one["missing"] for one in audited["links"]}
+    assert bound == {library["path"]: [] for library in audited["libraries"]}
+    assert bound
+
+
 def test_changed_patch_compiles_only_the_object_that_it_touches(built: Checkout) -> None:
     temporary = built.workshop / "src" / "build"
     before = {path.name: path.stat().st_mtime_ns for path in temporary.rglob("*.o")}
