@@ -188,6 +188,7 @@ def _command(
         "PYTORCH_NVCC": f"{python} -I -S {paths.work}/bin/launcher.py {cuda.nvcc}",
         "BLACKWHEEL_PYTHON": str(python),
         "BLACKWHEEL_RECORDS": str(paths.work / "objects.jsonl"),
+        "BLACKWHEEL_SOURCE_TIME": str(SOURCE_DATE_EPOCH) if mode == isolation.NAMESPACES else "",
         "BLACKWHEEL_NATIVE": ",".join(archs.parse(arch).sm for arch in request.archs),
     }
     spec = isolation.Spec(

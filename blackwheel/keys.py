@@ -15,7 +15,7 @@ from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.series import Series
 from blackwheel.stacks import ProjectPin, Stack
 
-RECIPE: Final = 1
+RECIPE: Final = 2
 """Raised when the way of building changes a wheel's bytes."""
 
 

@@ -3,16 +3,24 @@
 `python -I -S launcher.py COMPILER ARGUMENT…` runs the compiler and appends one JSON line per object
 to the file that BLACKWHEEL_RECORDS names: seconds, CPU seconds, the largest resident set of one
 process, archs. A .cu object whose command line lacks an arch of BLACKWHEEL_NATIVE (`sm_90,sm_120a`)
-is refused before it compiles: a wrong arch costs seconds, not hours. Its exit code is that of the
-compiler, or 97 for a refusal.
+is refused before it compiles: a wrong arch costs seconds, not hours. Where BLACKWHEEL_SOURCE_TIME
+is set, a .cu object comes out the same byte for byte each time: its source gets that modification
+time and its compiler process numbers of its own, both of which nvcc puts into names
+(docs/decisions/0007-what-makes-kernel-names-differ.md). The exit code is the compiler's, 97 for a
+refusal.
 """
 
-import json
 import os
+import signal
 import sys
 import time
 
+TYPE_CHECKING = False  # the module typing costs 8 ms
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 REFUSED = 97
+_CLONE_NEWUSER, _CLONE_NEWPID, _PR_SET_PDEATHSIG = 0x10000000, 0x20000000, 1
 
 
 def compiled_object(arguments: list[str]) -> tuple[str, str] | None:
@@ -46,11 +54,83 @@ def missing_archs(source: str, archs: list[str], native: str) -> list[str]:
 
 def record(path: str, line: dict[str, object]) -> None:
     """Append one line in one write: concurrent launchers do not mix theirs."""
+    import json  # noqa: PLC0415  after the compiler: no call waits for it
+
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         os.write(descriptor, (json.dumps(line, sort_keys=True) + "\n").encode())
     finally:
         os.close(descriptor)
+
+
+def same_each_time(source: str, target: str, moment: int) -> None:
+    """Give the source the one modification time that every build gives it.
+
+    The object goes first: one that a failed compile left would look newer than its source.
+    """
+    if os.path.exists(target):
+        os.unlink(target)
+    os.utime(source, (moment, moment))
+
+
+def run(command: list[str], *, own_numbers: bool) -> tuple[int, float, int]:
+    """Run a compiler; return its exit code, CPU seconds and largest process in bytes.
+
+    `own_numbers`: in a process namespace of its own, where its process numbers are always the same.
+    """
+    child = os.fork()
+    if child == 0:
+        _end_with(_run_in_namespace if own_numbers else _execute, command)
+    _, status, usage = os.wait4(child, 0)
+    return _exit_code(status), usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+
+
+def _exit_code(status: int) -> int:
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def _run_in_namespace(command: list[str]) -> int:
+    import ctypes  # noqa: PLC0415  7 ms, and only here
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    uid, gid = os.geteuid(), os.getegid()
+    # Root without a user namespace keeps its rights to files of other users: as in isolation.py.
+    if libc.unshare(_CLONE_NEWPID):
+        if libc.unshare(_CLONE_NEWUSER | _CLONE_NEWPID):
+            raise OSError(ctypes.get_errno(), "no process namespace for one compiler")
+        for name, text in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{uid} {uid} 1"),
+            ("gid_map", f"{gid} {gid} 1"),
+        ):
+            with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+                file.write(text)
+    compiler = os.fork()
+    if compiler == 0:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _end_with(_execute, command)
+    return _exit_code(os.waitpid(compiler, 0)[1])
+
+
+def _execute(command: list[str]) -> int:
+    # Python ignores these two, and an ignored signal stays ignored across exec.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    os.execvp(command[0], command)  # noqa: S606  not a shell: that is the point
+
+
+def _end_with(child: "Callable[[list[str]], int]", command: list[str]) -> None:
+    """End a forked process with what `child` returns, whatever happens."""
+    code = 127
+    try:
+        code = child(command)
+    except OSError as error:
+        sys.stderr.write(f"blackwheel: {error}\n")
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
 
 
 def main(argv: list[str]) -> int:
@@ -65,10 +145,12 @@ def main(argv: list[str]) -> int:
             f" the contract needs {', '.join(missing)}\n"
         )
         return REFUSED
+    moment = os.environ.get("BLACKWHEEL_SOURCE_TIME", "")
+    device = bool(unit and moment and unit[0].endswith(".cu"))
+    if unit and device:
+        same_each_time(*unit, int(moment))
     began = time.time()
-    child = os.posix_spawnp(command[0], command, os.environ)
-    _, status, usage = os.wait4(child, 0)
-    code = os.waitstatus_to_exitcode(status)
+    code, cpu_seconds, peak_bytes = run(command, own_numbers=device)
     records = os.environ.get("BLACKWHEEL_RECORDS")
     if unit and records:
         line = {
@@ -77,12 +159,12 @@ def main(argv: list[str]) -> int:
             "archs": archs,
             "began": round(began, 3),
             "seconds": round(time.time() - began, 3),
-            "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
-            "peak_bytes": usage.ru_maxrss * 1024,
+            "cpu_seconds": round(cpu_seconds, 3),
+            "peak_bytes": peak_bytes,
             "exit": code,
         }
         record(records, line)
-    return code if code >= 0 else 128 - code
+    return code
 
 
 if __name__ == "__main__":
