@@ -105,6 +105,22 @@ def smoke(session: nox.Session) -> None:
         _blackwheel(session, "smoke", *words, "--environment", session.virtualenv.location)
 
 
+@nox.session(python=PYTHON)
+def bench(session: nox.Session) -> None:
+    """Measure: -- attention [--stack S] [--against WHEEL], or -- serving --url URL [--log FILE]."""
+    words = session.posargs or ["attention"]
+    if words[0] == "serving":
+        _blackwheel(session, "bench", *words)
+        return
+    options = ["--stack", STACK, "--python", PYTHON]
+    group = json.loads(_blackwheel(session, "smoke-list", *options, silent=True))[0]
+    _sync(session, *group["locks"])
+    session.install("--no-deps", *group["wheels"])
+    known = {"--stack", "--python"}
+    rest = [w for n, w in enumerate(words) if not known & {w, *words[max(0, n - 1) : n]}]
+    _blackwheel(session, "bench", *rest, "--environment", session.virtualenv.location)
+
+
 @nox.session(python=False)
 def lock(session: nox.Session) -> None:
     """Resolve and hash every environment of every stack again."""

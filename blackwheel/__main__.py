@@ -1,4 +1,4 @@
-"""What nox sessions call: `python -m blackwheel build|smoke|smoke-list|lock-file|lock`."""
+"""What nox sessions call: `python -m blackwheel build|smoke|smoke-list|bench|lock-file|lock`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from blackwheel import edge, isolation, pipeline, relock, smoking, work
+from blackwheel import benching, edge, isolation, pipeline, relock, smoking, work
+from blackwheel.bench import serving
 from blackwheel.site import Site
 
 
@@ -31,6 +32,16 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("--python", default="")
         verb.add_argument("--wheels", nargs="*", type=Path, default=[])
         verb.add_argument("--environment", type=Path)
+    bench = verbs.add_parser("bench", help="measure a wheel's attention, or a served model")
+    bench.add_argument("what", choices=["attention", "serving"])
+    bench.add_argument("--environment", type=Path)
+    bench.add_argument("--url", default="http://127.0.0.1:8000")
+    bench.add_argument("--model", default=serving.MODEL)
+    bench.add_argument("--runs", type=int, default=serving.RUNS)
+    bench.add_argument("--tokens", type=int, default=serving.TOKENS)
+    bench.add_argument("--log", type=Path, help="the server's log: names backends and graphs")
+    bench.add_argument("--against", default="", help="official, nightly, a result; or a wheel")
+    bench.add_argument("--output", type=Path, help="keep the result as JSON")
     lock = verbs.add_parser("lock", help="resolve and hash every environment again")
     lock.add_argument("stacks", nargs="*")
     lock.add_argument("--upgrade", action="store_true")
@@ -45,6 +56,8 @@ def _act(site: Site, options: argparse.Namespace) -> None:
         site.console.json(groups)
     elif options.verb == "smoke":
         smoking.smoke_installed(site, options.stack, options.wheels, options.environment)
+    elif options.verb == "bench":
+        _bench(site, options)
     else:
         (asked,), python = work.requests(
             site,
@@ -68,6 +81,23 @@ def _act(site: Site, options: argparse.Namespace) -> None:
         )
         if edge.EXIT_FILE not in site.environment:  # else its caller ends with a summary
             site.console.result(str(wheel))
+
+
+def _bench(site: Site, options: argparse.Namespace) -> None:
+    if options.what == "serving":
+        benching.bench_serving(
+            site,
+            options.url,
+            model=options.model,
+            runs=options.runs,
+            tokens=options.tokens,
+            log=options.log,
+            against=options.against,
+            output=options.output,
+        )
+        return
+    other = Path(options.against) if options.against else None
+    benching.bench_attention(site, options.environment, against=other, output=options.output)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,0 +1,1 @@
+"""How fast: attention of a wheel on a GPU, and a served model, each comparable with another."""
