@@ -36,6 +36,7 @@ class Model(BaseHTTPRequestHandler):
     tokens: ClassVar[int] = 0
     asked: ClassVar[list[dict[str, Any]]] = []
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def log_message(self, *_: object) -> None: ...
 
@@ -92,7 +93,7 @@ def test_each_run_counts_the_servers_own_tokens_after_one_request_that_warms_up(
 ) -> None:
     seen = serving.measure(server, runs=3, tokens=7, key="secret", console=Quiet())
     assert [run.tokens for run in seen.runs] == [7, 7, 7]
-    assert all(0.02 <= run.first <= run.seconds - 0.02 for run in seen.runs)
+    assert all(0.02 <= run.first <= run.seconds - 0.015 for run in seen.runs)
     assert len(Model.asked) == 4
     assert {one["key"] for one in Model.asked} == {"Bearer secret"}
     assert all(one["ignore_eos"] and one["max_tokens"] == 7 for one in Model.asked)
