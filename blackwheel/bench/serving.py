@@ -167,7 +167,7 @@ def _answer(base: str, model: str, tokens: int, headers: dict[str, str]) -> Run:
 
 
 def _events(answer: requests.Response) -> Iterator[dict[str, Any]]:
-    for line in answer.iter_lines(chunk_size=None):  # as it comes: 512 bytes would wait for tokens
+    for line in answer.iter_lines():
         text = line.decode("utf-8", errors="replace")
         if text.startswith("data: ") and text != "data: [DONE]":
             yield json.loads(text.removeprefix("data: "))
