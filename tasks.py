@@ -12,7 +12,7 @@ from blackwheel import edge
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.site import Site
 
-DEFAULTS = {"stack": "nightly", "python": "", "arch": "", "jobs": ""}
+DEFAULTS = {"stack": "nightly", "python": "", "arch": "", "jobs": "", "to": "", "simple": ""}
 """Set others in invoke.yaml (`blackwheel: {stack: stable}`) or by INVOKE_BLACKWHEEL_STACK."""
 
 
@@ -241,6 +241,61 @@ def verify(c: Context, what: str = "", json: bool = False) -> None:  # noqa: ARG
     _run(lambda site: verifying.show_verify(site, what, as_json=json))
 
 
+@task(
+    help={
+        "to": "a folder (one directory index a stack in it), or the address of an upload server",
+        "stack": "which stack's wheels (default: nightly)",
+        "simple": "where installers read (default: below an upload server's address)",
+        "yes": "publish; without, only tell",
+        "allow-unrun-arch": "although no kernel ever ran on an arch they were built for",
+        "minutes": "how long uploads may take, all together (default: 60)",
+        "json": "for programs",
+    }
+)
+def publish(
+    c: Context,
+    to: str = "",
+    stack: str = "",
+    simple: str = "",
+    yes: bool = False,
+    allow_unrun_arch: bool = False,
+    minutes: float = 60.0,
+    json: bool = False,
+) -> None:
+    """Publish proved wheels and read them back, e.g. invoke publish --to /srv/wheels --yes."""
+    from blackwheel import publishing, remote
+
+    default = c.config.blackwheel
+    _run(
+        lambda site: publishing.publish(
+            site,
+            stack or default.stack,
+            to=to or default.to,
+            simple=simple or default.simple,
+            yes=yes,
+            allow_unrun=allow_unrun_arch,
+            as_json=json,
+            limits=remote.Limits(seconds=minutes * 60),
+        )
+    )
+
+
+@task(
+    help={
+        "stack": "whose wheels (default: nightly)",
+        "keep": "how many of each project and Python stay (default: 3)",
+        "index": "a published folder instead of this checkout's wheels/",
+        "yes": "remove them; without, only tell",
+    }
+)
+def prune(c: Context, stack: str = "", keep: int = 3, index: str = "", yes: bool = False) -> None:
+    """Take old wheels off a shelf; pinned and newest stay, e.g. invoke prune --keep 2 --yes."""
+    from blackwheel import prune as pruning
+
+    name = stack or c.config.blackwheel.stack
+    _run(lambda site: pruning.prune(site, name, keep=keep, folder=index, yes=yes))
+
+
 namespace = Collection(
     apply_patches,
     audit,
@@ -250,6 +305,8 @@ namespace = Collection(
     doctor,
     pin,
     plan,
+    prune,
+    publish,
     refresh_patches,
     stacks,
     status,

@@ -34,6 +34,10 @@ class Exit(IntEnum):
     """The torch identity is not locked or is another one."""
     BUSY = 12
     """Another run holds what this one needs."""
+    AWAY = 13
+    """An index did not answer, or not in time: the same command again."""
+    READBACK = 14
+    """An index took an upload and does not give the same wheel back."""
     STOPPED = 130
     """Stopped by the user; what was compiled is kept."""
 

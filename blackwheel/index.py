@@ -114,20 +114,37 @@ def shelve(
     A reader, a second run and a kill at any moment find pages that list whole files only. Raises
     `bad-wheel`, `wrong-receipt`, `other-bytes`, `bad-shelf`, `shelf-busy` or `shelf-unwritable`.
     """
-    entry, metadata = _described(wheel, shelf, now or datetime.now(UTC))
-    _check_subject(receipt, wheel.name, entry.sha256)
+    return shelve_all([(wheel, receipt)], shelf, now=now)[0]
+
+
+def shelve_all(
+    wheels: Sequence[tuple[Path, receipts.Document]], shelf: Path, *, now: datetime | None = None
+) -> tuple[ShelvedWheel, ...]:
+    """Put wheels with their receipts on a shelf together: no page lists one before all lie there.
+
+    Nothing is written where one of them is refused. Raises what `shelve` raises.
+    """
+    moment = now or datetime.now(UTC)
+    described = [(wheel, *_described(wheel, shelf, moment), receipt) for wheel, receipt in wheels]
+    for wheel, entry, _, receipt in described:
+        _check_subject(receipt, wheel.name, entry.sha256)
     try:
         shelf.mkdir(parents=True, exist_ok=True)
         with _held(shelf):
             _sweep(shelf)
-            _place(wheel, entry)
-            receipts.replace_file(entry.metadata, metadata)
-            receipts.write(entry.receipt, receipt)
-            return _list(shelf, entry)
+            for _, entry, _, _ in described:
+                if entry.path.exists():
+                    _refuse_other_bytes(entry)
+            for wheel, entry, metadata, receipt in described:
+                _place(wheel, entry)
+                receipts.replace_file(entry.metadata, metadata)
+                receipts.write(entry.receipt, receipt)
+            return tuple(_list(shelf, entry) for _, entry, _, _ in described)
     except OSError as error:
         raise BlackwheelError(
             "shelf-unwritable",
-            f"{wheel.name} cannot be put there: {error.strerror or error}",
+            f"{', '.join(wheel.name for wheel, _ in wheels)} cannot be put there: "
+            f"{error.strerror or error}",
             where=str(shelf),
             fix="free space or correct the rights of the folder; nothing half-written is listed",
             code=Exit.INDEX,

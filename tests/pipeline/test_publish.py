@@ -1,0 +1,432 @@
+"""`invoke publish` and `invoke prune`: the gate, folders, upload servers that go wrong, kills."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from proved import (
+    LABEL,
+    NOT_RUN,
+    PROJECTS,
+    PYTHON,
+    TAG,
+    library,
+    make_wheel,
+    new_checkout,
+    said,
+    shelve,
+    site_of,
+)
+from upload_server import LOGIN, Server, serving
+
+from blackwheel import index, pages, publishing, readback, receipts
+from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.remote import Limits
+from blackwheel.site import Site
+
+QUICK = Limits(seconds=30, pause=lambda _: None)
+NAMES = [f"{name}-1.0+{LABEL}.1-{TAG}-{TAG}-linux_x86_64.whl" for name in PROJECTS]
+SECRET = "open-sesame-8"  # noqa: S105  no real one
+
+
+@pytest.fixture(scope="session")
+def code(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return library(tmp_path_factory.mktemp("library"))
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory: pytest.TempPathFactory, code: bytes) -> Path:
+    root = tmp_path_factory.mktemp("publish") / "checkout"
+    site = new_checkout(root)
+    for name in PROJECTS:
+        shelve(site, make_wheel(root / "built", name, code))
+    return root
+
+
+@pytest.fixture
+def site(original: Path, tmp_path: Path) -> Site:
+    shutil.copytree(original, tmp_path / "checkout")
+    return site_of(tmp_path / "checkout")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as state:
+        yield state
+
+
+@pytest.fixture
+def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the fresh environment, which other tests make."""
+    monkeypatch.setattr(readback, "install", lambda *_, **__: ())
+
+
+def with_login(site: Site) -> Site:
+    login = {"UV_PUBLISH_USERNAME": "toys", "UV_PUBLISH_PASSWORD": SECRET}
+    return site_of(site.checkout, login)
+
+
+def publish(site: Site, to: str, limits: Limits = QUICK, **how: object) -> int:
+    return publishing.publish(site, "toy", to=to, yes=True, limits=limits, **how)  # type: ignore[arg-type]
+
+
+def refusal(site: Site, to: str, limits: Limits = QUICK, **how: object) -> BlackwheelError:
+    with pytest.raises(BlackwheelError) as caught:
+        publish(site, to, limits, **how)
+    assert SECRET not in f"{caught.value}{said(site)}"
+    assert base64.b64encode(f"toys:{SECRET}".encode()).decode() not in str(caught.value)
+    return caught.value
+
+
+def whole(shelf: Path) -> None:
+    """What holds at every moment: each listed wheel is there with all that belongs to it."""
+    faults = [check for check in pages.page_checks(shelf) if check.ok is False]
+    assert [f.what for f in faults if f.found != "no page lists it"] == []
+    for wheel in index.shelved(shelf):
+        assert receipts.verify(receipts.load(wheel.receipt), wheel.path) == ()
+
+
+# The gate
+
+
+def test_wheel_without_smoke_in_its_receipt_is_refused(
+    site: Site, tmp_path: Path, code: bytes
+) -> None:
+    shutil.rmtree(site.wheels / "toy")
+    for name in PROJECTS:
+        shelve(site, make_wheel(tmp_path / "w", name, code), without="smoke")
+    error = refusal(site, str(tmp_path / "to"))
+    assert str(error) == (
+        "error: unproved\n"
+        "  nothing is published: what is not proved stays here\n"
+        + "".join(
+            f"  {name}\n"
+            "    receipt smoke: missing: the wheel did not go through it\n"
+            "    expected: as the build wrote it\n"
+            for name in reversed(NAMES)
+        )
+        + "  where: wheels/toy\n"
+        "  fix:   invoke verify --what toy tells all of it;\n"
+        "         invoke build-wheels --stack toy --again makes the wheel anew"
+    )
+    assert error.code == Exit.INDEX
+    assert not (tmp_path / "to").exists()
+
+
+def test_flipped_byte_and_missing_receipt_keep_the_whole_set_here(
+    site: Site, tmp_path: Path
+) -> None:
+    wheel = site.wheels / "toy" / NAMES[0]
+    receipt = wheel.with_name(f"{wheel.name}.receipt.json")
+    data = bytearray(wheel.read_bytes())
+    data[200] ^= 1
+    wheel.write_bytes(data)
+    assert "wheel sha256" in refusal(site, str(tmp_path / "to")).fact
+    receipt.unlink()
+    assert "bad-receipt: No such file" in refusal(site, str(tmp_path / "to")).fact
+    assert not (tmp_path / "to").exists()
+
+
+def test_set_that_lacks_a_project_is_refused(site: Site, tmp_path: Path) -> None:
+    (site.wheels / "toy" / NAMES[1]).unlink()
+    assert str(refusal(site, str(tmp_path / "to"))) == (
+        "error: incomplete-set\n"
+        "  stack toy is published together or not at all\n"
+        f"  Python {PYTHON}: has toy\n"
+        f"  Python {PYTHON}: lacks other\n"
+        "  where: wheels/toy\n"
+        f"  fix:   invoke build-wheels --stack toy --python {PYTHON}"
+    )
+
+
+def test_empty_shelf_is_refused(site: Site, tmp_path: Path) -> None:
+    shutil.rmtree(site.wheels)
+    assert str(refusal(site, str(tmp_path / "to"))) == (
+        "error: nothing-to-publish\n"
+        "  no wheel of the current label of stack toy is on the shelf\n"
+        "  where: wheels/toy\n"
+        "  fix:   invoke build-wheels --stack toy"
+    )
+
+
+def test_wheel_whose_kernels_never_ran_needs_a_word(
+    site: Site, tmp_path: Path, code: bytes, trusting: None
+) -> None:
+    shelf = site.wheels / "toy"
+    shutil.rmtree(shelf)
+    shelve(site, make_wheel(tmp_path / "w", "toy", code), kernels=NOT_RUN)
+    shelve(site, make_wheel(tmp_path / "w", "other", code))
+    error = refusal(site, str(tmp_path / "to"))
+    assert error.code == Exit.SMOKE
+    assert str(error) == (
+        "error: kernels-not-run\n"
+        "  no kernel of these ever ran on the arch it was built for\n"
+        f"  {NAMES[0]}\n"
+        "    12.0a: not run: no GPU was found\n"
+        "  where: smoke, in the receipt\n"
+        "  fix:   build where such a GPU is: smoke runs the kernels there;\n"
+        "         or, knowing that: --allow-unrun-arch"
+    )
+    assert publish(site, str(tmp_path / "to"), allow_unrun=True) == 0
+    assert f"UNRUN    {NAMES[0]}: 12.0a: not run: no GPU was found" in said(site)
+
+
+@pytest.mark.parametrize(
+    ("to", "name"),
+    [
+        ("", "no-index"),
+        (f"https://toys:{SECRET}@host.invalid/", "secret-in-address"),
+        ("s3://bucket/wheels", "unknown-index"),
+    ],
+)
+def test_address_that_is_none_is_refused(site: Site, to: str, name: str) -> None:
+    error = refusal(site, to)
+    assert (error.name, error.code) == (name, Exit.USAGE)
+
+
+# A folder
+
+
+def test_folder_gets_the_set_and_is_believed_when_a_fresh_environment_imports(
+    site: Site, tmp_path: Path
+) -> None:
+    to = tmp_path / "a folder"
+    assert publishing.publish(site, "toy", to=str(to), limits=QUICK) == 0
+    assert not to.exists()
+    assert "nothing was published; --yes publishes it" in said(site)
+    assert publish(site, str(to)) == 0
+    whole(to / "toy")
+    assert [one.path.name for one in index.shelved(to / "toy")] == sorted(NAMES)
+    told = said(site)
+    assert f"published: {NAMES[0]} sha256 " in told
+    assert f"read back: Python {PYTHON}: installed by hash, imports toy, other" in told
+
+
+def test_folder_that_has_the_set_is_left_as_it_is(
+    site: Site, tmp_path: Path, trusting: None
+) -> None:
+    assert publish(site, str(tmp_path)) == 0
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "toy").rglob("*.html")}
+    again = site_of(site.checkout)
+    assert publish(again, str(tmp_path), as_json=True) == 0
+    rows = json.loads(said(again)[said(again).index("[\n") :])
+    assert [(row["wheel"], row["state"]) for row in rows] == [
+        (name, "already there") for name in NAMES
+    ]
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "toy").rglob("*.html")} == before
+
+
+def test_other_bytes_under_a_name_keep_the_whole_set_away(site: Site, tmp_path: Path) -> None:
+    place = tmp_path / "toy" / NAMES[1]
+    place.parent.mkdir()
+    place.write_bytes(b"a stranger's")
+    error = refusal(site, str(tmp_path))
+    assert str(error) == (
+        "error: other-bytes\n"
+        f"  {NAMES[1]} is on the index with other bytes\n"
+        f"  there: sha256 {pages.sha256(place)}\n"
+        f"  new:   sha256 {pages.sha256(site.wheels / 'toy' / NAMES[1])}\n"
+        f"  where: {place}\n"
+        "  fix:   raise projects.other.revision in constraints/toy.toml and build again"
+    )
+    assert [path.name for path in place.parent.iterdir()] == [NAMES[1]]
+
+
+def test_wheel_that_does_not_import_is_not_published(
+    site: Site, tmp_path: Path, code: bytes
+) -> None:
+    shutil.rmtree(site.wheels / "toy")
+    shelve(site, make_wheel(tmp_path / "w", "toy", code, module="raise ImportError('no such')"))
+    shelve(site, make_wheel(tmp_path / "w", "other", code))
+    error = refusal(site, str(tmp_path / "to"))
+    assert (error.name, error.code) == ("does-not-install", Exit.READBACK)
+    assert "ImportError: no such" in error.fact
+    assert "published: " not in said(site)
+
+
+# An upload server
+
+
+def test_server_gets_the_set_and_is_read_back(site: Site, server: Server) -> None:
+    server.login = ("toys", SECRET)
+    site = with_login(site)
+    assert publish(site, server.upload) == 0
+    assert server.files == {n: (site.wheels / "toy" / n).read_bytes() for n in NAMES}
+    told = said(site)
+    assert "the index offers: JSON yes, metadata yes, ranges yes" in told
+    assert "installed by hash, imports toy, other" in told
+    assert SECRET not in told
+    again = with_login(site)
+    assert publish(again, server.upload) == 0
+    assert server.uploads == 2
+    assert f"already there: {NAMES[0]}" in said(again)
+
+
+def test_netrc_opens_a_server_too(
+    site: Site, server: Server, monkeypatch: pytest.MonkeyPatch, trusting: None
+) -> None:
+    server.login = ("toys", SECRET)
+    netrc = site.checkout / "netrc"
+    netrc.write_text(f"machine 127.0.0.1 login toys password {SECRET}\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    site = site_of(site.checkout, {"NETRC": str(netrc)})
+    assert publish(site, server.upload) == 0
+    assert SECRET not in said(site)
+
+
+@pytest.mark.parametrize(
+    ("answers", "name", "exit_code", "uploads"),
+    [
+        (["html"], "not-what-was-sent", Exit.READBACK, 1),
+        (["cut"], "not-what-was-sent", Exit.READBACK, 1),
+        ([413], "upload-too-large", Exit.INDEX, 1),
+        ([403], "upload-denied", Exit.INDEX, 1),
+        ([400], "upload-refused", Exit.INDEX, 1),
+        (["echo"], "upload-refused", Exit.INDEX, 1),
+        (["redirect"], "upload-redirected", Exit.INDEX, 1),
+        ([500] * 9, "index-away", Exit.AWAY, 4),
+        (["drop"] * 9, "index-away", Exit.AWAY, 4),
+    ],
+    ids=str,
+)
+def test_bad_answer_is_told_and_nothing_is_called_published(
+    *,
+    site: Site,
+    server: Server,
+    answers: list[int | str],
+    name: str,
+    exit_code: Exit,
+    uploads: int,
+) -> None:
+    server.answers = list(answers)
+    site = with_login(site)
+    error = refusal(site, server.upload)
+    assert (error.name, error.code, server.uploads) == (name, exit_code, uploads)
+    assert f"failed:   {NAMES[0]}\nnot sent: {NAMES[1]}" in error.fact
+    assert "published: " not in said(site)
+
+
+def test_size_and_limit_are_named_where_a_proxy_takes_less(site: Site, server: Server) -> None:
+    server.answers = [200, 413]
+    assert str(refusal(with_login(site), server.upload)) == (
+        "error: upload-too-large\n"
+        f"  {NAMES[1]} has 2.7 KiB; the server, or a proxy before it, takes less\n"
+        f"  there:    {NAMES[0]}\n"
+        f"  failed:   {NAMES[1]}\n"
+        f"  where: {server.upload}\n"
+        "  fix:   raise the limit of the proxy (nginx: client_max_body_size 2g) and of the "
+        "server;\n"
+        "         or publish to a folder that a web server serves: --to FOLDER"
+    )
+
+
+def test_moment_of_503_and_an_upload_that_landed_unseen_are_got_over(
+    site: Site, server: Server, trusting: None
+) -> None:
+    server.answers = [503, 503, "landed-500", 503]
+    site = with_login(site)
+    assert publish(site, server.upload) == 0
+    assert sorted(server.files) == sorted(NAMES)
+    assert "toy: the server answers 503; try 2 of 4" in said(site)
+    assert server.uploads == 5
+
+
+def test_run_that_failed_in_the_middle_goes_on(site: Site, server: Server, trusting: None) -> None:
+    server.answers = [200, 403]
+    assert refusal(with_login(site), server.upload).name == "upload-denied"
+    assert sorted(server.files) == [NAMES[0]]
+    assert publish(with_login(site), server.upload) == 0
+    assert (sorted(server.files), server.uploads) == (sorted(NAMES), 3)
+
+
+def test_silent_server_is_given_up_when_the_time_is_over(site: Site, server: Server) -> None:
+    server.answers = ["silence"] * 9
+    error = refusal(with_login(site), server.upload, replace(QUICK, seconds=1.5))
+    assert (error.name, error.code) == ("index-away", Exit.AWAY)
+    assert "no answer in time, and the time of this run is over" in error.fact
+
+
+def test_server_whose_pages_are_a_login_is_not_believed(site: Site, server: Server) -> None:
+    server.pages = LOGIN
+    error = refusal(with_login(site), server.upload)
+    assert str(error).startswith(
+        "error: not-what-was-sent\n"
+        "  the upload was answered as if it had succeeded, and is not believed\n"
+        f"  its page lists 0 files, and {NAMES[0]} is none of them\n"
+    )
+
+
+def test_file_that_is_served_with_other_bytes_is_not_believed(site: Site, server: Server) -> None:
+    data = (site.wheels / "toy" / NAMES[0]).read_bytes()
+    server.serves = {NAMES[0]: data[:-1] + b"!"}
+    error = refusal(with_login(site), server.upload)
+    assert (error.name, error.code) == ("not-what-was-sent", Exit.READBACK)
+    assert "(the file has so)" in error.fact
+
+
+def test_other_bytes_on_a_server_are_refused_before_anything_is_sent(
+    site: Site, server: Server
+) -> None:
+    server.files = {NAMES[1]: b"a stranger's"}
+    error = refusal(with_login(site), server.upload)
+    assert (error.name, server.uploads) == ("other-bytes", 0)
+    assert error.fix == "raise projects.other.revision in constraints/toy.toml and build again"
+
+
+def test_server_without_hashes_is_compared_by_its_files(
+    site: Site, server: Server, trusting: None
+) -> None:
+    server.hashes = server.json = server.metadata = server.ranges = False
+    server.files = {n: (site.wheels / "toy" / n).read_bytes() for n in NAMES}
+    site = with_login(site)
+    assert publish(site, server.upload) == 0
+    assert "the index offers: JSON no, metadata no, ranges no" in said(site)
+
+
+def test_server_that_cannot_be_read_is_away(site: Site, server: Server) -> None:
+    server.status = 503
+    error = refusal(with_login(site), server.upload)
+    assert (error.name, error.code) == ("no-simple-pages", Exit.AWAY)
+    error = refusal(with_login(site), server.upload, simple=server.simple)
+    assert (error.name, error.code) == ("index-away", Exit.AWAY)
+    assert error.fact == "toy: it answers 503 (4 tries)"
+
+
+# Retention
+
+
+def test_prune_keeps_pinned_and_newest(site: Site, tmp_path: Path, code: bytes) -> None:
+    toml = site.constraints / "toy.toml"
+    text = toml.read_text()
+    for revision in (2, 3, 10):
+        toml.write_text(text.replace("revision = 1", f"revision = {revision}", 1))
+        shelve(site, make_wheel(tmp_path / "w", "toy", code, revision=revision))
+    toml.write_text(text)  # the stack went back to revision 1
+
+    def left() -> list[str]:
+        versions = [one.version for one in index.shelved(site.wheels / "toy")]
+        return sorted(version.rpartition(".")[2] for version in versions)
+
+    from blackwheel import prune
+
+    assert prune.prune(site, "toy", keep=1) == 0
+    assert "nothing was removed; --yes takes 2 off" in said(site)
+    assert left() == ["1", "1", "10", "2", "3"]
+    assert prune.prune(site, "toy", keep=1, yes=True) == 0
+    assert left() == ["1", "1", "10"]
+    whole(site.wheels / "toy")
+    with pytest.raises(BlackwheelError) as caught:
+        prune.prune(site, "toy", keep=0)
+    assert str(caught.value) == (
+        "error: bad-keep\n"
+        "  '0' wheels of a project cannot be kept\n"
+        "  where: --keep\n"
+        "  fix:   --keep 3, or more; what the stack pins stays anyhow"
+    )
