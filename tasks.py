@@ -195,10 +195,13 @@ def audit(
     help={
         "stack": "what this stack needs (default: what all need)",
         "env": "look into an installed environment instead: its Python, or its folder",
+        "serve": "can this machine run the stack's wheels, rather than build them",
         "json": "for programs; with --env",
     }
 )
-def doctor(c: Context, stack: str = "", env: str = "", json: bool = False) -> None:  # noqa: ARG001
+def doctor(
+    c: Context, stack: str = "", env: str = "", serve: bool = False, json: bool = False
+) -> None:
     """Tell what this machine lacks, with cures, e.g. invoke doctor --stack stable."""
     from blackwheel import views
 
@@ -206,6 +209,8 @@ def doctor(c: Context, stack: str = "", env: str = "", json: bool = False) -> No
         from blackwheel import verifying
 
         _run(lambda site: verifying.show_environment(site, env, as_json=json))
+    if serve:
+        _run(lambda site: views.show_servable(site, stack or c.config.blackwheel.stack))
     _run(lambda site: views.show_doctor(site, stack))
 
 

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from blackwheel import archive, doctor, index, pipeline, plan, stacks, window
+from blackwheel import archive, doctor, index, pipeline, plan, servable, stacks, window
 from blackwheel.console import duration, size
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.keys import label
+from blackwheel.machine import read_machine
 from blackwheel.site import Site
 from blackwheel.surroundings import Check
 from blackwheel.work import key_section, requests, taken_labels, work
@@ -141,17 +142,29 @@ def show_doctor(site: Site, stack: str) -> int:
     checks = [*doctor.examine(chosen, place(site))]
     leaving = _leaving(site, chosen, network=True) if chosen else None
     checks += [leaving] if leaving else []
+    if _listed(site, checks):
+        return Exit.MACHINE
+    name = chosen.name if chosen else "quickstart"
+    site.console.result(f"\nnext: invoke build-wheels --stack {name}")
+    return Exit.OK
+
+
+def show_servable(site: Site, stack: str) -> int:
+    """Check whether this machine can run a stack's wheels; the exit code tells."""
+    chosen = stacks.load(stack, site.constraints)
+    checks = servable.examine(chosen, site.environment, read_machine())
+    return Exit.MACHINE if _listed(site, checks) else Exit.OK
+
+
+def _listed(site: Site, checks: Sequence[Check]) -> bool:
+    """Print what was looked at; tell whether something that is needed lacks."""
     marks = {True: "ok", False: "LACKS", None: "note"}
     width = max(len(check.name) for check in checks)
     for check in checks:
         site.console.result(f"{marks[check.ok]:5}  {check.name:{width}}  {check.fact}")
         if check.cure:
             site.console.result(f"{'':{width + 9}}fix: {check.cure}")
-    if any(check.ok is False for check in checks):
-        return Exit.MACHINE
-    name = chosen.name if chosen else "quickstart"
-    site.console.result(f"\nnext: invoke build-wheels --stack {name}")
-    return Exit.OK
+    return any(check.ok is False for check in checks)
 
 
 def clean(site: Site, *, yes: bool) -> None:
