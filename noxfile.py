@@ -83,11 +83,22 @@ def _developed(session: nox.Session) -> None:
 @nox.parametrize("project", [nox.param(name, id=name) for name in _projects()])
 def build(session: nox.Session, project: str) -> None:
     """Build one project's wheel in its own environment: torch and tools by hash, no network."""
+    _in_environment(session, "build", project)
+
+
+@nox.session(python=PYTHON)
+@nox.parametrize("project", [nox.param(name, id=name) for name in _projects()])
+def plan(session: nox.Session, project: str) -> None:
+    """Plan one project's objects, compiling none; an environment of its own: builds take hours."""
+    _in_environment(session, "plan", project)
+
+
+def _in_environment(session: nox.Session, verb: str, project: str) -> None:
     words = session.posargs or ["--stack", STACK]
     lock = _blackwheel(session, "lock-file", project, *words, silent=True).strip()
     _sync(session, lock)
     environment = session.virtualenv.location
-    _blackwheel(session, "build", project, *words, "--environment", environment)
+    _blackwheel(session, verb, project, *words, "--environment", environment)
 
 
 @nox.session(python=PYTHON)

@@ -109,6 +109,26 @@ def refresh_patches(c: Context, project: str, stack: str = "") -> None:
 
 @task(
     help={
+        "stack": "which stack (default: nightly)",
+        "only": "only these projects",
+        "json": "for programs",
+    }
+)
+def check_patches(c: Context, stack: str = "", only: str = "", json: bool = False) -> None:
+    """Tell what each patch changes, and which are stale, e.g. invoke check-patches -s stable."""
+    from blackwheel import planning
+
+    name = stack or c.config.blackwheel.stack
+    python = c.config.blackwheel.python
+    _run(
+        lambda site: planning.check_patches(
+            site, name, only=_words(only), python=python, as_json=json
+        )
+    )
+
+
+@task(
+    help={
         "what": "torch",
         "version": "2.10.0.dev20251016+cu128, or latest",
         "stack": "whose pin (default: nightly)",
@@ -135,6 +155,7 @@ def pin(
         "arch": "other archs than the stack's: '9.0;12.0a'",
         "jobs": "compilers at once",
         "python": "a version or a path",
+        "objects": "the archs of every object too: configures once in an environment",
         "json": "for programs",
     }
 )
@@ -145,12 +166,26 @@ def plan(
     arch: str = "",
     jobs: str = "",
     python: str = "",
+    objects: bool = False,
     json: bool = False,
 ) -> None:
     """Tell what would be built and why; compiles nothing, e.g. invoke plan --stack stable."""
     from blackwheel import views
 
     default = c.config.blackwheel
+    if objects:
+        from blackwheel import planning
+
+        _run(
+            lambda site: planning.show_objects(
+                site,
+                stack or default.stack,
+                only=_words(only),
+                arch=arch or default.arch,
+                python=python or default.python,
+                as_json=json,
+            )
+        )
     _run(
         lambda site: views.show_plan(
             site,
@@ -305,6 +340,7 @@ namespace = Collection(
     apply_patches,
     audit,
     build_wheels,
+    check_patches,
     clean,
     clone,
     doctor,

@@ -1,4 +1,4 @@
-"""What nox sessions call: `python -m blackwheel build|smoke|smoke-list|bench|lock-file|lock`."""
+"""What nox sessions call: `python -m blackwheel VERB`; `--help` lists the verbs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from blackwheel import benching, edge, isolation, pipeline, relock, smoking, work
+from blackwheel import benching, edge, isolation, patchproof, pipeline, relock, smoking, work
 from blackwheel.bench import serving
 from blackwheel.site import Site
 
@@ -21,9 +21,14 @@ def _parser() -> argparse.ArgumentParser:
     stack.add_argument("--arch", default="")
     stack.add_argument("--jobs", type=int, default=0)
     stack.add_argument("--again", action="store_true")
-    one = verbs.add_parser("build", parents=[stack], help="build and audit one project's wheel")
-    one.add_argument("project")
-    one.add_argument("--environment", type=Path, required=True)
+    stack.add_argument("--proofs", action="store_true")
+    for name, does in (
+        ("build", "build and audit one project's wheel"),
+        ("plan", "plan its objects; with --proofs, without each patch too"),
+    ):
+        one = verbs.add_parser(name, parents=[stack], help=does)
+        one.add_argument("project")
+        one.add_argument("--environment", type=Path, required=True)
     file = verbs.add_parser("lock-file", parents=[stack], help="print the build environment's pins")
     file.add_argument("project")
     for name in ("smoke", "smoke-list"):
@@ -72,6 +77,10 @@ def _act(site: Site, options: argparse.Namespace) -> None:
             site.console.result(str(asked.lock("build", site.constraints)))
             return
         item = work.work(site, asked, python, again=options.again)
+        if options.verb == "plan":
+            make = patchproof.prove if options.proofs else patchproof.make_plan
+            make(site, item, environment=options.environment.absolute())
+            return
         wheel = pipeline.build_one(
             site,
             item,

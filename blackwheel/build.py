@@ -90,17 +90,17 @@ def build(
     packages = torchpin.site_packages(plan.environment)
     torch = torchpin.seen(packages, store=store)
     torchpin.check(torch, request.stack.torch, where=str(plan.environment))
-    _prepare(plan, workshop, compiler)
+    prepare(plan, workshop, compiler)
     log.write_text("", encoding="utf-8")
-    spec, variables = _command(plan, workshop, store, compiler, mode)
-    command = isolation.isolated_command(spec, workshop.root / "isolation.json")
+    spec, variables = command(plan, workshop, store, compiler, mode)
+    isolated = isolation.isolated_command(spec, workshop.root / "isolation.json")
     with console.stage(request.project, "compile") as stage:
         progress = _Progress(plan, stage, compiled=len(_recorded(workshop)))
         done = process.run(
-            command, environment=variables, cwd=workshop.root, log=log, on_line=progress.line
+            isolated, environment=variables, cwd=workshop.root, log=log, on_line=progress.line
         )
         if done.code != 0:
-            raise _failure(plan, log, done.code)
+            raise failure(plan, log, done.code)
         stage.update(progress.total, progress.total)
         recorded = _recorded(workshop)
         cpu = sum(line["cpu_seconds"] for line in recorded)
@@ -125,7 +125,7 @@ def build(
     )
 
 
-def _prepare(plan: BuildPlan, workshop: Workshop, compiler: Compiler) -> None:
+def prepare(plan: BuildPlan, workshop: Workshop, compiler: Compiler) -> None:
     """Bring the source up to date by content, clear what must not reach the wheel, lay out bin/."""
     for folder in (workshop.src, workshop.work, workshop.tmp):
         folder.mkdir(parents=True, exist_ok=True)
@@ -149,7 +149,7 @@ def _prepare(plan: BuildPlan, workshop: Workshop, compiler: Compiler) -> None:
     wrapper.chmod(0o755)
 
 
-def _command(
+def command(
     plan: BuildPlan,
     workshop: Workshop,
     store: Path,
@@ -254,7 +254,7 @@ def _recorded(workshop: Workshop) -> tuple[dict[str, Any], ...]:
     return tuple(sorted(kept, key=lambda line: str(line["object"])))
 
 
-def _failure(plan: BuildPlan, log: Path, code: int) -> BlackwheelError:
+def failure(plan: BuildPlan, log: Path, code: int) -> BlackwheelError:
     """Tell from the log why a build failed: the failing object's own words, not the last lines."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     refused = [line for line in lines if line.startswith("blackwheel: refused ")]

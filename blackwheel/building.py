@@ -48,7 +48,7 @@ def build_pending(
     """
     with alternatives(site, stack):
         pipeline.preflight(site, pending)
-    pending = [_with_located_python(site, item) for item in pending]
+    pending = [with_located_python(site, item) for item in pending]
     taken = taken_labels(site, pending)
     if taken and not replace_shelved:
         raise _label_taken(*taken[0])
@@ -77,7 +77,7 @@ def _built(
         ended = 0
         if again or not pipeline.candidate(site, item):
             pipeline.patched_tree(site, item.request)
-            ended = _nox(site, f"build({item.request.project})", item, options)
+            ended = in_session(site, f"build({item.request.project})", item, options)
         if ended == 0:
             built.append(item)
         elif not keep_going:
@@ -87,7 +87,7 @@ def _built(
     return ended or code, shelved
 
 
-def _with_located_python(site: Site, item: Work) -> Work:
+def with_located_python(site: Site, item: Work) -> Work:
     """Name the interpreter by path: nox looks in fewer places than doctor."""
     path = pythons.located(item.python, uv=site.uv, environment=site.environment)
     return replace(item, python=replace(item.python, where=str(path)))
@@ -164,8 +164,8 @@ def _opening(site: Site, pending: Sequence[Work], jobs: int) -> None:
     _require_disk(site, pending[0].request.stack)
 
 
-def _nox(site: Site, session: str, item: Work, options: Sequence[str]) -> int:
-    """Run one session with this terminal's output; return the exit code of what ran in it."""
+def in_session(site: Site, session: str, item: Work, options: Sequence[str]) -> int:
+    """Run one nox session with this terminal's output; return the exit code of what ran in it."""
     exit_file = site.store / f"exit-{item.key.digest[:16]}"
     exit_file.parent.mkdir(parents=True, exist_ok=True)
     exit_file.unlink(missing_ok=True)
@@ -192,7 +192,7 @@ def _smoke_and_shelve(
     wheels = [wheel for item in built if (wheel := pipeline.candidate(site, item))]
     if not wheels:
         return 0, ()
-    code = _nox(site, "smoke", built[0], ["--wheels", *map(str, wheels)])
+    code = in_session(site, "smoke", built[0], ["--wheels", *map(str, wheels)])
     if code:
         return code, ()
     shelved = []

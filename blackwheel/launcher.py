@@ -7,7 +7,8 @@ is refused before it compiles: a wrong arch costs seconds, not hours. Where BLAC
 is set, a .cu object comes out the same byte for byte each time: its source gets that modification
 time and its compiler process numbers of its own, both of which nvcc puts into names
 (docs/decisions/0007-what-makes-kernel-names-differ.md). The exit code is the compiler's, 97 for a
-refusal.
+refusal. Where BLACKWHEEL_PLAN names a file, nothing is compiled: each object is noted there, and an
+empty one is left (docs/decisions/0012-arch-plan.md).
 """
 
 import os
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
 
 REFUSED = 97
 _CLONE_NEWUSER, _CLONE_NEWPID, _PR_SET_PDEATHSIG = 0x10000000, 0x20000000, 1
+_EMPTY_OBJECT = (  # x86-64 ELF with a table of section names alone: a file of no bytes fits no ar
+    bytes.fromhex("7f454c46020101" + 9 * "00" + "01003e0001000000" + 16 * "00" + "4000000000000000")
+    + bytes.fromhex("00000000400000000000400002000100")
+    + bytes(64)
+    + bytes.fromhex("0100000003000000" + 16 * "00" + "c0000000000000000b00000000000000")
+    + bytes.fromhex(8 * "00" + "0100000000000000" + 8 * "00")
+    + b"\0.shstrtab\0"
+)
 
 
 def compiled_object(arguments: list[str]) -> tuple[str, str] | None:
@@ -50,6 +59,37 @@ def missing_archs(source: str, archs: list[str], native: str) -> list[str]:
     """Return the archs that a .cu object must carry as SASS and that nobody asks of nvcc."""
     wanted = [arch for arch in native.split(",") if arch]
     return [arch for arch in wanted if arch not in archs] if source.endswith(".cu") else []
+
+
+def only_planned(path: str, words: list[str], unit: "tuple[str, str]", missing: list[str]) -> bool:
+    """Note an object instead of compiling it; not for a build tool's trial of its compilers."""
+    import hashlib  # noqa: PLC0415  3 ms, and only here
+
+    here = os.getcwd()
+    source, target = (os.path.join(here, name) for name in unit)
+    if "/CMakeFiles/" in f"{here}/" or source.startswith(os.environ["TMPDIR"] + "/"):
+        return False
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    with open(target, "wb") as file:
+        file.write(_EMPTY_OBJECT)
+    line: dict[str, object] = {
+        "source": source,
+        "object": target,
+        "archs": requested_archs(words),
+        "missing": missing,
+        "command": hashlib.sha256("\0".join(words).encode()).hexdigest(),
+    }
+    record(path, line)
+    return True
+
+
+def linked_objects(arguments: list[str]) -> "tuple[str, list[str]] | None":
+    """Return the library that a command line links, and its objects, by absolute paths."""
+    if "-shared" not in arguments or "-o" not in arguments[:-1]:
+        return None
+    library = os.path.abspath(arguments[arguments.index("-o") + 1])
+    objects = [os.path.abspath(word) for word in arguments if word.endswith(".o")]
+    return library, objects
 
 
 def record(path: str, line: dict[str, object]) -> None:
@@ -139,7 +179,12 @@ def main(argv: list[str]) -> int:
     unit = compiled_object(command)
     archs = requested_archs(command) if unit else []
     missing = missing_archs(unit[0], archs, os.environ.get("BLACKWHEEL_NATIVE", "")) if unit else []
-    if unit and missing:
+    plan = os.environ.get("BLACKWHEEL_PLAN", "")
+    if plan and unit and only_planned(plan, command, unit, missing):
+        return 0
+    if plan and (link := linked_objects(command)):
+        record(plan, {"library": link[0], "objects": link[1]})
+    if unit and missing and not plan:
         sys.stderr.write(
             f"blackwheel: refused {unit[0]}: asks for {', '.join(archs) or 'no arch'},"
             f" the contract needs {', '.join(missing)}\n"

@@ -92,6 +92,28 @@ def job_count(asked: Request, jobs: int = 0) -> int:
     return jobs or plan.job_count(seen.cores, seen.memory_available, largest)
 
 
+def build_plan(
+    site: Site, item: Work, tree: patches.PatchedTree, *, environment: Path, jobs: int
+) -> BuildPlan:
+    """Put together everything that a build of this tree is told."""
+    asked = item.request
+    lock = asked.lock("build", site.constraints)
+    return BuildPlan(
+        request=asked,
+        tree=tree,
+        torch=torchpin.seen(
+            torchpin.site_packages(environment),
+            wheel_sha256=torchpin.locked_digests(lock),
+            store=site.store,
+        ),
+        toolchain=_toolchain(site, asked),
+        environment=environment,
+        variables=keys.build_variables(asked, jobs=jobs),
+        jobs=jobs,
+        key=item.key,
+    )
+
+
 def build_one(
     site: Site, item: Work, *, environment: Path, jobs: int = 0, again: bool = False
 ) -> Path:
@@ -109,22 +131,9 @@ def build_one(
             return before
         started = datetime.now(UTC)
         tree = patched_tree(site, asked)
-        count = job_count(asked, jobs)
         lock = asked.lock("build", site.constraints)
-        made = BuildPlan(
-            request=asked,
-            tree=tree,
-            torch=torchpin.seen(
-                torchpin.site_packages(environment),
-                wheel_sha256=torchpin.locked_digests(lock),
-                store=site.store,
-            ),
-            toolchain=_toolchain(site, asked),
-            environment=environment,
-            variables=keys.build_variables(asked, jobs=count),
-            jobs=count,
-            key=item.key,
-        )
+        count = job_count(asked, jobs)
+        made = build_plan(site, item, tree, environment=environment, jobs=count)
         mode = isolation_mode(site)
         if mode.mode != isolation.NAMESPACES:
             site.console.say(

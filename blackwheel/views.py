@@ -173,6 +173,7 @@ def clean(site: Site, *, yes: bool) -> None:
         "builds",
         "nox",
         "patched",
+        "plans",
         "sources",
         "toolchains",
         "git",
