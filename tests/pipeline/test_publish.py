@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import resource
 import shutil
-from collections.abc import Iterator
+import signal
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,9 +90,9 @@ def refusal(site: Site, to: str, limits: Limits = QUICK, **how: object) -> Black
 
 def whole(shelf: Path) -> None:
     """What holds at every moment: each listed wheel is there with all that belongs to it."""
-    faults = [check for check in pages.page_checks(shelf) if check.ok is False]
-    assert [f.what for f in faults if f.found != "no page lists it"] == []
     for wheel in index.shelved(shelf):
+        assert pages.sha256(wheel.path) == wheel.sha256
+        assert all(check.ok for check in pages.metadata_checks(wheel.path))
         assert receipts.verify(receipts.load(wheel.receipt), wheel.path) == ()
 
 
@@ -250,6 +254,91 @@ def test_wheel_that_does_not_import_is_not_published(
     assert "published: " not in said(site)
 
 
+def in_child(work: Callable[[], object]) -> int:
+    """Start a child that works and ends with 0, or 2 where it was refused."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        except BlackwheelError:
+            code = 2
+        finally:
+            os._exit(code)
+    return child
+
+
+def shelved_set(site: Site) -> list[tuple[Path, receipts.Document]]:
+    wheels = index.shelved(site.wheels / "toy")
+    return [(wheel.path, receipts.load(wheel.receipt)) for wheel in wheels]
+
+
+def exit_code(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_killed_publishers_leave_whole_files_and_the_next_one_ends(
+    site: Site, tmp_path: Path, trusting: None
+) -> None:
+    """Six moments, spread over the writing; benchmarks/publish_stress.py takes thirty at random."""
+    for step in (3, 10, 20, 34, 48, 62):
+        to = tmp_path / str(step)
+
+        def work(step: int = step, to: Path = to) -> None:
+            die_when_writing(to, step)
+            publish(site_of(site.checkout), str(to))
+
+        assert exit_code(in_child(work)) == -signal.SIGKILL
+        whole(to / "toy")
+        index.shelve_all(shelved_set(site), to / "toy")
+        whole(to / "toy")
+        assert len(index.shelved(to / "toy")) == len(NAMES)
+
+
+def die_when_writing(to: Path, step: int) -> None:
+    """Be killed at the n-th time that this process touches a file below a folder."""
+    seen = 0
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal seen
+        if (
+            event.startswith(("open", "os."))
+            and arguments
+            and str(arguments[0]).startswith(str(to))
+        ):
+            seen += 1
+            if seen > step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+
+
+def test_four_publishers_at_once_make_one_whole_set(
+    site: Site, tmp_path: Path, trusting: None
+) -> None:
+    children = [in_child(lambda: publish(site, str(tmp_path / "to"))) for _ in range(4)]
+    assert [exit_code(child) for child in children] == [0] * 4
+    whole(tmp_path / "to" / "toy")
+    assert len(index.shelved(tmp_path / "to" / "toy")) == len(NAMES)
+
+
+def test_disk_that_takes_no_more_lists_nothing_and_with_room_the_set_is_there(
+    site: Site, tmp_path: Path, trusting: None
+) -> None:
+    wheels = shelved_set(site)
+
+    def work() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))  # a wheel has 2.7 KiB
+        index.shelve_all(wheels, tmp_path / "to" / "toy")
+
+    assert exit_code(in_child(work)) == 2
+    assert index.shelved(tmp_path / "to" / "toy") == ()
+    assert [path.name for path in (tmp_path / "to" / "toy").iterdir()] == [".lock"]
+    assert publish(site, str(tmp_path / "to")) == 0
+    whole(tmp_path / "to" / "toy")
+
+
 # An upload server
 
 
@@ -282,7 +371,7 @@ def test_netrc_opens_a_server_too(
 
 
 @pytest.mark.parametrize(
-    ("answers", "name", "exit_code", "uploads"),
+    ("answers", "name", "code", "uploads"),
     [
         (["html"], "not-what-was-sent", Exit.READBACK, 1),
         (["cut"], "not-what-was-sent", Exit.READBACK, 1),
@@ -308,7 +397,7 @@ def test_bad_answer_is_told_and_nothing_is_called_published(
     server.answers = list(answers)
     site = with_login(site)
     error = refusal(site, server.upload)
-    assert (error.name, error.code, server.uploads) == (name, exit_code, uploads)
+    assert (error.name, error.code, server.uploads) == (name, code, uploads)
     assert f"failed:   {NAMES[0]}\nnot sent: {NAMES[1]}" in error.fact
     assert "published: " not in said(site)
 
