@@ -53,7 +53,10 @@ def _sync(session: nox.Session, *locks: str) -> None:
     """Make the environment hold exactly these hashed pins."""
     files = [word for lock in locks for word in ("--requirement", lock)]
     archive = _store() / "torch"  # the nightlies that `invoke pin torch` keeps
-    found = ["--find-links", str(archive)] if archive.is_dir() else []
+    folders = [str(archive)] if any(archive.glob("*.whl")) else []
+    # An option hides what the variable says, and carried wheels are named there.
+    folders += filter(None, os.environ.get("UV_FIND_LINKS", "").split(",")) if folders else []
+    found = [word for folder in folders for word in ("--find-links", folder)]
     if session.venv_backend == "uv":
         session.run("uv", "pip", "sync", "--quiet", "--require-hashes", *found, *locks)
     else:
@@ -106,7 +109,7 @@ def smoke(session: nox.Session) -> None:
     """Import each wheel alone, then a stack's set together, in a clean environment."""
     work = json.loads(_blackwheel(session, "smoke-list", *session.posargs, silent=True))
     for group in work:
-        words = ["--stack", group["stack"], "--wheels", *group["wheels"]]
+        words = ["--stack", group["stack"], "--python", PYTHON, "--wheels", *group["wheels"]]
         if not group["here"]:
             options = ["--", "--stack", group["stack"], "--python", group["python"]]
             session.run(sys.executable, "-m", "nox", "-s", "smoke", *options, external=True)

@@ -130,21 +130,30 @@ def check_patches(c: Context, stack: str = "", only: str = "", json: bool = Fals
 @task(
     help={
         "what": "torch",
-        "version": "2.10.0.dev20251016+cu128, or latest",
+        "version": "2.10.0.dev20251016+cu128, or latest; installed: what --python has",
         "stack": "whose pin (default: nightly)",
         "channel": "cu128: of which CUDA, where VERSION does not say (default: the stack's)",
         "archive": "a folder that gets the wheels too: shared, or for a closed network",
+        "python": "with installed: the interpreter that has torch",
     }
 )
 def pin(
-    c: Context, what: str, version: str, stack: str = "", channel: str = "", archive: str = ""
+    c: Context,
+    what: str,
+    version: str,
+    stack: str = "",
+    channel: str = "",
+    archive: str = "",
+    python: str = "",
 ) -> None:
     """Lock a stack's torch at a nightly and keep it, e.g. invoke pin torch latest."""
     from blackwheel import pin as pins
 
     name = stack or c.config.blackwheel.stack
     _run(
-        lambda site: pins.pin(site, what, version, stack=name, channel=channel, archive_in=archive)
+        lambda site: pins.pin(
+            site, what, version, stack=name, channel=channel, archive_in=archive, python=python
+        )
     )
 
 

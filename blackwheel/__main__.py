@@ -60,7 +60,8 @@ def _act(site: Site, options: argparse.Namespace) -> None:
         groups = smoking.groups(site, options.stack, options.python, options.wheels)
         site.console.json(groups)
     elif options.verb == "smoke":
-        smoking.smoke_installed(site, options.stack, options.wheels, options.environment)
+        where = options.environment
+        smoking.smoke_installed(site, options.stack, options.wheels, where, python=options.python)
     elif options.verb == "bench":
         _bench(site, options)
     else:

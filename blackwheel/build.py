@@ -210,7 +210,9 @@ def command(
 def _kept(environment: Path, compiler: Compiler) -> tuple[Path, ...]:
     """Return what must stay visible should it lie under /tmp: the base Python and the compiler."""
     base = (environment / "bin" / "python").resolve().parent.parent
-    return (base, compiler.path.parent.parent)
+    linked = environment / torchpin.INSTALLED / torchpin.VERSION_FILE
+    other = (linked.resolve().parent.parent,) if linked.is_file() else ()
+    return (base, compiler.path.parent.parent, *other)
 
 
 class _Progress:

@@ -70,6 +70,10 @@ def torch_checks(torch: receipts.Section, parts: Mapping[str, str]) -> Iterator[
         text = value if isinstance(value, str) else json.dumps(value)
         if expected != "null":  # the stack does not pin it
             yield compared(f"torch {name}", text, expected)
+    locked = json.loads(parts.get("torch.libraries", "{}"))
+    there = {one["name"]: one["digest"]["sha256"] for one in torch["libraries"]} if locked else {}
+    for name in sorted({*locked, *there}):
+        yield compared(name, there.get(name, "none"), locked.get(name, "none"))
     if parts["torch.wheel"] != "null":
         accepted = parts["torch.wheel"] in torch["wheel_sha256"]
         found = parts["torch.wheel"] if accepted else ", ".join(torch["wheel_sha256"])

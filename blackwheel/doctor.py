@@ -85,7 +85,8 @@ def _in_store(stack: Stack, place: Place) -> tuple[bool, bool]:
         home = place.store / "toolchains" / lock_digest(lock)[:16]
         toolchain = (home / "toolchain.json").is_file()
     torch = f"nox/{stack.name}*/*/lib/python3*/site-packages/torch"
-    return toolchain, any(place.store.glob(torch))
+    here = stack.torch.source == "installed" or any(place.store.glob(torch))
+    return toolchain, here
 
 
 def required(stack: Stack, place: Place) -> Iterator[Check]:

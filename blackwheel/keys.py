@@ -73,7 +73,8 @@ class Key:
 def label(stack: Stack, pin: ProjectPin, archs: tuple[str, ...]) -> str:
     """Return the local version: `cu130torch2.11.0.sm120a.1`."""
     shorts = (arch_names.parse(arch).label for arch in archs)
-    parts = [stack.torch.label, *shorts, pin.variant, str(pin.revision)]
+    installed = "installed" if stack.torch.source == "installed" else ""
+    parts = [stack.torch.label, *shorts, pin.variant, installed, str(pin.revision)]
     return ".".join(part for part in parts if part)
 
 
@@ -119,7 +120,10 @@ def key(request: Request, *, series: Series, constraints: Path, isolation: str) 
         "locks.build": _digest_of(request.lock("build", constraints)),
     }
     wheel = stack.torch.wheels.get(request.tag)
-    parts |= {f"torch.{name}": value for name, value in asdict(torch).items()}
+    named = asdict(torch)
+    if not torch.libraries:
+        del named["libraries"]  # only a torch that is installed is locked by them
+    parts |= {f"torch.{name}": value for name, value in named.items()}
     parts["torch.wheel"] = wheel.sha256 if wheel else None
     parts |= {f"toolchain.{n}": v for n, v in asdict(stack.toolchain).items()}
     if stack.toolchain.source == "registry":

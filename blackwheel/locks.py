@@ -48,6 +48,7 @@ def compile_lock(
     environment: Mapping[str, str],
     upgrade: bool = False,
     wheels: Path | None = None,
+    without: Sequence[str] = (),
 ) -> bool:
     """Resolve for Python `python` ("3.11") into `out`; return whether the file changed.
 
@@ -55,6 +56,7 @@ def compile_lock(
     `source` is the file that the requirements come from, as the first line of the lock names it.
     `wheels` is a folder with wheels that no registry has: each is taken where its project is
     wanted, and the lock names it by version and hash as it names the others.
+    `without` are projects that the environment gets otherwise, whoever requires them.
     Only wheels are taken: building an sdist would run requirements that no lock covers.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -74,6 +76,10 @@ def compile_lock(
             # Else uv keeps the digest that the lock already has for a version.
             for line in versions_in(wheels):
                 argv += ["--upgrade-package", line.partition("==")[0]]
+        if without:
+            left_out = Path(folder) / "excludes.txt"
+            left_out.write_text("".join(f"{name}\n" for name in without), encoding="utf-8")
+            argv += ["--excludes", left_out.name]
         done = capture(argv, environment=environment, cwd=Path(folder), check=False)
         if done.code != 0:
             raise BlackwheelError(

@@ -167,6 +167,7 @@ def probes(series: Series) -> dict[str, Probe]:
 
 def _build_plan(site: Site, item: Work, tree: patches.PatchedTree, environment: Path) -> BuildPlan:
     jobs = machine.read_machine().cores  # an empty object needs no memory
+    pipeline.show_torch(site, item.request.stack, item.python, environment)
     return pipeline.build_plan(site, item, tree, environment=environment, jobs=jobs)
 
 

@@ -11,7 +11,16 @@ from typing import Final
 
 from packaging.version import InvalidVersion, Version
 
-from blackwheel import archive, nightly, relock, stacks, torchpin, torchwheel
+from blackwheel import (
+    archive,
+    installed,
+    nightly,
+    pythons,
+    relock,
+    stacks,
+    torchpin,
+    torchwheel,
+)
 from blackwheel.archive import Archive
 from blackwheel.downloads import AbsentError, Patience
 from blackwheel.errors import BlackwheelError, Exit
@@ -46,6 +55,7 @@ def pin(
     stack: str,
     channel: str = "",
     archive_in: str = "",
+    python: str = "",
     patience: Patience | None = None,
 ) -> None:
     """Move one pin of a stack, and show what changed; raise `cannot-pin` for what it cannot."""
@@ -57,6 +67,9 @@ def pin(
             fix=f"invoke pin torch {LATEST} --stack {stack}",
             code=Exit.USAGE,
         )
+    if version == torchpin.INSTALLED:
+        pin_installed(site, stack, python)
+        return
     named = Path(archive_in).absolute() if archive_in else None
     pin_torch(site, stack, version, channel=channel, archive_in=named, patience=patience)
 
@@ -90,14 +103,53 @@ def pin_torch(
                 " takes them from there"
             )
         before, after = rewrite(stack_name, site.constraints, moved)
+    _show(site, stack_name, before, after)
+    if before != after:
+        site.console.say(f"{stack_name}: next: nox -s lock -- {stack_name}")
+    return before != after
+
+
+def pin_installed(site: Site, stack_name: str, python: str) -> None:
+    """Lock the torch of an interpreter: what it says it is, and digests of its libraries.
+
+    Raises `cannot-pin` for a stack whose torch comes from elsewhere, and what `installed` raises.
+    """
+    stack = stacks.load(stack_name, site.constraints)
+    own = stacks.own_table(stack_name, site.constraints).get("torch", {})
+    if own.get("source") != torchpin.INSTALLED:
+        raise BlackwheelError(
+            "cannot-pin",
+            f"stack '{stack_name}' does not say that it takes the torch that is installed",
+            where=f"constraints/{stack_name}.toml",
+            fix=f'[torch] with source = "{torchpin.INSTALLED}" in that file',
+            code=Exit.USAGE,
+        )
+    chosen = pythons.choose(stack, python, environment=site.environment)
+    where = pythons.located(chosen, uv=site.uv, environment=site.environment)
+    with held(site.store, f"pin-{stack_name}", project="torch", console=site.console):
+        found = installed.find(where, site.environment)
+        seen = installed.identity(found, store=site.store)
+        site.console.say(f"torch: {seen.runtime} in {found.packages}")
+        moved = replace(
+            stack.torch,
+            version=seen.version,
+            runtime=seen.runtime,
+            cuda=seen.cuda,
+            git_version=seen.git_version,
+            cxx11_abi=seen.cxx11_abi,
+            libraries={one.name: one.sha256 for one in seen.libraries},
+        )
+        _require_cuda(stack, seen.cuda)
+        before, after = rewrite(stack_name, site.constraints, moved)
+    _show(site, stack_name, before, after)
+
+
+def _show(site: Site, stack_name: str, before: str, after: str) -> None:
     path = f"constraints/{stack_name}.toml"
     lines = difflib.unified_diff(
         before.splitlines(), after.splitlines(), path, path, lineterm="", n=2
     )
     site.console.result(shown("\n".join(lines)) if before != after else f"{path}: nothing changed")
-    if before != after:
-        site.console.say(f"{stack_name}: next: nox -s lock -- {stack_name}")
-    return before != after
 
 
 def lock_first(site: Site, stack: Stack, *, lock: bool) -> bool:
@@ -257,17 +309,20 @@ def _refuse(stack: Stack, constraints: Path) -> None:
         fact = f"stack '{stack.name}' takes torch from the package registry: its locks hold it"
     else:
         fact = f"stack '{stack.name}' takes the torch that is installed: no index has it"
-        fix = "choose a stack whose torch.source is 'index'"
+        fix = f"invoke pin torch {torchpin.INSTALLED} --python PATH --stack {stack.name}"
     raise BlackwheelError("cannot-pin", fact, where=where, fix=fix, code=Exit.USAGE)
 
 
 def _require_toolchain(stack: Stack, channel: str) -> None:
     """Raise `other-cuda` before 900 MB are fetched: the compiler must be of torch's CUDA."""
-    cuda = nightly.channel_cuda(channel)
+    _require_cuda(stack, nightly.channel_cuda(channel), of=f" of channel {channel}")
+
+
+def _require_cuda(stack: Stack, cuda: str, *, of: str = "") -> None:
     if stack.toolchain.cuda.split(".")[:2] != cuda.split("."):
         raise BlackwheelError(
             "other-cuda",
-            f"torch of channel {channel} is built with CUDA {cuda}, stack '{stack.name}' compiles"
+            f"torch{of} is built with CUDA {cuda}, stack '{stack.name}' compiles"
             f" with CUDA {stack.toolchain.cuda}",
             where=f"constraints/{stack.name}.toml, toolchain.cuda",
             fix="docs/nightly-stack.md: a stack of your own for another CUDA",

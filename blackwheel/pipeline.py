@@ -6,12 +6,14 @@ import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from blackwheel import (
     archive,
     audit,
     build,
     compiler,
+    installed,
     isolation,
     keys,
     machine,
@@ -21,6 +23,7 @@ from blackwheel import (
     pythons,
     receipts,
     sources,
+    stacks,
     store,
     toolchain,
     torchpin,
@@ -41,10 +44,13 @@ def preflight(site: Site, todo: Sequence[Work]) -> None:
             kept = archive.archive(site.store, site.environment, site.console)
             lock = item.request.lock("build", site.constraints)
             archive.obtain(stack, item.request.tag, kept, lock=lock)
+        python = pythons.located(item.python, uv=site.uv, environment=site.environment)
+        if stack.torch.source == "installed":
+            lock = item.request.lock("build", site.constraints)
+            installed.require(python, stack, lock, store=site.store, environment=site.environment)
         compiler.host_compiler(site.environment, cuda=stack.toolchain.cuda)
         if stack.toolchain.source == "host":
             _toolchain(site, item.request)
-        pythons.located(item.python, uv=site.uv, environment=site.environment)
 
 
 def source_tree(site: Site, asked: Request) -> sources.SourceTree:
@@ -132,6 +138,7 @@ def build_one(
         started = datetime.now(UTC)
         tree = patched_tree(site, asked)
         lock = asked.lock("build", site.constraints)
+        beside = show_torch(site, asked.stack, item.python, environment)
         count = job_count(asked, jobs)
         made = build_plan(site, item, tree, environment=environment, jobs=count)
         mode = isolation_mode(site)
@@ -151,14 +158,34 @@ def build_one(
             audited = audit.audit(
                 built.path,
                 expected=audit.expectation(asked),
-                exports=audit.exports_of(environment, store=site.store),
+                exports=audit.exports_of(
+                    environment, store=site.store, cuda=made.toolchain.root if beside else None
+                ),
                 built=built,
             )
             stage.conclude("kernels, symbols and metadata are what the stack asks for")
         finished = datetime.now(UTC)
-        document = provenance.receipt(audited, lock, started=started, finished=finished)
+        document = provenance.receipt(
+            audited, lock, started=started, finished=finished, installed=beside
+        )
         receipts.write(receipt_path(built.path), document)
         return built.path
+
+
+def show_torch(
+    site: Site, stack: stacks.Stack, python: pythons.Python, environment: Path
+) -> list[dict[str, Any]]:
+    """Link the torch of an interpreter into an environment where the stack says so.
+
+    Return what lies beside the environment's own packages then, for the receipt.
+    """
+    if stack.torch.source != "installed":
+        installed.clear(environment)
+        return []
+    where = pythons.located(python, uv=site.uv, environment=site.environment)
+    found = installed.find(where, site.environment)
+    installed.lay(found, environment)
+    return found.section()
 
 
 def receipt_path(wheel: Path) -> Path:

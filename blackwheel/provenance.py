@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -26,9 +26,16 @@ BEFORE_SMOKE: Final = tuple(stage for stage in receipts.STAGES if stage != "smok
 
 
 def receipt(
-    audited: AuditedWheel, lock: Path, *, started: datetime, finished: datetime
+    audited: AuditedWheel,
+    lock: Path,
+    *,
+    started: datetime,
+    finished: datetime,
+    installed: Sequence[Mapping[str, Any]] = (),
 ) -> receipts.Document:
     """Return the receipt of a wheel that was built here and audited; smoke adds its own section.
+
+    `installed` are packages of the build environment that no lock names.
 
     Raises `other-torch` where the process that ran setup.py met another torch than the environment
     holds.
@@ -43,12 +50,16 @@ def receipt(
             "stack": _stack(made),
             "sources": _sources(made.tree),
             "patches": _patches(made.tree),
-            "torch": torch_section(made.torch, audited.path, _version(made)),
+            "torch": {
+                **torch_section(made.torch, audited.path, _version(made)),
+                "source": made.request.stack.torch.source,
+            },
             "toolchain": {**asdict(made.toolchain), "root": "cuda"},
             "environment": {
                 "python": made.request.python,
                 "name": lock.name,
                 "digest": {"sha256": made.key.part("locks.build")},
+                **({"installed": list(installed)} if installed else {}),
             },
             "isolation": {
                 "mode": built.isolation,

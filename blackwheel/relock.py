@@ -41,6 +41,7 @@ def lock_all(site: Site, *, names: Sequence[str] = (), upgrade: bool = False) ->
                     environment=site.environment,
                     upgrade=upgrade,
                     wheels=wheels,
+                    without=("torch",) if stack.torch.source == "installed" else (),
                 )
             if wheels and file != "toolchain":
                 torch = archive.locked_torch(stack, f"cp{python.replace('.', '')}")
@@ -82,12 +83,12 @@ def _lock_development(site: Site, *, upgrade: bool) -> None:
 
 def _wanted(stack: Stack) -> Iterator[tuple[str, tuple[str, ...], str]]:
     """Yield file name, requirements and Python of each environment of a stack."""
-    if stack.toolchain.requirements:
+    if stack.toolchain.requirements and stack.toolchain.source == "registry":
         yield "toolchain", stack.toolchain.requirements, stack.python[0]
-    torch = stack.torch.requirement
+    torch = () if stack.torch.source == "installed" else (stack.torch.requirement,)
     for project in stack.build:
         pin = stack.projects[project]
         for python in stack.python:
             tag = f"{project}-py{python.replace('.', '')}"
-            yield f"build-{tag}", (torch, *pin.requirements), python
-            yield f"run-{tag}", (torch, *pin.runtime), python
+            yield f"build-{tag}", (*torch, *pin.requirements), python
+            yield f"run-{tag}", (*torch, *pin.runtime), python

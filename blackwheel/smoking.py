@@ -60,9 +60,13 @@ def groups(
     return found
 
 
-def smoke_installed(site: Site, stack_name: str, wheels: Sequence[Path], environment: Path) -> None:
+def smoke_installed(
+    site: Site, stack_name: str, wheels: Sequence[Path], environment: Path, *, python: str = ""
+) -> None:
     """Smoke the wheels that lie in one environment together, and add it to receipts not shelved."""
     stack = stacks.load(stack_name, site.constraints)
+    chosen = pythons.choose(stack, python, environment=site.environment)
+    pipeline.show_torch(site, stack, chosen, environment.absolute())
     together = tuple(sorted(wheel.name for wheel in wheels))
     for wheel in wheels:
         seen = smoke.smoke(

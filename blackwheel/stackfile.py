@@ -40,12 +40,17 @@ def edited(text: str, torch: TorchPin) -> str:
     table = document["torch"]
     assert isinstance(table, Table)  # noqa: S101  the caller loaded the stack
     told = document.get("description", "")
-    if torch.version not in told and str(table["version"]) in told:
-        document["description"] = told.replace(str(table["version"]), torch.version)
-    for key in PLAIN:
+    before = str(table.get("version", torch.version))
+    if torch.version not in told and before in told:
+        document["description"] = told.replace(before, torch.version)
+    installed = torch.source == "installed"
+    for key in (key for key in PLAIN if not (installed and key == "index")):
         _set(table, key, getattr(torch, key))
     if "cxx11_abi" in table or not torch.cxx11_abi:
         _set(table, "cxx11_abi", torch.cxx11_abi)
+    if installed:
+        _set(table, "libraries", dict(sorted(torch.libraries.items())))
+        return _spaced(tomlkit.dumps(document))
     if "wheels" not in table:
         table.add("wheels", tomlkit.table(is_super_table=True))
     wheels = table["wheels"]
@@ -56,8 +61,12 @@ def edited(text: str, torch: TorchPin) -> str:
         if tag not in wheels:
             wheels.add(tag, tomlkit.table())
         _fill(wheels[tag], wheel)
-    # tomlkit writes no empty line between a table that was added and the one that follows.
-    return re.sub(r'^(url = ".*"\n)(?=\[)', r"\1\n", tomlkit.dumps(document), flags=re.MULTILINE)
+    return _spaced(tomlkit.dumps(document))
+
+
+def _spaced(text: str) -> str:
+    """Add the empty line that tomlkit leaves out between an added table and the next one."""
+    return re.sub(r'^((?:url|"torch/.*") = ".*"\n)(?=\[)', r"\1\n", text, flags=re.MULTILINE)
 
 
 def _set(table: Any, key: str, value: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import field
 from pathlib import Path
@@ -131,6 +132,8 @@ class TorchPin:
     cxx11_abi: bool = True
     wheels: dict[str, TorchWheel] = field(default_factory=dict)
     """By Python tag (`cp312`); empty while the pin is not locked."""
+    libraries: dict[str, Sha256] = field(default_factory=dict)
+    """Of a torch that is installed, which no wheel was seen of: sha256 by `torch/lib/libc10.so`."""
 
     @property
     def requirement(self) -> str:
@@ -141,6 +144,8 @@ class TorchPin:
     def label(self) -> str:
         """`cu130torch2.11.0`: the first part of a wheel's label."""
         public, _, local = self.runtime.partition("+")
+        if not re.fullmatch(r"cu\d+|cpu", local):  # a vendor's own mark, or none
+            local = f"cu{self.cuda.replace('.', '')}"
         return f"{local}torch{public}"
 
 

@@ -95,8 +95,8 @@ def locked_versions(lock: Path) -> dict[str, str]:
 def _strays(versions: dict[str, str]) -> list[str]:
     """Parts of another release than cuda-toolkit's, or missing.
 
-    A part that no extra names floats to the newest minor. The mathematical libraries count their
-    own versions, so only the parts that follow the toolkit's can be compared.
+    A part that no extra names floats to the newest minor. The mathematical libraries and CCCL (3.3
+    in CUDA 13.4) count their own versions, so only parts that follow the toolkit's are compared.
     """
     release = versions.get("cuda-toolkit", "").rpartition(".")[0] + "."
     nvcc = versions.get("nvidia-cuda-nvcc")
@@ -104,6 +104,7 @@ def _strays(versions: dict[str, str]) -> list[str]:
         f"{name} {version}"
         for name, version in sorted((dict.fromkeys(_COMPILER, "(missing)") | versions).items())
         if name.startswith(("nvidia-cuda-", "nvidia-nv"))
+        and name != "nvidia-cuda-cccl"
         and not (version.startswith(release) and (name not in _COMPILER or version == nvcc))
     ]
 

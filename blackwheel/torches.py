@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from blackwheel import audit
+from blackwheel import audit, torchpin
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.process import run
 from blackwheel.site import Site
@@ -96,7 +96,9 @@ def _kept(requirement: Requirement, site: Site) -> Path | None:
         return None
     found = [*site.store.glob(f"{FOLDER}/*/*/{_WHOLE}"), *site.store.glob("nox/*/*/pyvenv.cfg")]
     for mark in sorted(found):
-        for info in mark.parent.glob("lib/python3*/site-packages/torch-*.dist-info"):
+        holders = (torchpin.INSTALLED, "lib/python3*/site-packages")
+        infos = [one for way in holders for one in mark.parent.glob(f"{way}/torch-*.dist-info")]
+        for info in infos:
             version = info.name.removeprefix("torch-").removesuffix(".dist-info")
             if only.contains(version, prereleases=True):
                 return mark.parent

@@ -18,6 +18,8 @@ from blackwheel.torchlibs import TorchLibrary, libraries
 
 VERSION_FILE: Final = "torch/version.py"
 CMAKE_PACKAGE: Final = "torch/share/cmake/Torch/TorchConfig.cmake"
+INSTALLED: Final = "installed"
+"""The folder of an environment that links to the torch of another interpreter."""
 _FACTS: Final = ("version", "runtime", "git_version", "cuda", "cxx11_abi")
 
 
@@ -50,6 +52,15 @@ def require_locked(stack: Stack) -> None:
     """Raise `torch-not-locked` where the stack's torch has no known bytes."""
     if stack.torch.source == "index" and not stack.torch.wheels:
         raise not_locked(stack)
+    if stack.torch.source == "installed" and not stack.torch.libraries:
+        raise BlackwheelError(
+            "torch-not-locked",
+            f"stack '{stack.name}' takes the torch that is installed, and its bytes were never"
+            " looked at",
+            where=f"constraints/{stack.name}.toml, torch.libraries",
+            fix=f"invoke pin torch {INSTALLED} --python PATH --stack {stack.name}",
+            code=Exit.TORCH,
+        )
 
 
 def not_locked(stack: Stack, tag: str = "") -> BlackwheelError:
@@ -80,7 +91,9 @@ def locked_digests(lock: Path, name: str = "torch") -> tuple[str, ...]:
 
 
 def site_packages(environment: Path) -> Path:
-    """Return the site-packages folder of a virtual environment."""
+    """Return the folder of a virtual environment that holds torch: site-packages, or links."""
+    if (environment / INSTALLED / VERSION_FILE).is_file():
+        return environment / INSTALLED
     found = sorted(environment.glob("lib/python3*/site-packages"))
     if not found:
         raise BlackwheelError(
@@ -153,6 +166,13 @@ def check(identity: TorchIdentity, pin: TorchPin, *, where: str) -> None:
         for name, (want, found) in wanted.items()
         if want != found
     ]
+    if pin.libraries:
+        here = {one.name: one.sha256 for one in identity.libraries}
+        faults += [
+            f"{name}: sha256 {here.get(name, 'none')} instead of {pin.libraries.get(name, 'none')}"
+            for name in sorted({*here, *pin.libraries})
+            if here.get(name) != pin.libraries.get(name)
+        ]
     if faults:
         raise BlackwheelError(
             "other-torch",

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from blackwheel.audit.elf import Elf, UnreadableLibraryError, read_elf
 from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.torchpin import INSTALLED
 
 FORMAT: Final = 1
 """Raised when the table's form changes."""
@@ -62,13 +63,17 @@ class Exports:
         return seen
 
 
-def exports_of(environment: Path, *, store: Path) -> Exports:
+def exports_of(environment: Path, *, store: Path, cuda: Path | None = None) -> Exports:
     """Read or make the table of a virtual environment that holds torch.
+
+    `cuda` is a toolkit whose libraries serve a torch that has none beside it, as vendors build it.
 
     Raises `torch-missing`. The table is found again by the RECORDs of torch and the CUDA packages
     and the sizes of their libraries: it takes a second when it is made, 0.1 s after.
     """
-    found = sorted(environment.glob("lib/python3*/site-packages"))
+    links = environment / INSTALLED
+    found = [links] if (links / "torch").exists() else []
+    found += sorted(environment.glob("lib/python3*/site-packages"))
     packages = found[0] if found else environment
     files = sorted({file for folder in FOLDERS for file in packages.glob(f"{folder}/*.so*")})
     if not any(file.name.startswith("libtorch") for file in files):
@@ -79,6 +84,8 @@ def exports_of(environment: Path, *, store: Path) -> Exports:
             fix="name a virtual environment, or its site-packages folder, with torch in it",
             code=Exit.TORCH,
         )
+    if cuda and not any(packages.glob("nvidia/*/lib/libcudart.so*")):
+        files += sorted((cuda / "lib64").glob("lib*.so*"))
     table = store / "exports" / f"{_digest(packages, files)}.json"
     libraries = _load(table)
     if libraries is None:
@@ -95,7 +102,8 @@ def _digest(packages: Path, files: Iterable[Path]) -> str:
         for record in sorted(packages.glob(f"{pattern}/RECORD")):
             digest.update(record.read_bytes())
     for file in files:
-        digest.update(f"{file.relative_to(packages)} {file.stat().st_size}\n".encode())
+        name = file.relative_to(packages) if file.is_relative_to(packages) else file
+        digest.update(f"{name} {file.stat().st_size}\n".encode())
     return digest.hexdigest()
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -127,6 +128,13 @@ def test_a_lock_that_would_name_an_index_is_refused() -> None:
         "  where: constraints/x.toml\n"
         "  fix:   remove emit-index-url and emit-find-links from your uv configuration"
     )
+
+
+def test_cccl_counts_its_own_releases(tmp_path: Path) -> None:
+    here = re.search(r"nvidia-cuda-cccl==\S+", LOCK.read_text(encoding="utf-8"))
+    assert here
+    lock = changed_lock(tmp_path, here[0], "nvidia-cuda-cccl==3.3.0")
+    assert locked_versions(lock)["nvidia-cuda-cccl"] == "3.3.0"
 
 
 @pytest.mark.parametrize(
