@@ -258,6 +258,19 @@ def doctor(
     _run(lambda site: views.show_doctor(site, stack))
 
 
+@task(
+    help={
+        "stack": "show this stack's page and index first (default: all)",
+        "port": "on 127.0.0.1 (default: 8642; 0: any)",
+    }
+)
+def serve_index(c: Context, stack: str = "", port: str = "8642") -> None:  # noqa: ARG001
+    """Serve the shelves on this machine, e.g. invoke serve-index --stack stable."""
+    from blackwheel import serve
+
+    _run(lambda site: serve.serve_index(site, stack, serve.port_number(port)))
+
+
 @task
 def stacks(c: Context) -> None:  # noqa: ARG001
     """List the stacks and whether this machine can build them."""
@@ -358,6 +371,7 @@ namespace = Collection(
     prune,
     publish,
     refresh_patches,
+    serve_index,
     stacks,
     status,
     verify,

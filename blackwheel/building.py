@@ -214,6 +214,7 @@ def _smoke_and_shelve(
                 index.withdraw(old, shelf)
         shelved.append(index.shelve(wheel, document, shelf))
         shutil.rmtree(wheel.parent)
+    index.show_all(site.wheels)
     return 0, tuple(shelved)
 
 

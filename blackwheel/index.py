@@ -1,8 +1,7 @@
 """A shelf: one stack's wheels as a directory index that pip and uv use as it is.
 
-`wheels/<stack>/` holds the wheels, beside each `.metadata` (PEP 658) and `.receipt.json`; under
-`simple/` lie the pages of PEP 503 and 691. Pages are rendered here: simple-repository 0.11 orders
-`versions` by hash seed, so that no two runs write one page, and brings an HTTP client along.
+`wheels/<stack>/` holds the wheels, beside each `.metadata` (PEP 658), `.receipt.json` and
+`.audit.html`; under `simple/` lie the pages of PEP 503 and 691, and `index.html` is for people.
 """
 
 from __future__ import annotations
@@ -14,90 +13,34 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from html import escape
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import quote
+from typing import Final
 
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
 from blackwheel import receipts
 from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.simple import ShelvedWheel, SimplePage, from_entry, root_page, simple_page
 
-API_VERSION: Final = "1.1"
+__all__ = [
+    "ShelvedWheel",
+    "SimplePage",
+    "root_page",
+    "shelve",
+    "shelved",
+    "show_all",
+    "simple_page",
+    "withdraw",
+]
+
 BUSY_SECONDS: Final = 600
 _UNREADABLE: Final = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """What zipfile raises for a file that is no whole, plain archive."""
-_TIME: Final = "%Y-%m-%dT%H:%M:%S.%fZ"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ShelvedWheel:
-    """A wheel that an index page lists, with all that the page says about it."""
-
-    path: Path
-    project: str
-    version: str
-    sha256: str
-    size: int
-    metadata_sha256: str
-    requires_python: str
-    shelved_at: datetime
-    """`upload-time` of PEP 700: when it came on this shelf. `uv --exclude-newer` asks for that; the
-    date of the sources would make a new wheel resolvable for a day on which it did not exist."""
-
-    @property
-    def receipt(self) -> Path:
-        """The receipt beside the wheel."""
-        return _beside(self.path, ".receipt.json")
-
-    @property
-    def metadata(self) -> Path:
-        """The wheel's METADATA beside the wheel."""
-        return _beside(self.path, ".metadata")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SimplePage:
-    """One page in the two forms of the simple API."""
-
-    html: str
-    json: str
-
-
-def simple_page(project: str, wheels: Sequence[ShelvedWheel]) -> SimplePage:
-    """The page of one project, oldest version first.
-
-    The digest of the metadata stands under the name of PEP 714 only: pip 22.3 to 23.1 (Debian 12's
-    is 23.0.1) read the older one, `dist-info-metadata`, and then find no wheel at all.
-    """
-    wheels = sorted(wheels, key=lambda wheel: (Version(wheel.version), wheel.path.name))
-    versions = list(dict.fromkeys(wheel.version for wheel in wheels))
-    document = {
-        "meta": {"api-version": API_VERSION},
-        "name": project,
-        "versions": versions,
-        "files": [_file_entry(wheel) for wheel in wheels],
-    }
-    return SimplePage(
-        html=_html(f"Links for {project}", [_anchor(wheel) for wheel in wheels]),
-        json=_json(document),
-    )
-
-
-def root_page(projects: Sequence[str]) -> SimplePage:
-    """The page that lists the projects."""
-    document = {
-        "meta": {"api-version": API_VERSION},
-        "projects": [{"name": project} for project in projects],
-    }
-    links = [f'<a href="{project}/">{project}</a><br>' for project in projects]
-    return SimplePage(html=_html("Simple index", links), json=_json(document))
 
 
 def shelved(shelf: Path) -> tuple[ShelvedWheel, ...]:
@@ -163,8 +106,9 @@ def withdraw(wheel: ShelvedWheel, shelf: Path) -> None:
         others = [one for one in _listed(page) if one.path != wheel.path]
         _write_page(folder, simple_page(wheel.project, others))
         receipts.sync_folder(folder)
-        for path in (wheel.path, wheel.metadata, wheel.receipt):
+        for path in (wheel.path, wheel.metadata, wheel.receipt, wheel.audit):
             path.unlink(missing_ok=True)
+        _show(shelf, wheel)
 
 
 def _described(wheel: Path, shelf: Path, now: datetime) -> tuple[ShelvedWheel, bytes]:
@@ -306,14 +250,42 @@ def _list(shelf: Path, entry: ShelvedWheel) -> ShelvedWheel:
     _write_page(simple, root_page(sorted(projects)))
     _write_page(folder, simple_page(entry.project, wheels))
     receipts.sync_folder(simple)
+    _show(shelf, entry)
     return entry
+
+
+def _show(shelf: Path, changed: ShelvedWheel) -> None:
+    """Write what people read, after what installers read."""
+    from blackwheel import landing  # noqa: PLC0415  0.3 s that only shelving pays
+
+    wheels = shelved(shelf)
+    for wheel in wheels:
+        if wheel.path == changed.path or not wheel.audit.is_file():
+            page = landing.audit_page(wheel)
+            if page:
+                _write_text(wheel.audit, page)
+    _write_text(shelf / "index.html", landing.shelf_page(shelf.name, wheels))
 
 
 def _write_page(folder: Path, page: SimplePage) -> None:
     for name, text in (("index.html", page.html), ("index.json", page.json)):
-        path, data = folder / name, text.encode()
-        if not path.exists() or path.read_bytes() != data:
-            receipts.replace_file(path, data)
+        _write_text(folder / name, text)
+
+
+def _write_text(path: Path, text: str) -> None:
+    data = text.encode()
+    if not path.exists() or path.read_bytes() != data:
+        receipts.replace_file(path, data)
+
+
+def show_all(wheels: Path) -> Path:
+    """Write the page over every shelf in a folder; return it."""
+    from blackwheel import landing  # noqa: PLC0415  0.3 s that only shelving pays
+
+    shelves = sorted(page.parent.parent for page in wheels.glob("*/simple/index.json"))
+    page = wheels / "index.html"
+    _write_text(page, landing.root_page([(one.name, shelved(one)) for one in shelves]))
+    return page
 
 
 def _listed(page: Path) -> Iterator[ShelvedWheel]:
@@ -321,7 +293,7 @@ def _listed(page: Path) -> Iterator[ShelvedWheel]:
     shelf = page.parent.parent.parent
     try:
         document = json.loads(page.read_bytes())
-        wheels = [_from_entry(entry, document["name"], shelf) for entry in document["files"]]
+        wheels = [from_entry(entry, document["name"], shelf) for entry in document["files"]]
     except (OSError, ValueError, KeyError, TypeError, InvalidWheelFilename) as error:
         raise BlackwheelError(
             "bad-shelf",
@@ -331,67 +303,6 @@ def _listed(page: Path) -> Iterator[ShelvedWheel]:
             code=Exit.INDEX,
         ) from error
     yield from wheels
-
-
-def _from_entry(entry: dict[str, Any], project: str, shelf: Path) -> ShelvedWheel:
-    _, version, _, _ = parse_wheel_filename(entry["filename"])
-    return ShelvedWheel(
-        path=shelf / entry["filename"],
-        project=project,
-        version=str(version),
-        sha256=entry["hashes"]["sha256"],
-        size=entry["size"],
-        metadata_sha256=entry["core-metadata"]["sha256"],
-        requires_python=entry.get("requires-python", ""),
-        shelved_at=datetime.strptime(entry["upload-time"], _TIME).replace(tzinfo=UTC),
-    )
-
-
-def _file_entry(wheel: ShelvedWheel) -> dict[str, Any]:
-    entry = {
-        "filename": wheel.path.name,
-        "url": _url(wheel),
-        "hashes": {"sha256": wheel.sha256},
-        "core-metadata": {"sha256": wheel.metadata_sha256},
-        "size": wheel.size,
-        "upload-time": wheel.shelved_at.astimezone(UTC).strftime(_TIME),
-    }
-    return entry | ({"requires-python": wheel.requires_python} if wheel.requires_python else {})
-
-
-def _anchor(wheel: ShelvedWheel) -> str:
-    python = escape(wheel.requires_python)
-    attributes = [
-        f'href="{_url(wheel)}#sha256={wheel.sha256}"',
-        *([f'data-requires-python="{python}"'] if python else []),
-        f'data-core-metadata="sha256={wheel.metadata_sha256}"',
-    ]
-    return f"<a {' '.join(attributes)}>{escape(wheel.path.name)}</a><br>"
-
-
-def _url(wheel: ShelvedWheel) -> str:
-    """Relative, so that the shelf can be moved and served; `+` would be a space to some servers."""
-    return f"../../{quote(wheel.path.name)}"
-
-
-def _html(title: str, links: Sequence[str]) -> str:
-    head = [
-        "<!DOCTYPE html>",
-        '<html lang="en">',
-        '<head><meta charset="utf-8">',
-        f'<meta name="pypi:repository-version" content="{API_VERSION}">',
-        f"<title>{escape(title)}</title></head>",
-        f"<body><h1>{escape(title)}</h1>",
-    ]
-    return "\n".join([*head, *links, "</body></html>", ""])
-
-
-def _json(document: dict[str, Any]) -> str:
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name + suffix)
 
 
 def _sha256(path: Path) -> str:

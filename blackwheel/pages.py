@@ -13,7 +13,7 @@ from typing import Final
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
-from blackwheel import index
+from blackwheel import index, landing
 from blackwheel.errors import BlackwheelError
 
 _UNREADABLE: Final = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
@@ -105,6 +105,7 @@ def page_checks(shelf: Path) -> Iterator[Check]:
                 entries.append(actual)
                 yield from checks
         yield from _rendered(shelf / "simple" / project, index.simple_page(project, entries))
+    yield from _for_people(shelf, listed)
     yield Check(what="upload-time", ok=None, found="nothing but the page records it")
 
 
@@ -138,23 +139,34 @@ def _described(listed: index.ShelvedWheel) -> tuple[index.ShelvedWheel, list[Che
     return actual, [check for check in checks if not check.ok]
 
 
+def _for_people(shelf: Path, listed: Sequence[index.ShelvedWheel]) -> Iterator[Check]:
+    """The page of the shelf and those of the audits say what the receipts say."""
+    yield _same(shelf / "index.html", "index.html", landing.shelf_page(shelf.name, listed))
+    for wheel in listed:
+        drawn = landing.audit_page(wheel)
+        if drawn or wheel.audit.exists():
+            yield _same(wheel.audit, wheel.audit.name, drawn)
+
+
 def _rendered(folder: Path, page: index.SimplePage) -> Iterator[Check]:
     """A page is byte for byte what blackwheel writes."""
     for name, text in (("index.html", page.html), ("index.json", page.json)):
         path = folder / name
-        what = f"{path.relative_to(folder.parent)}"
-        if not path.is_file():
-            yield Check(what=what, ok=False, found="no such file", expected="a page")
-            continue
-        found, expected = path.read_bytes().split(b"\n"), text.encode().split(b"\n")
-        same = 0
-        while same < min(len(found), len(expected)) and found[same] == expected[same]:
-            same += 1
-        if found == expected:
-            yield Check(what=what, ok=True, found=f"{len(found) - 1} lines")
-            continue
-        there = [
-            lines[same].decode("utf-8", "replace").strip() if same < len(lines) else "no such line"
-            for lines in (found, expected)
-        ]
-        yield Check(what=f"{what} line {same + 1}", ok=False, found=there[0], expected=there[1])
+        yield _same(path, f"{path.relative_to(folder.parent)}", text)
+
+
+def _same(path: Path, what: str, text: str) -> Check:
+    """A file is byte for byte a text."""
+    if not path.is_file():
+        return Check(what=what, ok=False, found="no such file", expected="a page")
+    found, expected = path.read_bytes().split(b"\n"), text.encode().split(b"\n")
+    same = 0
+    while same < min(len(found), len(expected)) and found[same] == expected[same]:
+        same += 1
+    if found == expected:
+        return Check(what=what, ok=True, found=f"{len(found) - 1} lines")
+    there = [
+        lines[same].decode("utf-8", "replace").strip() if same < len(lines) else "no such line"
+        for lines in (found, expected)
+    ]
+    return Check(what=f"{what} line {same + 1}", ok=False, found=there[0], expected=there[1])

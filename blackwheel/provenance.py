@@ -148,6 +148,7 @@ def _stack(made: BuildPlan) -> dict[str, Any]:
         "project": request.project,
         "version": request.pin.version,
         "archs": list(request.archs),
+        "driver": request.stack.driver,
         "blackwheel": __version__,
         "key": {"digest": made.key.digest, "slug": request.slug, "parts": dict(made.key.parts)},
     }

@@ -105,6 +105,7 @@ def test_shelf_holds_wheel_metadata_receipt_and_pages(tmp_path: Path) -> None:
         wheel.name,
         f"{wheel.name}.metadata",
         f"{wheel.name}.receipt.json",
+        "index.html",
         "simple/index.html",
         "simple/index.json",
         "simple/toy/index.html",

@@ -279,6 +279,8 @@ def test_whole_shelf_has_no_fault_and_says_what_it_could_not_compute_again(site:
         "simple/index.json",
         "toy/index.html",
         "toy/index.json",
+        "index.html",
+        f"{NAME}.audit.html",
     ]
 
 
@@ -323,6 +325,8 @@ def test_json_names_state_found_and_expected_of_every_check(site: Site) -> None:
         ("simple/index.html", 7, ("simple/index.html line ",)),
         ("simple/index.json", 7, ("simple/index.json line ",)),
         ("simple/toy/index.html", 17, ("toy/index.html line ",)),
+        ("index.html", 997, ("index.html line ",)),
+        (f"{NAME}.audit.html", 997, (f"{NAME}.audit.html line ",)),
         ("simple/toy/index.json", 17, ("toy/index.json line ", NAME, "simple/toy/index.json")),
     ],
 )

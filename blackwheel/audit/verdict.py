@@ -1,0 +1,67 @@
+"""Need I build at all? The sentence that closes an audit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from packaging.requirements import Requirement
+
+from blackwheel import audit
+from blackwheel.archs import Arch
+from blackwheel.audit.metadata import accepts_one
+
+
+def closing(
+    report: audit.AuditReport, wanted: Sequence[Arch], requires: Sequence[Requirement]
+) -> str:
+    """Answer "need I build at all?" in one sentence."""
+    refused = [one for one in report.fatal if one.name != "torch-not-pinned"]
+    if not report.libraries and refused:
+        return f"Nothing of it can be used: {refused[0].name}."
+    device = [one for one in report.libraries if not one.host_only]
+    names = ", ".join(map(str, wanted))
+    accepts = _accepts(requires)
+    unread = [one for one in device if one.unreadable]
+    if unread:
+        return (
+            f"Whether it serves {names} cannot be told: {len(unread)} of its libraries cannot"
+            f" be read; it {accepts}."
+        )
+    total = sum(one.kernels.total for one in device)
+    native = sum(one.kernels.native for one in device)
+    if not total:
+        return f"It holds no kernels, so there is nothing to build for {names}; it {accepts}."
+    lacks = any(one.name == "not-native" and one.fatal for one in report.findings)
+    if native == total:
+        need = f"All {total} kernels are native {names}"
+    elif lacks:
+        need = f"{native} of {total} kernels are native {names} ({_others(device)})"
+    else:
+        need = f"{native} of {total} kernels are native {names}, and the stack allows the others"
+    need += f", and it {accepts}: "
+    if lacks:
+        return need + "build your own for native kernels."
+    if refused:
+        return need + "but read the findings before you use it."
+    pinned = len(requires) == 1 and accepts_one(requires[0])
+    return need + ("you need not build." if pinned else "you need not build, but pin torch.")
+
+
+def _others(libraries: Sequence[audit.Library]) -> str:
+    """How the kernels that are not native serve."""
+    parts = (
+        (sum(one.kernels.family for one in libraries), "run as SASS of the family"),
+        (sum(one.kernels.ptx for one in libraries), "only through PTX"),
+        (sum(one.kernels.missing for one in libraries), "not at all"),
+    )
+    return ", ".join(f"{count} {text}" for count, text in parts if count)
+
+
+def _accepts(requires: Sequence[Requirement]) -> str:
+    if not requires:
+        return "names no torch"
+    shown = ", ".join(map(str, requires))
+    if len(requires) == 1 and accepts_one(requires[0]):
+        return f"accepts only {shown}"
+    exact = len(requires) == 1 and [one.operator for one in requires[0].specifier] == ["=="]
+    return f"accepts any build of {shown}" if exact else f"accepts more than one torch ({shown})"

@@ -1,0 +1,153 @@
+"""The pages of the simple API: PEP 503 and 691, with 700 and 714, of the wheels on a shelf.
+
+Rendered here: simple-repository 0.11 orders `versions` by hash seed, so that no two runs write one
+page, and brings an HTTP client along (docs/decisions/0017-the-shelf-as-it-is-served.md).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from packaging.utils import parse_wheel_filename
+from packaging.version import Version
+
+API_VERSION: Final = "1.1"
+_TIME: Final = "%Y-%m-%dT%H:%M:%S.%fZ"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShelvedWheel:
+    """A wheel that an index page lists, with all that the page says about it."""
+
+    path: Path
+    project: str
+    version: str
+    sha256: str
+    size: int
+    metadata_sha256: str
+    requires_python: str
+    shelved_at: datetime
+    """`upload-time` of PEP 700: when it came on this shelf. `uv --exclude-newer` asks for that; the
+    date of the sources would make a new wheel resolvable for a day on which it did not exist."""
+
+    @property
+    def receipt(self) -> Path:
+        """The receipt beside the wheel."""
+        return _beside(self.path, ".receipt.json")
+
+    @property
+    def metadata(self) -> Path:
+        """The wheel's METADATA beside the wheel."""
+        return _beside(self.path, ".metadata")
+
+    @property
+    def audit(self) -> Path:
+        """The page of its audit beside the wheel."""
+        return _beside(self.path, ".audit.html")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SimplePage:
+    """One page in the two forms of the simple API."""
+
+    html: str
+    json: str
+
+
+def simple_page(project: str, wheels: Sequence[ShelvedWheel]) -> SimplePage:
+    """The page of one project, oldest version first.
+
+    The digest of the metadata stands under the name of PEP 714 only: pip 22.3 to 23.1 (Debian 12's
+    is 23.0.1) read the older one, `dist-info-metadata`, and then find no wheel at all.
+    """
+    wheels = sorted(wheels, key=lambda wheel: (Version(wheel.version), wheel.path.name))
+    versions = list(dict.fromkeys(wheel.version for wheel in wheels))
+    document = {
+        "meta": {"api-version": API_VERSION},
+        "name": project,
+        "versions": versions,
+        "files": [_file_entry(wheel) for wheel in wheels],
+    }
+    return SimplePage(
+        html=_html(f"Links for {project}", [_anchor(wheel) for wheel in wheels]),
+        json=_json(document),
+    )
+
+
+def root_page(projects: Sequence[str]) -> SimplePage:
+    """The page that lists the projects."""
+    document = {
+        "meta": {"api-version": API_VERSION},
+        "projects": [{"name": project} for project in projects],
+    }
+    links = [f'<a href="{project}/">{project}</a><br>' for project in projects]
+    return SimplePage(html=_html("Simple index", links), json=_json(document))
+
+
+def from_entry(entry: dict[str, Any], project: str, shelf: Path) -> ShelvedWheel:
+    """A wheel as the JSON page of its project lists it."""
+    _, version, _, _ = parse_wheel_filename(entry["filename"])
+    return ShelvedWheel(
+        path=shelf / entry["filename"],
+        project=project,
+        version=str(version),
+        sha256=entry["hashes"]["sha256"],
+        size=entry["size"],
+        metadata_sha256=entry["core-metadata"]["sha256"],
+        requires_python=entry.get("requires-python", ""),
+        shelved_at=datetime.strptime(entry["upload-time"], _TIME).replace(tzinfo=UTC),
+    )
+
+
+def _file_entry(wheel: ShelvedWheel) -> dict[str, Any]:
+    entry = {
+        "filename": wheel.path.name,
+        "url": _url(wheel),
+        "hashes": {"sha256": wheel.sha256},
+        "core-metadata": {"sha256": wheel.metadata_sha256},
+        "size": wheel.size,
+        "upload-time": wheel.shelved_at.astimezone(UTC).strftime(_TIME),
+    }
+    return entry | ({"requires-python": wheel.requires_python} if wheel.requires_python else {})
+
+
+def _anchor(wheel: ShelvedWheel) -> str:
+    python = escape(wheel.requires_python)
+    attributes = [
+        f'href="{_url(wheel)}#sha256={wheel.sha256}"',
+        *([f'data-requires-python="{python}"'] if python else []),
+        f'data-core-metadata="sha256={wheel.metadata_sha256}"',
+    ]
+    return f"<a {' '.join(attributes)}>{escape(wheel.path.name)}</a><br>"
+
+
+def _url(wheel: ShelvedWheel) -> str:
+    """Relative, so that the shelf can be moved and served; `+` would be a space to some servers."""
+    return f"../../{quote(wheel.path.name)}"
+
+
+def _html(title: str, links: Sequence[str]) -> str:
+    head = [
+        "<!DOCTYPE html>",
+        '<html lang="en">',
+        '<head><meta charset="utf-8">',
+        f'<meta name="pypi:repository-version" content="{API_VERSION}">',
+        f"<title>{escape(title)}</title></head>",
+        f"<body><h1>{escape(title)}</h1>",
+    ]
+    return "\n".join([*head, *links, "</body></html>", ""])
+
+
+def _json(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
