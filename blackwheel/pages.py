@@ -13,7 +13,7 @@ from typing import Final
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
-from blackwheel import index, landing
+from blackwheel import index, landing, receipts
 from blackwheel.errors import BlackwheelError
 
 _UNREADABLE: Final = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
@@ -141,11 +141,23 @@ def _described(listed: index.ShelvedWheel) -> tuple[index.ShelvedWheel, list[Che
 
 def _for_people(shelf: Path, listed: Sequence[index.ShelvedWheel]) -> Iterator[Check]:
     """The page of the shelf and those of the audits say what the receipts say."""
+    if not all(map(_holds, listed)):
+        yield Check(what="index.html", ok=None, found="drawn from a receipt that does not hold")
+        return
     yield _same(shelf / "index.html", "index.html", landing.shelf_page(shelf.name, listed))
     for wheel in listed:
         drawn = landing.audit_page(wheel)
         if drawn or wheel.audit.exists():
             yield _same(wheel.audit, wheel.audit.name, drawn)
+
+
+def _holds(wheel: index.ShelvedWheel) -> bool:
+    """Tell whether what a page is drawn from can be believed; its faults are said elsewhere."""
+    try:
+        faults = receipts.verify(receipts.load(wheel.receipt), wheel.path)
+    except BlackwheelError:
+        return False
+    return not faults and sha256(wheel.metadata) == wheel.metadata_sha256
 
 
 def _rendered(folder: Path, page: index.SimplePage) -> Iterator[Check]:
