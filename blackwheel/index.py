@@ -6,32 +6,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import tempfile
-import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
-from packaging.version import InvalidVersion, Version
+from packaging.utils import InvalidWheelFilename
 
 from blackwheel import receipts
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.simple import ShelvedWheel, SimplePage, from_entry, root_page, simple_page
+from blackwheel.wheelfile import bad_wheel, described, sha256
 
 __all__ = [
     "ShelvedWheel",
     "SimplePage",
     "root_page",
     "shelve",
+    "shelve_all",
     "shelved",
     "show_all",
     "simple_page",
@@ -39,8 +37,6 @@ __all__ = [
 ]
 
 BUSY_SECONDS: Final = 600
-_UNREADABLE: Final = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What zipfile raises for a file that is no whole, plain archive."""
 
 
 def shelved(shelf: Path) -> tuple[ShelvedWheel, ...]:
@@ -68,21 +64,21 @@ def shelve_all(
     Nothing is written where one of them is refused. Raises what `shelve` raises.
     """
     moment = now or datetime.now(UTC)
-    described = [(wheel, *_described(wheel, shelf, moment), receipt) for wheel, receipt in wheels]
-    for wheel, entry, _, receipt in described:
+    seen = [(wheel, *described(wheel, shelf, moment), receipt) for wheel, receipt in wheels]
+    for wheel, entry, _, receipt in seen:
         _check_subject(receipt, wheel.name, entry.sha256)
     try:
         shelf.mkdir(parents=True, exist_ok=True)
         with _held(shelf):
             _sweep(shelf)
-            for _, entry, _, _ in described:
+            for _, entry, _, _ in seen:
                 if entry.path.exists():
                     _refuse_other_bytes(entry)
-            for wheel, entry, metadata, receipt in described:
+            for wheel, entry, metadata, receipt in seen:
                 _place(wheel, entry)
                 receipts.replace_file(entry.metadata, metadata)
                 receipts.write(entry.receipt, receipt)
-            return tuple(_list(shelf, entry) for _, entry, _, _ in described)
+            return tuple(_list(shelf, entry) for _, entry, _, _ in seen)
     except OSError as error:
         raise BlackwheelError(
             "shelf-unwritable",
@@ -109,46 +105,6 @@ def withdraw(wheel: ShelvedWheel, shelf: Path) -> None:
         for path in (wheel.path, wheel.metadata, wheel.receipt, wheel.audit):
             path.unlink(missing_ok=True)
         _show(shelf, wheel)
-
-
-def _described(wheel: Path, shelf: Path, now: datetime) -> tuple[ShelvedWheel, bytes]:
-    """What a page says about the wheel, and its METADATA."""
-    from packaging.metadata import parse_email  # noqa: PLC0415  0.2 s that only shelving pays
-
-    try:
-        project, version, _, _ = parse_wheel_filename(wheel.name)
-        metadata = _metadata(wheel)
-        fields, _ = parse_email(metadata)
-        named = (canonicalize_name(fields.get("name", "")), Version(fields.get("version", "")))
-        if named != (project, version):
-            raise _bad_wheel(wheel, f"METADATA says {named[0]} {named[1]}, unlike the file name")
-        sha256, size = _sha256(wheel), wheel.stat().st_size
-    except (*_UNREADABLE, InvalidWheelFilename, InvalidVersion) as error:
-        raise _bad_wheel(wheel, getattr(error, "strerror", None) or str(error)) from error
-    entry = ShelvedWheel(
-        path=shelf / wheel.name,
-        project=project,
-        version=str(version),
-        sha256=sha256,
-        size=size,
-        metadata_sha256=hashlib.sha256(metadata).hexdigest(),
-        requires_python=fields.get("requires_python", ""),
-        shelved_at=now,
-    )
-    return entry, metadata
-
-
-def _metadata(wheel: Path) -> bytes:
-    """The bytes of the one METADATA in the wheel."""
-    with zipfile.ZipFile(wheel) as archive:
-        names = [
-            name
-            for name in archive.namelist()
-            if name.count("/") == 1 and name.endswith(".dist-info/METADATA")
-        ]
-        if len(names) != 1:
-            raise _bad_wheel(wheel, f"holds {len(names)} .dist-info/METADATA, not one")
-        return archive.read(names[0])
 
 
 def _check_subject(receipt: receipts.Document, name: str, sha256: str) -> None:
@@ -208,8 +164,8 @@ def _place(wheel: Path, entry: ShelvedWheel) -> None:
             sink.flush()
             os.fchmod(sink.fileno(), 0o644)
             os.fsync(sink.fileno())
-        if _sha256(Path(name)) != entry.sha256:
-            raise _bad_wheel(wheel, "its copy on the shelf's disk has other bytes")
+        if sha256(Path(name)) != entry.sha256:
+            raise bad_wheel(wheel, "its copy on the shelf's disk has other bytes")
         # link fails where rename would replace: also against a writer that does not know the lock.
         os.link(name, entry.path)
     except FileExistsError:
@@ -220,7 +176,7 @@ def _place(wheel: Path, entry: ShelvedWheel) -> None:
 
 
 def _refuse_other_bytes(entry: ShelvedWheel) -> None:
-    found = _sha256(entry.path)
+    found = sha256(entry.path)
     if found != entry.sha256:
         raise BlackwheelError(
             "other-bytes",
@@ -303,14 +259,3 @@ def _listed(page: Path) -> Iterator[ShelvedWheel]:
             code=Exit.INDEX,
         ) from error
     yield from wheels
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as source:
-        return hashlib.file_digest(source, "sha256").hexdigest()
-
-
-def _bad_wheel(wheel: Path, fact: str) -> BlackwheelError:
-    return BlackwheelError(
-        "bad-wheel", fact, where=str(wheel), fix="invoke build-wheels --again", code=Exit.INDEX
-    )
