@@ -91,6 +91,42 @@ def clone(c: Context, stack: str = "", only: str = "") -> None:
     _run(lambda site: stages.clone(site, stack or c.config.blackwheel.stack, _words(only)))
 
 
+@task(
+    help={
+        "stack": "whose wheels (default: nightly)",
+        "python": "of the machine that installs them: 3.12",
+        "projects": "only these (default: all of the stack)",
+        "index": "the shelf's address as that machine sees it: https://…/stable/simple/",
+        "revision": "an earlier one that is still on the shelf (default: the newest)",
+        "out": "the file (default: requirements-STACK-pyXY.txt)",
+    }
+)
+def lock_consumer(
+    c: Context,
+    stack: str = "",
+    python: str = "",
+    projects: str = "",
+    index: str = "",
+    revision: int = 0,
+    out: str = "",
+) -> None:
+    """Write hashed requirements for another machine, e.g. invoke lock-consumer --stack stable."""
+    from blackwheel import consumer
+
+    default = c.config.blackwheel
+    _run(
+        lambda site: consumer.lock_consumer(
+            site,
+            stack or default.stack,
+            python=python or default.python,
+            projects=_words(projects),
+            address=index,
+            revision=revision,
+            out=out,
+        )
+    )
+
+
 @task(help={"stack": "which stack (default: nightly)", "only": "only these projects"})
 def apply_patches(c: Context, stack: str = "", only: str = "") -> None:
     """Fetch and patch, all or nothing, e.g. invoke apply-patches --stack stable."""
@@ -366,6 +402,7 @@ namespace = Collection(
     clean,
     clone,
     doctor,
+    lock_consumer,
     pin,
     plan,
     prune,

@@ -1,0 +1,143 @@
+"""Hashed requirements for another machine, installed by real pip and uv into an environment."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_index import environment, make_wheel, pip, shelve, simple  # noqa: F401  pip is a fixture
+from uv import find_uv_bin
+
+from blackwheel import consumer, index
+from blackwheel.errors import BlackwheelError, Exit
+
+LABEL = "cu130torch2.11.0.sm120a"
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two revisions of ours, what they need, and the official wheel of the same version."""
+    home = tmp_path_factory.mktemp("shelf")
+    for number in (1, 2):
+        shelve(make_wheel(home, f"1.0+{LABEL}.{number}", requires="dep===2.0"), home / "ours")
+    for version in ("2.0", "3.0"):
+        shelve(make_wheel(home, version, name="dep"), home / "registry")
+    shelve(make_wheel(home, "1.0"), home / "registry")
+    return home
+
+
+def file_of(shelf: Path, revision: int, *, address: str = "") -> str:
+    (wheel,) = (
+        one for one in index.shelved(shelf / "ours") if one.version.endswith(f".{revision}")
+    )
+    dep = next(one for one in index.shelved(shelf / "registry") if one.version == "2.0")
+    lock = f"# made\ndep==2.0 \\\n    --hash=sha256:{dep.sha256}\n"
+    return consumer.requirements(
+        [(wheel, lock)], stack="toy", python="3.12", address=address or simple(shelf / "ours")
+    )
+
+
+def test_file_names_label_hash_and_everything_that_is_needed(shelf: Path) -> None:
+    wheel = next(iter(index.shelved(shelf / "ours")))
+    dep = next(iter(index.shelved(shelf / "registry")))
+    assert file_of(shelf, 1, address="https://wheels.example/toy/simple/") == (
+        "# toy for Python 3.12, every file by hash. Made by invoke lock-consumer.\n"
+        "# Install: pip install --require-hashes -r THIS, or uv pip install in its place.\n"
+        "--extra-index-url https://wheels.example/toy/simple/\n"
+        f"toy==1.0+{LABEL}.1 \\\n    --hash=sha256:{wheel.sha256}\n"
+        f"dep==2.0 \\\n    --hash=sha256:{dep.sha256}\n"
+    )
+
+
+def test_pins_that_contradict_each_other_are_refused(shelf: Path) -> None:
+    wheel = next(iter(index.shelved(shelf / "ours")))
+    with pytest.raises(BlackwheelError) as caught:
+        consumer.requirements(
+            [(wheel, "dep==2.0 --hash=sha256:0\n"), (wheel, "dep==3.0 --hash=sha256:1\n")],
+            stack="toy",
+            python="3.12",
+            address="",
+        )
+    assert caught.value.code is Exit.CONFIG
+    assert str(caught.value) == (
+        "error: locks-differ\n"
+        "  the projects of toy are pinned to run with different versions or files\n"
+        "  of dep\n"
+        "  where: constraints/toy.toml\n"
+        "  fix:   nox -s lock, or a file for each project: --projects"
+    )
+
+
+@pytest.mark.parametrize("tool", ["pip", "uv"])
+def test_file_installs_in_an_empty_environment_over_the_official_wheel_and_back(
+    shelf: Path,
+    tool: str,
+    tmp_path: Path,
+    pip: Path,  # noqa: F811
+) -> None:
+    home = tmp_path / "environment"
+    subprocess.run(
+        [find_uv_bin(), "venv", "--quiet", "--python", sys.executable, str(home)], check=True
+    )
+    python = str(home / "bin" / "python")
+    command = [sys.executable, str(pip), "--python", python] if tool == "pip" else []
+    command = command or [find_uv_bin(), "pip"]
+    tail = ["--python", python] if tool == "uv" else []
+
+    def install(*words: str) -> None:
+        argv = [*command, "install", *tail, "--index-url", simple(shelf / "registry"), *words]
+        done = subprocess.run(
+            argv, env=environment(tmp_path), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def installed() -> list[str]:
+        return sorted(path.name for path in home.glob("lib/*/site-packages/*.dist-info"))
+
+    files = {}
+    for number in (1, 2):
+        files[number] = tmp_path / f"{number}.txt"
+        files[number].write_text(file_of(shelf, number), encoding="utf-8")
+
+    def expected(number: int) -> list[str]:
+        return ["dep-2.0.dist-info", f"toy-1.0+{LABEL}.{number}.dist-info"]
+
+    install("--require-hashes", "-r", str(files[1]))
+    assert installed() == expected(1), "an empty environment"
+    install("--force-reinstall" if tool == "pip" else "--reinstall", "toy===1.0")
+    assert installed() == ["dep-2.0.dist-info", "toy-1.0.dist-info"]
+    install("toy==1.0", "--extra-index-url", simple(shelf / "ours"))
+    assert installed()[1] == "toy-1.0.dist-info", "by its public version the official one is kept"
+    install("--require-hashes", "-r", str(files[2]))
+    assert installed() == expected(2), "over the official wheel"
+    install("--require-hashes", "-r", str(files[1]))
+    assert installed() == expected(1), "back to the revision before"
+
+
+def test_other_bytes_than_the_file_names_are_refused(
+    shelf: Path,
+    tmp_path: Path,
+    pip: Path,  # noqa: F811
+) -> None:
+    text = file_of(shelf, 2)
+    wheel = next(one for one in index.shelved(shelf / "ours") if one.version.endswith(".2"))
+    other = hashlib.sha256(b"other").hexdigest()
+    file = tmp_path / "r.txt"
+    file.write_text(text.replace(wheel.sha256, other), encoding="utf-8")
+    where = ["--index-url", simple(shelf / "registry"), "--target", str(tmp_path / "t")]
+    for argv in (
+        [sys.executable, str(pip), "install"],
+        [find_uv_bin(), "pip", "install", "--python", sys.executable],
+    ):
+        done = subprocess.run(
+            [*argv, *where, "--require-hashes", "-r", str(file)],
+            env=environment(tmp_path),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode != 0
+        assert other in done.stdout + done.stderr
