@@ -106,12 +106,14 @@ def _in_environment(session: nox.Session, verb: str, project: str) -> None:
 
 @nox.session(python=PYTHON)
 def smoke(session: nox.Session) -> None:
-    """Import each wheel alone, then a stack's set together, in a clean environment."""
+    """Import each wheel alone, then a stack's set, and check kernels; -- --require-gpu."""
     work = json.loads(_blackwheel(session, "smoke-list", *session.posargs, silent=True))
     for group in work:
-        words = ["--stack", group["stack"], "--python", PYTHON, "--wheels", *group["wheels"]]
+        required = ["--require-gpu"] if "--require-gpu" in session.posargs else []
+        words = ["--stack", group["stack"], "--python", PYTHON, *required]
+        words += ["--wheels", *group["wheels"]]
         if not group["here"]:
-            options = ["--", "--stack", group["stack"], "--python", group["python"]]
+            options = ["--", "--stack", group["stack"], "--python", group["python"], *required]
             session.run(sys.executable, "-m", "nox", "-s", "smoke", *options, external=True)
             continue
         _sync(session, *group["locks"])

@@ -307,6 +307,14 @@ def serve_index(c: Context, stack: str = "", port: str = "8642") -> None:  # noq
     _run(lambda site: serve.serve_index(site, stack, serve.port_number(port)))
 
 
+@task(help={"line": "a line of the kernel log, or an error message", "json": "for programs"})
+def explain(c: Context, line: str, json: bool = False) -> None:  # noqa: ARG001
+    """Tell what a crash means, e.g. invoke explain "$(dmesg | grep segfault | tail -1)"."""
+    from blackwheel import explain as explains
+
+    _run(lambda site: explains.explain(site, line, as_json=json))
+
+
 @task
 def stacks(c: Context) -> None:  # noqa: ARG001
     """List the stacks and whether this machine can build them."""
@@ -403,6 +411,7 @@ namespace = Collection(
     clone,
     doctor,
     lock_consumer,
+    explain,
     pin,
     plan,
     prune,

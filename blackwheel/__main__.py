@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("--python", default="")
         verb.add_argument("--wheels", nargs="*", type=Path, default=[])
         verb.add_argument("--environment", type=Path)
+        verb.add_argument("--require-gpu", action="store_true")
     bench = verbs.add_parser("bench", help="measure a wheel's attention, or a served model")
     bench.add_argument("what", choices=["attention", "serving"])
     bench.add_argument("--environment", type=Path)
@@ -60,8 +61,14 @@ def _act(site: Site, options: argparse.Namespace) -> None:
         groups = smoking.groups(site, options.stack, options.python, options.wheels)
         site.console.json(groups)
     elif options.verb == "smoke":
-        where = options.environment
-        smoking.smoke_installed(site, options.stack, options.wheels, where, python=options.python)
+        smoking.smoke_installed(
+            site,
+            options.stack,
+            options.wheels,
+            options.environment,
+            python=options.python,
+            require_gpu=options.require_gpu,
+        )
     elif options.verb == "bench":
         _bench(site, options)
     else:

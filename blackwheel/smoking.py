@@ -8,7 +8,7 @@ from typing import Any
 
 from packaging.utils import parse_wheel_filename
 
-from blackwheel import archive, index, pipeline, pythons, receipts, smoke, stacks
+from blackwheel import archive, index, kernels, pipeline, pythons, receipts, smoke, stacks
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.site import Site
 
@@ -61,7 +61,13 @@ def groups(
 
 
 def smoke_installed(
-    site: Site, stack_name: str, wheels: Sequence[Path], environment: Path, *, python: str = ""
+    site: Site,
+    stack_name: str,
+    wheels: Sequence[Path],
+    environment: Path,
+    *,
+    python: str = "",
+    require_gpu: bool = False,
 ) -> None:
     """Smoke the wheels that lie in one environment together, and add it to receipts not shelved."""
     stack = stacks.load(stack_name, site.constraints)
@@ -75,9 +81,10 @@ def smoke_installed(
             stack=stack,
             environment=environment.absolute(),
             together=together,
-            variables={"PATH": "/usr/bin:/bin", "HOME": str(environment), "LC_ALL": "C.UTF-8"},
+            variables=kernels.variables_of(site.environment, str(environment)),
             console=site.console,
             store=site.store,
+            require_gpu=require_gpu,
         )
         receipt = pipeline.receipt_path(wheel)
         if receipt.exists() and not receipt.is_relative_to(site.wheels):

@@ -1,17 +1,18 @@
-"""Does the wheel import in a clean environment that holds only the pinned torch → SmokedWheel."""
+"""Does the wheel import beside the pinned torch, and are its kernels right → SmokedWheel."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from blackwheel import process, receipts, torchpin
+from blackwheel import kernels, process, receipts, torchpin
 from blackwheel.console import Console
 from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.kernels import CheckResult
 from blackwheel.stacks import ProjectPin, Stack
 
 IMPORT_SECONDS: Final = 300
@@ -32,6 +33,10 @@ class SmokedWheel:
     """Each arch of the wheel and what ran there: `not run` until a device of it ran the kernels."""
     together: tuple[str, ...]
     """File names of the wheels that lay in the same environment."""
+    driver: str = ""
+    seed: int = 0
+    checks: tuple[CheckResult, ...] = ()
+    """Every kernel check; none where there is no GPU that the wheel has code for."""
 
     def section(self) -> dict[str, Any]:
         """What the receipt says of it."""
@@ -41,6 +46,9 @@ class SmokedWheel:
             "device": self.device,
             "kernels": dict(self.kernels),
             "together": list(self.together),
+            "driver": self.driver,
+            "seed": self.seed,
+            "checks": [asdict(one) for one in self.checks],
         }
 
 
@@ -54,11 +62,13 @@ def smoke(
     variables: Mapping[str, str],
     console: Console,
     store: Path | None = None,
+    require_gpu: bool = False,
 ) -> SmokedWheel:
-    """Import every module of one installed wheel, each in its own process.
+    """Import every module of one installed wheel, and check its kernels, each in its own process.
 
     Raises `import-failed` with the interpreter's own words, and `other-torch` where the environment
-    holds another torch than the stack's pin or the wheel's receipt, down to its libraries' bytes.
+    holds another torch than the stack's pin or the wheel's receipt, down to its libraries' bytes;
+    `no-gpu` where one is required, and `kernels-failed` after the table of all checks.
     """
     pin: ProjectPin = stack.projects[project]
     packages = torchpin.site_packages(environment)
@@ -68,24 +78,110 @@ def smoke(
     torchpin.check_same(identity, built.get("torch", {}), where=str(environment))
     archs = tuple(built.get("stack", {}).get("archs", stack.archs))
     imports = []
-    device, capability = "", ""
     with console.stage(project, f"smoke {wheel.name}") as stage:
         for number, module in enumerate(pin.modules):
             stage.update(number, len(pin.modules), module)
             seen = _imported(module, environment, variables, wheel)
             imports.append((module, float(seen["seconds"])))
-            capability = seen["capability"]
-            device = seen["device"] and f"{seen['device']} ({capability})"
         stage.update(len(pin.modules), len(pin.modules))
+        capability = seen["capability"]
+        device = seen["device"] and f"{seen['device']} ({capability})"
+        lack = kernels.without_code(archs, capability) if device else "no GPU was found"
+        file = kernels.SMOKE / f"{project.replace('-', '_')}.py"
+        if lack and require_gpu:
+            raise _no_gpu(lack, wheel)
+        stage.conclude(f"{device}: kernels not run: {lack}" if device and lack else device)
         device = device or "import only, because no GPU was found"
-        stage.conclude(device)
-    return SmokedWheel(
+        if lack:
+            console.say(f"{project}: kernels were not run: {lack}")
+    smoked = SmokedWheel(
         wheel=wheel,
         torch=identity,
         imports=tuple(imports),
         device=device,
         kernels=kernels_not_run(archs, device, capability),
         together=together,
+        driver=seen.get("driver", ""),
+    )
+    if lack or not file.is_file():
+        return smoked
+    told = built.get("command", {}).get("variables", pin.variables)
+    return _checked(
+        smoked,
+        project,
+        modules=pin.modules,
+        told=told,
+        environment=environment,
+        variables=variables,
+        console=console,
+        capability=capability,
+    )
+
+
+def _checked(
+    smoked: SmokedWheel,
+    project: str,
+    *,
+    modules: Sequence[str],
+    told: Mapping[str, str],
+    environment: Path,
+    variables: Mapping[str, str],
+    console: Console,
+    capability: str,
+) -> SmokedWheel:
+    """Run every check, print their table to its end, and only then raise for what was wrong."""
+    bench = kernels.Bench(
+        python=environment / "bin" / "python",
+        variables=variables,
+        claims=kernels.claims_of(told),
+        seed=kernels.fresh_seed(),
+    )
+    file = kernels.SMOKE / f"{project.replace('-', '_')}.py"
+    with console.stage(project, f"kernel checks on {smoked.device}, seed {bench.seed}") as stage:
+        total = len(kernels.table_of(file, "CHECKS"))
+        done: list[CheckResult] = []
+
+        def one(result: CheckResult) -> None:
+            done.append(result)
+            stage.update(len(done), total, result.check)
+
+        results = kernels.run_checks(file, bench, modules=modules, on_result=one)
+        stage.conclude(kernels.summary(results))
+    columns = ["check", "result", "error of bound", "seconds", "code"]
+    console.table(smoked.wheel.name, columns, [kernels.cells(result) for result in results])
+    for line in [line for result in results for line in kernels.remarks(result)]:
+        console.result(line)
+    bad = [result for result in results if result.name not in kernels.GOOD]
+    if bad:
+        raise _kernels_failed(bad, smoked, bench.seed)
+    summary = f"{kernels.summary(results)} on {smoked.device}"
+    ran = {arch: summary for arch, _ in smoked.kernels if kernels.served(arch, capability)}
+    return replace(
+        smoked,
+        seed=bench.seed,
+        checks=results,
+        kernels=tuple((arch, ran.get(arch, words)) for arch, words in smoked.kernels),
+    )
+
+
+def _no_gpu(lack: str, wheel: Path) -> BlackwheelError:
+    return BlackwheelError(
+        "no-gpu",
+        f"the kernels of {wheel.name} were not run: {lack}",
+        where="--require-gpu",
+        fix="run it on a machine with a GPU of the wheel's archs, or without --require-gpu",
+        code=Exit.SMOKE,
+    )
+
+
+def _kernels_failed(bad: Sequence[CheckResult], smoked: SmokedWheel, seed: int) -> BlackwheelError:
+    lines = [f"{one.check}: {one.name}: {one.fact}" for one in bad]
+    return BlackwheelError(
+        "kernels-failed",
+        "\n".join([f"{len(bad)} kernel checks failed on {smoked.device}, seed {seed}", *lines]),
+        where=str(smoked.wheel),
+        fix=bad[0].step or "the wheel stays off the shelf; the table above has every check",
+        code=Exit.SMOKE,
     )
 
 

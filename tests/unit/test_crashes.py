@@ -1,0 +1,134 @@
+"""What a crash, a CUDA error or a line of the kernel log means."""
+
+from __future__ import annotations
+
+import pytest
+
+from blackwheel import crashes, kernels
+from blackwheel.console import Quiet
+from blackwheel.errors import BlackwheelError
+from blackwheel.explain import explain
+from blackwheel.site import Site
+from blackwheel.smoke import _no_gpu, kernels_not_run
+
+USERS_LINE = (
+    "python3[412]: segfault at a ip 00000000005266a0 sp 00007ffc8bd0 error 4 in"
+    " python3.11[400000+2a1000]"
+)
+STACK = """SIGSEGV(11), PID: 898, Thread 898:
+ frame #0: c10::FatalSignalHandler::stacktraceSignalHandler(bool) + 0x8f (0x7f84 in /t/libc10.so)
+frame #1: c10::FatalSignalHandler::fatalSignalHandler(int) + 0x2da (0x7f85 in /t/libc10.so)
+frame #2: <unknown function> + 0x3c050 (0x7f86 in /lib/x86_64-linux-gnu/libc.so.6)
+{frames}
+frame #9: __libc_start_main + 0x85 (0x7f87 in /lib/x86_64-linux-gnu/libc.so.6)
+
+Current thread 0x00007f846ec80b80 (most recent call first):
+  File "/x/check.py", line 5 in forward
+"""
+
+
+def test_users_kernel_log_line_is_explained_as_a_swapped_torch(
+    site_quiet: tuple[Site, Quiet],
+) -> None:
+    site, console = site_quiet
+    explain(site, USERS_LINE)
+    assert console.results == (
+        "crashed\n"
+        "  seen:  code at 0x5266a0 (python3.11+0x1266a0) read address 0xa\n"
+        "  cause: no pointer but a small number, 0xa, was followed: 2 + 8 is where the type of an"
+        " object at address 2 would be, so the number 2 was taken for an object; the interpreter"
+        " followed a pointer that an extension gave it: compiled against another struct layout"
+        " than the one it met, as after a swapped torch\n"
+        "  next:  invoke doctor --env PYTHON tells whether the torch there is the wheel's own;"
+        " then nox -s smoke runs each kernel and names the extension\n"
+    )
+
+
+def test_line_without_its_object_is_placed_by_its_address() -> None:
+    found = crashes.of_log("segfault at a ip 00000000005266a0")
+    assert found is not None
+    assert "another struct layout" in found.cause
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("CUDA error: no kernel image is available for execution on the device", "no-kernel-image"),
+        ("CUDA error: an illegal memory access was encountered", "illegal-access"),
+        ("the provided PTX was compiled with an unsupported toolchain.", "driver-older-than-ptx"),
+        ("CUDA driver version is insufficient for CUDA runtime version", "driver-too-old"),
+        ("ImportError: x.so: undefined symbol: _ZN3c104cuda9SetDeviceEab", "undefined-symbol"),
+        ("NVRM: Xid (PCI:0000:01:00): 31, pid=7, name=python, MMU Fault", "illegal-access"),
+        ("flash_attn x was built for torch 2 (git a), and found torch 3 (git b)", "other-torch"),
+        ("traps: python3[7] general protection fault ip:5266a0 sp:7ffc error:0", "crashed"),
+    ],
+)
+def test_line_has_its_name(line: str, name: str) -> None:
+    found = crashes.of_log(line)
+    assert found is not None
+    assert found.name == name
+    assert found.cause
+    assert found.step
+
+
+def test_unknown_line_is_refused(site_quiet: tuple[Site, Quiet]) -> None:
+    with pytest.raises(BlackwheelError) as error:
+        explain(site_quiet[0], "all is well")
+    assert str(error.value) == (
+        "error: not-understood\n"
+        "  no crash, CUDA error or linker error that is known: all is well\n"
+        "  where: invoke explain\n"
+        "  fix:   give the whole line: journalctl -k | grep -E 'segfault|traps|Xid'"
+    )
+
+
+def test_nearest_extension_is_named_where_the_interpreter_faults() -> None:
+    below = "<omitting python frames>\nframe #7: give + 0x12 (0x5 in /site/flash_attn_2_cuda.so)"
+    found = crashes.of_crash("SIGSEGV", STACK.format(frames=below))
+    assert found.fact == (
+        "SIGSEGV in the interpreter; nearest extension frame: give in flash_attn_2_cuda.so,"
+        " called at check.py:5 in forward"
+    )
+    assert "give in flash_attn_2_cuda.so gave it: compiled against another struct" in found.cause
+
+
+def test_faulting_extension_is_named_itself() -> None:
+    below = "frame #3: run + 0 (0x5 in /site/a.so)"
+    found = crashes.of_crash("SIGSEGV", STACK.format(frames=below))
+    assert found.fact == "SIGSEGV in run in a.so, called at check.py:5 in forward"
+
+
+def test_gpu_without_code_in_the_wheel_is_said_before_any_launch() -> None:
+    assert kernels.without_code(["12.0a"], "9.0") == (
+        "the wheel holds code for 12.0a, and this GPU is 9.0"
+    )
+    assert kernels.without_code(["12.0a"], "12.1")
+    assert not kernels.without_code(["9.0", "12.0a"], "12.0")
+    assert kernels_not_run(["9.0", "12.0a"], "", "") == (
+        ("9.0", "not run: no GPU was found"),
+        ("12.0a", "not run: no GPU was found"),
+    )
+
+
+def test_required_gpu_that_is_not_there_is_an_error(site_quiet: tuple[Site, Quiet]) -> None:
+    assert str(_no_gpu("no GPU was found", site_quiet[0].checkout / "a.whl")) == (
+        "error: no-gpu\n"
+        "  the kernels of a.whl were not run: no GPU was found\n"
+        "  where: --require-gpu\n"
+        "  fix:   run it on a machine with a GPU of the wheel's archs, or without --require-gpu"
+    )
+
+
+def test_claims_come_from_the_variables_of_the_build() -> None:
+    claims = kernels.claims_of({"FLASH_ATTN_PASSES": "fwd", "FLASH_ATTN_HEAD_DIMS": "64,128"})
+    assert claims == {
+        "passes": ["fwd"],
+        "head_dims": ["64", "128"],
+        "dtypes": ["bf16", "fp16"],
+    }
+
+
+@pytest.fixture
+def site_quiet(tmp_path) -> tuple[Site, Quiet]:  # type: ignore[no-untyped-def]
+    console = Quiet()
+    return Site(checkout=tmp_path, store=tmp_path, environment={}, console=console), console
