@@ -93,7 +93,7 @@ def providers(torch: Any, case: Case, wanted: list[str]) -> dict[str, Callable[[
     causal, grouped = case[6], case[1] != case[2]
     found: dict[str, Callable[[], Any]] = {}
     if "wheel" in wanted:
-        from flash_attn import flash_attn_func  # type: ignore[import-not-found]
+        from flash_attn import flash_attn_func
 
         found["wheel"] = lambda: flash_attn_func(q, k, v, causal=causal)
     swapped = [one.transpose(1, 2) for one in (q, k, v)]
@@ -101,7 +101,7 @@ def providers(torch: Any, case: Case, wanted: list[str]) -> dict[str, Callable[[
         sdpa = torch.nn.functional.scaled_dot_product_attention
         found["sdpa"] = lambda: sdpa(*swapped, is_causal=causal, enable_gqa=grouped).transpose(1, 2)
     if "triton" in wanted:  # torch's flex_attention is a Triton kernel that inductor writes
-        from torch.nn.attention.flex_attention import (  # type: ignore[import-not-found]
+        from torch.nn.attention.flex_attention import (
             create_block_mask,
             flex_attention,
         )
@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("--only", default="wheel,sdpa,triton")
     parser.add_argument("--launch", action="store_true", help="the first launch alone")
     options = parser.parse_args()
-    import torch  # type: ignore[import-not-found]
+    import torch
 
     if not torch.cuda.is_available():
         sys.exit("no GPU was found: nothing to measure")
