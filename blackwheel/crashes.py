@@ -150,7 +150,8 @@ _XIDS: Final = {
 def from_words(text: str) -> Diagnosis | None:
     """Recognize an error of CUDA, the linker or a wheel's guard in what a process said."""
     for pattern, name, cause, step in _WORDS:
-        found = re.search(pattern, text, re.IGNORECASE)
+        # The last one: a traceback shows the line that raised before what it raised.
+        found = next(reversed(list(re.finditer(pattern, text, re.IGNORECASE))), None)
         if found:
             start = text.rfind("\n", 0, found.start()) + 1
             line = text[start:].split("\n", 1)[0].strip()
