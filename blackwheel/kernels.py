@@ -170,6 +170,11 @@ def table_of(file: Path, name: str) -> dict[str, Any]:
     return {}
 
 
+def is_unseen(file: Path) -> bool:
+    """Tell whether no GPU has run a file of checks yet: then its findings may be its own faults."""
+    return "\nUNSEEN = True\n" in file.read_text(encoding="utf-8")
+
+
 def run_checks(
     file: Path,
     bench: Bench,

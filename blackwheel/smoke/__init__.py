@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from blackwheel import kernels, process, receipts, torchpin
+from blackwheel import kernels, machine, process, receipts, torchpin
 from blackwheel.console import Console
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.kernels import CheckResult
@@ -90,10 +90,9 @@ def smoke(
         file = kernels.SMOKE / f"{project.replace('-', '_')}.py"
         if lack and require_gpu:
             raise _no_gpu(lack, wheel)
-        stage.conclude(f"{device}: kernels not run: {lack}" if device and lack else device)
         device = device or "import only, because no GPU was found"
-        if lack:
-            console.say(f"{project}: kernels were not run: {lack}")
+        idle = f"; kernels not run: {lack}" if capability and lack else ""
+        stage.conclude(f"{device}{idle}")
     smoked = SmokedWheel(
         wheel=wheel,
         torch=identity,
@@ -101,7 +100,7 @@ def smoke(
         device=device,
         kernels=kernels_not_run(archs, device, capability),
         together=together,
-        driver=seen.get("driver", ""),
+        driver=machine.read_machine().driver,
     )
     if lack or not file.is_file():
         return smoked
@@ -152,8 +151,10 @@ def _checked(
     for line in [line for result in results for line in kernels.remarks(result)]:
         console.result(line)
     bad = [result for result in results if result.name not in kernels.GOOD]
-    if bad:
+    if bad and not kernels.is_unseen(file):
         raise _kernels_failed(bad, smoked, bench.seed)
+    if bad:
+        console.say(f"{project}: these checks were never seen to pass on a GPU: they stop nothing")
     summary = f"{kernels.summary(results)} on {smoked.device}"
     ran = {arch: summary for arch, _ in smoked.kernels if kernels.served(arch, capability)}
     return replace(
