@@ -48,6 +48,7 @@ def _count(text: str) -> int:
         "again": "build from nothing although nothing changed",
         "keep-going": "go on with the next project when one fails",
         "lock": "lock the stack's nightly torch first, without asking",
+        "without": "leave out these nested sources, where the stack allows it: triton_kernels",
         "replace": "let a wheel take the place of another build of the same label on the shelf",
     }
 )
@@ -62,6 +63,7 @@ def build_wheels(
     keep_going: bool = False,
     lock: bool = False,
     replace: bool = False,
+    without: str = "",
 ) -> None:
     """Build, prove and shelve a stack's wheels, e.g. invoke build-wheels --stack quickstart."""
     from blackwheel import commands
@@ -79,6 +81,7 @@ def build_wheels(
             keep_going=keep_going,
             lock=lock,
             replace=replace,
+            without=_words(without),
         )
     )
 

@@ -20,6 +20,7 @@ def _parser() -> argparse.ArgumentParser:
     stack.add_argument("--python", default="")
     stack.add_argument("--arch", default="")
     stack.add_argument("--jobs", type=int, default=0)
+    stack.add_argument("--without", default="")
     stack.add_argument("--again", action="store_true")
     stack.add_argument("--proofs", action="store_true")
     for name, does in (
@@ -78,6 +79,7 @@ def _act(site: Site, options: argparse.Namespace) -> None:
             only=[options.project],
             arch=options.arch,
             python=options.python,
+            without=[word for word in options.without.split(",") if word],
         )
         if options.verb == "lock-file":
             item = work.work(site, asked, python, again=True)

@@ -16,6 +16,7 @@ from blackwheel.audit.page import Sheet, page
 from blackwheel.audit.verdict import closing
 from blackwheel.console import size
 from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.keys import left_out
 from blackwheel.site import Site
 from blackwheel.work import key_section, requests
 
@@ -109,7 +110,12 @@ def _shelved(site: Site, stack: stacks.Stack, wheel: index.ShelvedWheel, arch: s
     built = key_section(wheel.receipt).get("parts", {})
     python = built.get("python", stack.python[0])
     (request,), _ = requests(
-        site, stack.name, only=[str(name)], arch=built.get("archs", ""), python=python
+        site,
+        stack.name,
+        only=[str(name)],
+        arch=built.get("archs", ""),
+        python=python,
+        without=left_out(built),
     )
     expected = audit.expectation(request)
     if arch:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from blackwheel import archs, isolation, launcher, patches, process, torchpin
+from blackwheel import archs, isolation, launcher, patches, process, requires, torchpin
 from blackwheel.compiler import Compiler
 from blackwheel.console import Console, duration, size
 from blackwheel.errors import BlackwheelError, Exit
@@ -130,6 +130,7 @@ def prepare(plan: BuildPlan, workshop: Workshop, compiler: Compiler) -> None:
     for folder in (workshop.src, workshop.work, workshop.tmp):
         folder.mkdir(parents=True, exist_ok=True)
     patches.sync(plan.tree, workshop.src, manifest=workshop.root / "manifest.json")
+    requires.set_requirements(workshop.src, plan.request.stack, plan.request.project)
     # A file that a patch has taken out would live on in setuptools' own copies.
     for stale in (*workshop.src.glob("build/lib*"), *workshop.src.glob("build/bdist*")):
         shutil.rmtree(stale)
@@ -190,6 +191,7 @@ def command(
         "BLACKWHEEL_RECORDS": str(paths.work / "objects.jsonl"),
         "BLACKWHEEL_SOURCE_TIME": str(SOURCE_DATE_EPOCH) if mode == isolation.NAMESPACES else "",
         "BLACKWHEEL_NATIVE": ",".join(archs.parse(arch).sm for arch in request.archs),
+        "BLACKWHEEL_OLDER": ",".join(name for one in request.pin.contract for name in one.older),
     }
     spec = isolation.Spec(
         mode=mode,

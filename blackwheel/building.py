@@ -25,7 +25,6 @@ from blackwheel import (
 from blackwheel.console import duration
 from blackwheel.edge import EXIT_FILE
 from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.keys import label
 from blackwheel.site import Site
 from blackwheel.work import Work, taken_labels, work
 
@@ -152,7 +151,7 @@ def _opening(site: Site, pending: Sequence[Work], jobs: int) -> None:
         count = pipeline.job_count(request, jobs)
         cost = plan.cpu_seconds(request)
         expected = f", about {duration(cost / count)}" if cost else ""
-        wheel = f"{request.project} {pin.version}+{label(request.stack, pin, request.archs)}"
+        wheel = f"{request.project} {request.version}"
         site.console.say(f"{wheel} for Python {request.python}: {'; '.join(item.reasons)}")
         say = site.console.say
         say(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,16 @@ def build_wheels(
     keep_going: bool = False,
     lock: bool = False,
     replace: bool = False,
+    without: Sequence[str] = (),
 ) -> int:
     """Run the whole chain for a stack's projects; return the exit code."""
-    asked, chosen = requests(site, stack, only=only, arch=arch, python=python)
+    ask = partial(requests, site, stack, only=only, arch=arch, python=python, without=without)
+    asked, chosen = ask()
     if asked[0].stack.torch.source == "index":
         from blackwheel import building, pin
 
         if pin.lock_first(site, asked[0].stack, lock=lock):
-            asked, chosen = requests(site, stack, only=only, arch=arch, python=python)
+            asked, chosen = ask()
         building.require_locked(site, asked[0].stack)
     todo = [work(site, request, chosen, again=again) for request in asked]
     done = [item.shelved for item in todo if item.shelved and not item.reasons]
@@ -46,6 +49,7 @@ def build_wheels(
     options = ["--jobs", str(jobs)] if jobs else []
     options += ["--arch", arch] if arch else []
     options += ["--again"] if again else []
+    options += ["--without", ",".join(without)] if without else []
     code, shelved = building.build_pending(
         site,
         stack,

@@ -225,7 +225,7 @@ def disk_check(*, free: int, needed: int, store: Path) -> Check:
 
 def largest_object(stack: Stack) -> int:
     """Return the bytes that the hungriest object of the stack's projects needs."""
-    return max(plan.largest_object(stack.projects[name].variables) for name in stack.build)
+    return max(plan.largest_object(stack.projects[name]) for name in stack.build)
 
 
 def memory_check(stack: Stack, machine: Machine) -> Check:

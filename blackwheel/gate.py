@@ -67,9 +67,9 @@ def current(wheel: index.ShelvedWheel, stack: stacks.Stack) -> Request | None:
     except (KeyError, TypeError, AttributeError):
         python, archs = stack.python[0], stack.archs
         return Request(stack=stack, project=wheel.project, python=python, archs=archs)
-    asked = Request(stack=stack, project=wheel.project, python=python, archs=archs)
-    version = f"{asked.pin.version}+{keys.label(stack, asked.pin, archs)}"
-    return asked if version == wheel.version else None
+    without = keys.left_out(parts)
+    asked = Request(stack=stack, project=wheel.project, python=python, archs=archs, without=without)
+    return asked if asked.version == wheel.version else None
 
 
 def _nothing(site: Site, stack: stacks.Stack) -> BlackwheelError:

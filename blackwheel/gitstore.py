@@ -69,6 +69,11 @@ class GitStore:
             if lacking:
                 self._fetch_blobs(lacking)
 
+    @property
+    def tree(self) -> str:
+        """Git tree id of the commit."""
+        return self._read("rev-parse", f"{self.pin.commit}^{{tree}}").decode().strip()
+
     def entries(self) -> Iterator[Entry]:
         """Read every selected file as it was committed: no filter or attribute applies."""
         for mode, oid, path in self._listed():
@@ -157,8 +162,8 @@ class GitStore:
             raise self._failure(text)
 
     def _verify(self) -> None:
-        found = self._read("rev-parse", f"{self.pin.commit}^{{tree}}").decode().strip()
-        if found != self.pin.tree:
+        found = self.tree
+        if self.pin.tree and found != self.pin.tree:
             raise self._error(
                 "wrong-tree",
                 f"commit {self.pin.commit} of {shown(self.pin.url)} holds another tree"

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from blackwheel import archs as arch_names
 from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.isolation import Paths
 from blackwheel.series import Series
 from blackwheel.stacks import ProjectPin, Stack
 
@@ -28,11 +29,20 @@ class Request:
     python: str
     """`3.12`."""
     archs: tuple[str, ...]
+    without: tuple[str, ...] = ()
+    """Optional nested sources that are left out, sorted."""
 
     @property
     def pin(self) -> ProjectPin:
-        """The project's pin."""
-        return self.stack.project(self.project)
+        """The project's pin, less the nested sources that are left out."""
+        pin = self.stack.project(self.project)
+        kept = tuple(n for n in pin.nested if n.path.rpartition("/")[2] not in self.without)
+        return pin if len(kept) == len(pin.nested) else replace(pin, nested=kept)
+
+    @property
+    def version(self) -> str:
+        """`2.8.3+cu130torch2.11.0.sm120a.1`: what its wheel is called."""
+        return f"{self.pin.version}+{label(self.stack, self.pin, self.archs, self.without)}"
 
     @property
     def tag(self) -> str:
@@ -43,6 +53,7 @@ class Request:
     def slug(self) -> str:
         """`quickstart/flash-attn/cp312`: the path of its build tree in the store."""
         suffix = "" if self.archs == self.stack.archs else f"-{'-'.join(self.archs)}"
+        suffix += "".join(f"-less-{name}" for name in self.without)
         return f"{self.stack.name}{suffix}/{self.project}/{self.tag}"
 
     def lock(self, kind: str, constraints: Path) -> Path:
@@ -70,22 +81,29 @@ class Key:
         return tuple(_change(name, was, is_) for name, was, is_ in pairs if was != is_)
 
 
-def label(stack: Stack, pin: ProjectPin, archs: tuple[str, ...]) -> str:
-    """Return the local version: `cu130torch2.11.0.sm120a.1`."""
+def label(
+    stack: Stack, pin: ProjectPin, archs: tuple[str, ...], without: tuple[str, ...] = ()
+) -> str:
+    """Return the local version: `cu130torch2.11.0.sm120a.1`, or `….lesstritonkernels.1`."""
     shorts = (arch_names.parse(arch).label for arch in archs)
+    less = (f"less{re.sub('[^a-z0-9]', '', name)}" for name in without)
     installed = "installed" if stack.torch.source == "installed" else ""
-    parts = [stack.torch.label, *shorts, pin.variant, installed, str(pin.revision)]
+    parts = [stack.torch.label, *shorts, pin.variant, *less, installed, str(pin.revision)]
     return ".".join(part for part in parts if part)
 
 
-def build_variables(request: Request, *, jobs: int) -> dict[str, str]:
+def build_variables(request: Request, *, jobs: int, paths: Paths | None = None) -> dict[str, str]:
     """Fill in the project's build variables; raise `bad-variable` for a name that is not known."""
     pin = request.pin
     known = {
         "archs": ";".join(request.archs),
-        "label": label(request.stack, pin, request.archs),
+        "label": label(request.stack, pin, request.archs, request.without),
         "torch": request.stack.torch.requirement,
         "version": pin.version,
+        "source": str(paths.src) if paths else "",
+        # A list of CMake's, which has its own name for the compiler.
+        "launcher": f"{paths.env}/bin/python;-I;-S;{paths.work}/bin/launcher.py" if paths else "",
+        "without": "".join(f",{name}" for name in request.without),
         "jobs": str(jobs),
     }
     filled = {}
@@ -112,7 +130,7 @@ def key(request: Request, *, series: Series, constraints: Path, isolation: str) 
         "isolation": isolation,
         "python": request.python,
         "archs": ";".join(request.archs),
-        "label": label(stack, pin, request.archs),
+        "label": label(stack, pin, request.archs, request.without),
         "source.commit": pin.source.commit,
         "source.tree": pin.source.tree,
         "source.sparse": pin.source.sparse,
@@ -131,11 +149,20 @@ def key(request: Request, *, series: Series, constraints: Path, isolation: str) 
     parts |= {f"nested.{nested.path}": asdict(nested) for nested in pin.nested}
     parts |= {f"patches.{patch.name}": patch.sha256 for patch in series.patches}
     parts["patches"] = [patch.name for patch in series.patches]
+    if request.without:
+        parts["without"] = list(request.without)
+    if pin.requires:
+        parts["requires"] = [asdict(one) for one in pin.requires]
     # The number of jobs changes no byte.
     parts |= {f"variables.{n}": v for n, v in pin.variables.items() if "{jobs}" not in v}
     texts = tuple(sorted((name, _text(value)) for name, value in parts.items()))
     canonical = json.dumps(texts, ensure_ascii=False, separators=(",", ":"))
     return Key(digest=hashlib.sha256(canonical.encode()).hexdigest(), parts=texts)
+
+
+def left_out(parts: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what the wheel of these parts was built without."""
+    return tuple(json.loads(parts.get("without", "[]")))
 
 
 def _text(value: Any) -> str:

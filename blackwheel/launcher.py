@@ -3,7 +3,8 @@
 `python -I -S launcher.py COMPILER ARGUMENT…` runs the compiler and appends one JSON line per object
 to the file that BLACKWHEEL_RECORDS names: seconds, CPU seconds, the largest resident set of one
 process, archs. A .cu object whose command line lacks an arch of BLACKWHEEL_NATIVE (`sm_90,sm_120a`)
-is refused before it compiles: a wrong arch costs seconds, not hours. Where BLACKWHEEL_SOURCE_TIME
+is refused before it compiles, unless BLACKWHEEL_OLDER names its source: a wrong arch costs seconds,
+not hours. Where BLACKWHEEL_SOURCE_TIME
 is set, a .cu object comes out the same byte for byte each time: its source gets that modification
 time and its compiler process numbers of its own, both of which nvcc puts into names
 (docs/decisions/0007-what-makes-kernel-names-differ.md). The exit code is the compiler's, 97 for a
@@ -38,6 +39,8 @@ def compiled_object(arguments: list[str]) -> tuple[str, str] | None:
         return None
     target = arguments[arguments.index("-o") + 1]
     sources = [word for word in arguments if word.endswith((".cu", ".cpp", ".cc", ".c", ".cxx"))]
+    if sources and "/CMakeFiles/" in sources[-1]:
+        return None  # CMake tries its compilers, with archs of its own
     return (sources[-1], target) if sources and not target.endswith((".cu", ".cpp")) else None
 
 
@@ -55,8 +58,13 @@ def requested_archs(arguments: list[str]) -> list[str]:
     return sorted(part for part in found if part.startswith(("sm_", "compute_")))
 
 
-def missing_archs(source: str, archs: list[str], native: str) -> list[str]:
-    """Return the archs that a .cu object must carry as SASS and that nobody asks of nvcc."""
+def missing_archs(source: str, archs: list[str], native: str, older: str = "") -> list[str]:
+    """Return the archs that a .cu object must carry as SASS and that nobody asks of nvcc.
+
+    `older` are the sources that the contract lets be older SASS or PTX.
+    """
+    if source.rpartition("/")[2] in older.split(","):
+        return []
     wanted = [arch for arch in native.split(",") if arch]
     return [arch for arch in wanted if arch not in archs] if source.endswith(".cu") else []
 
@@ -178,7 +186,8 @@ def main(argv: list[str]) -> int:
     command = argv[1:]
     unit = compiled_object(command)
     archs = requested_archs(command) if unit else []
-    missing = missing_archs(unit[0], archs, os.environ.get("BLACKWHEEL_NATIVE", "")) if unit else []
+    contract = [os.environ.get(f"BLACKWHEEL_{name}", "") for name in ("NATIVE", "OLDER")]
+    missing = missing_archs(unit[0], archs, *contract) if unit else []
     plan = os.environ.get("BLACKWHEEL_PLAN", "")
     if plan and unit and only_planned(plan, command, unit, missing):
         return 0

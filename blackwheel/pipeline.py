@@ -94,7 +94,7 @@ def _toolchain(site: Site, asked: Request) -> toolchain.Toolchain:
 def job_count(asked: Request, jobs: int = 0) -> int:
     """Return the number of compilers at once: `jobs`, else what cores and memory allow."""
     seen = machine.read_machine()
-    largest = plan.largest_object(asked.pin.variables)
+    largest = plan.largest_object(asked.pin)
     return jobs or plan.job_count(seen.cores, seen.memory_available, largest)
 
 
@@ -103,6 +103,7 @@ def build_plan(
 ) -> BuildPlan:
     """Put together everything that a build of this tree is told."""
     asked = item.request
+    paths = isolation.fixed_paths(isolation_mode(site).mode, site.store)
     lock = asked.lock("build", site.constraints)
     return BuildPlan(
         request=asked,
@@ -114,7 +115,7 @@ def build_plan(
         ),
         toolchain=_toolchain(site, asked),
         environment=environment,
-        variables=keys.build_variables(asked, jobs=jobs),
+        variables=keys.build_variables(asked, jobs=jobs, paths=paths),
         jobs=jobs,
         key=item.key,
     )

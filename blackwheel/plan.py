@@ -9,6 +9,7 @@ from typing import Final
 
 from blackwheel.keys import Key, Request
 from blackwheel.patches import PatchedTree
+from blackwheel.stacks import ProjectPin
 from blackwheel.toolchain import Toolchain
 from blackwheel.torchpin import TorchIdentity
 
@@ -42,7 +43,7 @@ def job_count(cores: int, memory_bytes: int, largest_object: int) -> int:
     return max(1, min(cores, memory_bytes // largest_object))
 
 
-def largest_object(variables: Mapping[str, str]) -> int:
+def largest_object(pin: ProjectPin) -> int:
     """Return the bytes that the hungriest object of this selection needs."""
-    passes = variables.get("FLASH_ATTN_PASSES", "bwd")
-    return OBJECT_BYTES["bwd" if "bwd" in passes.split(",") else "fwd"]
+    passes = pin.variables.get("FLASH_ATTN_PASSES", "bwd")
+    return pin.object_bytes or OBJECT_BYTES["bwd" if "bwd" in passes.split(",") else "fwd"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from blackwheel import archplan, archs, building, keys, patchproof, pipeline, store
+from blackwheel import archplan, archs, building, patchproof, pipeline, store
 from blackwheel.archplan import ArchPlan
 from blackwheel.effects import archs_text
 from blackwheel.errors import BlackwheelError, Exit
@@ -103,14 +103,10 @@ def _made(
     return code, path
 
 
-def _version(request: Request) -> str:
-    return f"{request.pin.version}+{keys.label(request.stack, request.pin, request.archs)}"
-
-
 def _row(request: Request, plan: ArchPlan) -> dict[str, Any]:
     return {
         "project": request.project,
-        "version": _version(request),
+        "version": request.version,
         "python": request.python,
         "holds": not any(each.missing for each in plan.objects),
         "groups": [
@@ -136,7 +132,7 @@ def _requested(request: Request, group: archplan.Group) -> tuple[str, ...]:
 
 
 def _show(site: Site, request: Request, plan: ArchPlan) -> None:
-    title = f"{request.project} {_version(request)} for Python {request.python}"
+    title = f"{request.project} {request.version} for Python {request.python}"
     rows = [
         (
             group.target or "-",

@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -18,7 +18,7 @@ from blackwheel.console import Console
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.githost import UnreachableError, disk_full
 from blackwheel.gitstore import GitStore
-from blackwheel.stacks import ProjectPin, SdistPin
+from blackwheel.stacks import GitPin, ProjectPin, SdistPin
 from blackwheel.store import held
 from blackwheel.trees import is_selected, selected_paths, tree_id, write_entries
 
@@ -104,8 +104,32 @@ def _from_git(
     environment: Mapping[str, str],
     console: Console,
 ) -> SourceTree:
-    places = [("", f"projects.{project}.source", pin.source)]
-    places += [(n.path, f"projects.{project}.nested.{i}", n) for i, n in enumerate(pin.nested)]
+    places = [("", f"projects.{project}.source", pin.source), *_nested_places(project, pin)]
+    stores = _fetched(places, project, store=store, environment=environment, console=console)
+    with _new_export(project, pin, "git", store) as folder:
+        nested = _written(stores, folder / "tree")
+        _mark(folder, stores[0][2].tree, nested[1:])
+    return _announced(project, pin, "git", store=store, console=console)
+
+
+_Place = tuple[str, str, GitPin]
+"""Path in the tree, key path of the pin, and the pin."""
+_Fetched = list[tuple[str, str, GitStore]]
+
+
+def _nested_places(project: str, pin: ProjectPin) -> list[_Place]:
+    return [(n.path, f"projects.{project}.nested.{i}", n) for i, n in enumerate(pin.nested)]
+
+
+def _fetched(
+    places: Sequence[_Place],
+    project: str,
+    *,
+    store: Path,
+    environment: Mapping[str, str],
+    console: Console,
+) -> _Fetched:
+    """Fetch all before anything is written."""
     stores = []
     for path, where, source in places:
         repository = GitStore(
@@ -118,12 +142,15 @@ def _from_git(
         )
         repository.fetch()
         stores.append((path, where, repository))
-    nested = tuple(NestedTree(path=n.path, commit=n.commit, tree=n.tree) for n in pin.nested)
-    with _new_export(project, pin, "git", store) as folder:
-        for path, where, repository in stores:
-            write_entries(repository.entries(), folder / "tree" / path, where=where)
-        _mark(folder, pin.source.tree, nested)
-    return _announced(project, pin, "git", store=store, console=console)
+    return stores
+
+
+def _written(stores: _Fetched, root: Path) -> tuple[NestedTree, ...]:
+    for path, where, repository in stores:
+        write_entries(repository.entries(), root / path, where=where)
+    return tuple(
+        NestedTree(path=path, commit=one.pin.commit, tree=one.tree) for path, _, one in stores
+    )
 
 
 def _from_sdist(
@@ -154,12 +181,20 @@ def _from_sdist(
         found = tree_id(root)
         if found != pin.sdist.tree:
             raise _wrong_tree(project, pin.sdist, found)
-        nested = tuple(
+        bundled = tuple(
             NestedTree(path=n.path, commit=n.commit, tree=tree_id(root / n.path))
             for n in pin.nested
             if (root / n.path).is_dir()
         )
-        _mark(folder, found, nested, str(reason))
+        inside = {one.path for one in bundled}
+        lacking = [place for place in _nested_places(project, pin) if place[0] not in inside]
+        try:
+            stores = _fetched(
+                lacking, project, store=store, environment=environment, console=console
+            )
+        except UnreachableError as error:
+            raise _nested_unreachable(error, pin, lacking) from None
+        _mark(folder, found, (*bundled, *_written(stores, root)), str(reason))
     return _announced(project, pin, "sdist", store=store, console=console)
 
 
@@ -253,6 +288,21 @@ def _unreachable(reason: UnreachableError, lack: str) -> BlackwheelError:
         where=reason.where,
         fix="connect to the network, name a mirror with git's url.*.insteadOf,"
         f"\nor carry the sdist here: {sdist.CARRIED}=folder",
+        code=Exit.SOURCE,
+    )
+
+
+def _nested_unreachable(
+    reason: UnreachableError, pin: ProjectPin, lacking: Sequence[_Place]
+) -> BlackwheelError:
+    (path,) = [path for path, where, _ in lacking if f"{where}.url" == reason.where]
+    name = path.rpartition("/")[2]
+    without = f"\nor leave it out: --without {name}" if name in pin.optional else ""
+    return BlackwheelError(
+        "nested-unreachable",
+        f"{reason.url} cannot be reached: {reason}\nthe sdist does not hold {path}",
+        where=reason.where,
+        fix=f"connect to the network, or name a mirror with git's url.*.insteadOf{without}",
         code=Exit.SOURCE,
     )
 

@@ -37,7 +37,8 @@ class GitPin:
 
     url: str
     commit: Commit
-    tree: Commit
+    tree: Commit | None = None
+    """None where nobody has seen it yet: then the commit alone decides."""
     sparse: tuple[RelativePath, ...] = ()
     """Folders to take beside the files at the top; all of the tree when empty."""
 
@@ -68,8 +69,21 @@ class Contract:
     library: str
     native: bool = True
     """Every kernel must be SASS of every arch of the stack."""
+    older: tuple[str, ...] = ()
+    """Sources (`scaled_mm_c2x.cu`) of an otherwise native library that may be older SASS or PTX."""
     why: str = ""
-    """Why a library may hold older SASS or PTX only; required when `native` is off."""
+    """Why a library, or a source, may be so; required when `native` is off or `older` names one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+class RequirementFile:
+    """What the stack makes of a file of requirements that a project's metadata is made from."""
+
+    file: RelativePath
+    set: tuple[str, ...] = ()
+    """Requirements that replace those of the same distribution; `{torch}` is the stack's."""
+    drop: tuple[str, ...] = ()
+    """Distributions whose requirement goes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
@@ -86,12 +100,19 @@ class ProjectPin:
     nested: tuple[NestedPin, ...] = ()
     sdist: SdistPin | None = None
     variables: dict[str, str] = field(default_factory=dict)
-    """Build variables; `{archs}`, `{label}`, `{torch}`, `{version}` and `{jobs}` are filled in."""
+    """Build variables; `{archs}`, `{label}`, `{torch}`, `{version}`, `{source}`, `{launcher}`,
+    `{without}` and `{jobs}` are filled in."""
     requirements: tuple[str, ...] = ()
     """What the build environment holds besides torch."""
     runtime: tuple[str, ...] = ()
     """What the wheel requires besides torch."""
+    requires: tuple[RequirementFile, ...] = ()
+    """Set before the build, so that the wheel's own metadata keeps the stack's torch."""
+    optional: tuple[str, ...] = ()
+    """Nested sources, by the last part of their path, that `--without` may leave out."""
     contract: tuple[Contract, ...] = ()
+    object_bytes: int = 0
+    """Peak memory of the hungriest object; 0 takes flash-attn's."""
     objects: int = 0
     """How many objects a build compiles; 0 when nobody counted."""
     cpu_seconds: int = 0
@@ -282,6 +303,7 @@ def _known_keys(loc: tuple[Any, ...]) -> list[str]:
         ("projects", "*", "nested", "*"): NestedPin,
         ("projects", "*", "sdist"): SdistPin,
         ("projects", "*", "contract", "*"): Contract,
+        ("projects", "*", "requires", "*"): RequirementFile,
     }
     holder = loc[:-1]
     for place, record in places.items():
@@ -310,7 +332,7 @@ def _inconsistencies(stack: Stack) -> list[str]:
                 f"projects.{name}.sdist.name: '{pin.sdist.name}' is not version {pin.version}"
             )
         for number, contract in enumerate(pin.contract):
-            if not contract.native and not contract.why:
+            if (contract.older or not contract.native) and not contract.why:
                 faults.append(f"projects.{name}.contract.{number}.why: missing: say why")
     if stack.torch.source == "index" and not stack.torch.index:
         faults.append("torch.index: missing: torch.source is 'index'")

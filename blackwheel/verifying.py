@@ -15,6 +15,7 @@ from blackwheel import (
     archs,
     audit,
     claims,
+    isolation,
     keys,
     pages,
     process,
@@ -24,7 +25,7 @@ from blackwheel import (
     torchpin,
 )
 from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.keys import Request
+from blackwheel.keys import Request, left_out
 from blackwheel.pages import Check, compared, compared_all
 from blackwheel.pipeline import receipt_path
 from blackwheel.site import Site
@@ -214,8 +215,9 @@ def _checkout_checks(
             project=project,
             python=parts["python"],
             archs=tuple(parts["archs"].split(";")),
+            without=left_out(parts),
         )
-        version = f"{request.pin.version}+{keys.label(stack, request.pin, request.archs)}"
+        version = request.version
         built = f"{held['stack']['version']}+{parts['label']}"
         if version != built:
             why = f"stack {name} has moved on to {version}"
@@ -248,7 +250,8 @@ def _command_checks(
     site: Site, held: Mapping[str, receipts.Section], request: Request
 ) -> Iterator[Check]:
     """What the build was told, and which torch its lock accepts; only for the checkout's key."""
-    variables = keys.build_variables(request, jobs=held["objects"]["jobs"])
+    paths = isolation.fixed_paths(held["isolation"]["mode"], site.store)
+    variables = keys.build_variables(request, jobs=held["objects"]["jobs"], paths=paths)
     told = {name: held["command"]["variables"].get(name, "none") for name in variables}
     for name, value in variables.items():
         if told[name] != value:

@@ -11,7 +11,7 @@ from typing import Any
 from blackwheel import archive, doctor, index, pipeline, plan, servable, stacks, window
 from blackwheel.console import duration, size
 from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.keys import label
+from blackwheel.keys import left_out
 from blackwheel.machine import read_machine
 from blackwheel.site import Site
 from blackwheel.surroundings import Check
@@ -44,14 +44,14 @@ def show_plan(
         rows.append(
             {
                 "project": request.project,
-                "version": f"{pin.version}+{label(request.stack, pin, request.archs)}",
+                "version": request.version,
                 "python": request.python,
                 "build": bool(item.reasons),
                 "why": list(item.reasons) or ["nothing changed"],
                 "label_taken": bool(taken_labels(site, [item])),
                 "objects": pin.objects,
                 "jobs": count,
-                "bytes_per_job": plan.largest_object(pin.variables),
+                "bytes_per_job": plan.largest_object(pin),
                 "expected_seconds": round(plan.cpu_seconds(request) / count),
                 "key": item.key.digest,
             }
@@ -124,7 +124,12 @@ def _state(site: Site, stack: stacks.Stack, key: dict[str, Any]) -> str:
     if project not in stack.build:
         return "the stack builds it no more"
     (request,), chosen = requests(
-        site, stack.name, only=[project], arch=parts["archs"], python=parts["python"]
+        site,
+        stack.name,
+        only=[project],
+        arch=parts["archs"],
+        python=parts["python"],
+        without=left_out(parts),
     )
     changes = work(site, request, chosen).key.changes(parts)
     return f"stale: {'; '.join(changes)}" if changes else f"current, key {key['digest'][:12]}"

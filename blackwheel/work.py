@@ -28,7 +28,13 @@ class Work:
 
 
 def requests(
-    site: Site, stack_name: str, *, only: Sequence[str] = (), arch: str = "", python: str = ""
+    site: Site,
+    stack_name: str,
+    *,
+    only: Sequence[str] = (),
+    arch: str = "",
+    python: str = "",
+    without: Sequence[str] = (),
 ) -> tuple[tuple[Request, ...], pythons.Python]:
     """Resolve what a command line asks for; raises what `stacks`, `archs` and `pythons` raise."""
     stack = stacks.load(stack_name, site.constraints)
@@ -37,9 +43,32 @@ def requests(
     chosen = pythons.choose(stack, python, environment=site.environment)
     wanted = tuple(str(a) for a in archs.parse_list(arch)) if arch else stack.archs
     names = [name for name in stack.build if not only or name in only]
+    optional = {name: stack.projects[name].optional for name in names}
+    if unknown := sorted(set(without) - {part for parts in optional.values() for part in parts}):
+        raise _not_optional(unknown[0], stack, optional)
     return tuple(
-        Request(stack=stack, project=name, python=chosen.version, archs=wanted) for name in names
+        Request(
+            stack=stack,
+            project=name,
+            python=chosen.version,
+            archs=wanted,
+            without=tuple(sorted(set(without) & set(optional[name]))),
+        )
+        for name in names
     ), chosen
+
+
+def _not_optional(
+    name: str, stack: stacks.Stack, optional: dict[str, tuple[str, ...]]
+) -> BlackwheelError:
+    known = [part for parts in optional.values() for part in parts]
+    return BlackwheelError(
+        "not-optional",
+        f"'{name}' is no nested source that {', '.join(optional)} can be built without",
+        where="--without",
+        fix=f"of stack '{stack.name}': {', '.join(known) or 'none'}",
+        code=Exit.USAGE,
+    )
 
 
 def isolation_mode(site: Site) -> isolation.Isolation:
@@ -88,7 +117,7 @@ def taken_labels(
     found = []
     for item in pending:
         request = item.request
-        version = f"{request.pin.version}+{keys.label(request.stack, request.pin, request.archs)}"
+        version = request.version
         for wheel in index.shelved(site.wheels / request.stack.name):
             made = key_section(wheel.receipt)
             same = wheel.version == version and made.get("slug") == request.slug

@@ -102,7 +102,7 @@ def expectation(request: Request) -> Expected:
     return Expected(
         name=request.project,
         version=pin.version,
-        label=label(stack, pin, request.archs),
+        label=label(stack, pin, request.archs, request.without),
         python=request.tag,
         modules=pin.modules,
         torch=stack.torch.requirement,

@@ -261,11 +261,22 @@ def arch_findings(
             )
         elif library.kernels.total != library.kernels.native:
             fact = _lack(library, wanted)
-            fact += "" if contract.native else f"; allowed: {contract.why}"
+            allowed = not contract.native or _only_older(library, contract, wanted)
+            fact += f"; allowed: {contract.why}" if allowed else ""
             found.append(
-                Finding(name="not-native", fact=fact, library=library.path, fatal=contract.native)
+                Finding(name="not-native", fact=fact, library=library.path, fatal=not allowed)
             )
     return tuple(found)
+
+
+def _only_older(library: Library, contract: Contract, wanted: Sequence[Arch]) -> bool:
+    """Tell whether no more cubins of another arch are in it than sources that may be older.
+
+    Which source a cubin comes from it does not say; the launcher refuses every other source.
+    """
+    names = {arch.sm for arch in wanted}
+    strays = [count for arch, count in library.elf_archs if arch not in names]
+    return 0 < sum(strays) <= len(contract.older)
 
 
 def _lack(library: Library, wanted: Sequence[Arch]) -> str:

@@ -13,6 +13,7 @@ import sys
 import tarfile
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -918,3 +919,62 @@ def test_an_sdist_whose_files_make_another_tree_is_refused(
         "  where: projects.toy.sdist.tree\n"
         "  fix:   correct tree or 'sparse' in the stack file: they are not of one source"
     )
+
+
+def test_what_the_sdist_does_not_hold_of_the_nested_sources_comes_from_git(
+    upstream: Upstream, store: Path, environment: dict[str, str], release: Sdist, tmp_path: Path
+) -> None:
+    other = Upstream(tmp_path / "upstream" / "other")
+    nested = asdict(other.pin(sparse=("src",)))
+    pin = project(
+        unreachable(upstream),
+        sdist=release.pin(),
+        nested=(
+            NestedPin(path="third_party/other", **nested),
+            NestedPin(path="third_party/other/src/deep", **nested),
+        ),
+    )
+    environment["BLACKWHEEL_SDISTS"] = str(release.folder)
+
+    found = fetch(pin, store, environment)
+
+    assert (found.origin, found.tree) == ("sdist", release.tree)
+    kernels = [path for path in files(found.root) if path.endswith("kernel.cu")]
+    assert kernels == [
+        "src/kernel.cu",
+        "third_party/other/src/deep/src/kernel.cu",
+        "third_party/other/src/kernel.cu",
+    ]
+    assert {one.tree for one in found.nested} == {other.tree(other.commit)}
+
+
+def test_a_nested_source_that_neither_git_nor_the_sdist_has_is_named(
+    upstream: Upstream, store: Path, environment: dict[str, str], release: Sdist
+) -> None:
+    away = NestedPin(path="third_party/other", **asdict(unreachable(upstream)))
+    pin = project(unreachable(upstream), sdist=release.pin(), nested=(away,), optional=("other",))
+    environment["BLACKWHEEL_SDISTS"] = str(release.folder)
+
+    with pytest.raises(BlackwheelError) as raised:
+        fetch(pin, store, environment)
+
+    port = away.url.rpartition(":")[2].removesuffix("/toy")
+    first, *rest = str(raised.value).splitlines()
+    assert first == "error: nested-unreachable"
+    assert rest[0].startswith(
+        f"  {away.url} cannot be reached: Failed to connect to 127.0.0.1 port {port}"
+    )
+    assert rest[1:] == [
+        "  the sdist does not hold third_party/other",
+        "  where: projects.toy.nested.0.url",
+        "  fix:   connect to the network, or name a mirror with git's url.*.insteadOf",
+        "         or leave it out: --without other",
+    ]
+    assert list(store.glob("sources/*/*")) == []
+
+
+def test_a_commit_whose_tree_nobody_saw_is_taken_by_its_commit(
+    upstream: Upstream, store: Path, environment: dict[str, str]
+) -> None:
+    found = fetch(project(upstream.pin(tree=None)), store, environment)
+    assert found.tree == upstream.tree(upstream.commit)

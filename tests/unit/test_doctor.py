@@ -18,7 +18,7 @@ from blackwheel.surroundings import Check
 
 GIB = 1 << 30
 CONSTRAINTS = Path(__file__).parents[2] / "constraints"
-STABLE = stacks.load("stable", CONSTRAINTS)
+STABLE = replace(stacks.load("stable", CONSTRAINTS), build=("flash-attn",))
 QUICK = stacks.load("quickstart", CONSTRAINTS)
 NIGHTLY = stacks.load("nightly", CONSTRAINTS)
 FLASH = STABLE.projects["flash-attn"]

@@ -1,0 +1,63 @@
+"""Requirement lines that a stack sets in a source before it is built."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import NormalizedName, canonicalize_name
+
+from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.stacks import RequirementFile, Stack
+
+
+def set_requirements(source: Path, stack: Stack, project: str) -> tuple[str, ...]:
+    """Rewrite the files that the stack names; return what was set and dropped, one line each.
+
+    A requirement that is to be replaced or dropped must be there: a release that renames it would
+    else bring another torch along. Raises `requirement-missing`.
+    """
+    done: list[str] = []
+    for number, edit in enumerate(stack.projects[project].requires):
+        path = source / edit.file
+        where = f"constraints/{stack.name}.toml, projects.{project}.requires.{number}"
+        before = path.read_text(encoding="utf-8") if path.is_file() else ""
+        after, said = _edited(before, edit, stack.torch.requirement, where)
+        done += [f"{edit.file}: {line}" for line in said]
+        if after != before:
+            path.write_text(after, encoding="utf-8")
+    return tuple(done)
+
+
+def _edited(text: str, edit: RequirementFile, torch: str, where: str) -> tuple[str, list[str]]:
+    wanted = [line.format(torch=torch) for line in edit.set]
+    new = {canonicalize_name(Requirement(line).name): line for line in wanted}
+    gone = {canonicalize_name(name) for name in edit.drop}
+    lines, said, found = [], [], set()
+    for line in text.splitlines():
+        name = _name(line)
+        if name is None or (name not in new and name not in gone):
+            lines.append(line)
+            continue
+        found.add(name)
+        lines += [new[name]] if name in new else []
+        said.append(f"{line.strip()} → {new.get(name, 'dropped')}")
+    if lacking := sorted((set(new) | gone) - found):
+        raise BlackwheelError(
+            "requirement-missing",
+            f"{edit.file} requires no {', '.join(lacking)}",
+            where=where,
+            fix="correct the table: this release names its requirements otherwise",
+            code=Exit.CONFIG,
+        )
+    return "\n".join(lines) + "\n", said
+
+
+def _name(line: str) -> NormalizedName | None:
+    """Return the distribution that a line requires; None for options and comments."""
+    text = re.sub(r"(^|\s)#.*", "", line).strip()
+    try:
+        return canonicalize_name(Requirement(text).name) if text else None
+    except InvalidRequirement:
+        return None
