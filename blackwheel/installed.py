@@ -58,7 +58,8 @@ def find(python: Path, environment: Mapping[str, str]) -> Found:
     folders, version = json.loads(told.stdout)
     known: dict[str, Distribution] = {}
     for one in distributions(path=folders):
-        known.setdefault(canonicalize_name(one.metadata["Name"]), one)
+        if name := one.metadata["Name"]:  # half-removed packages have none
+            known.setdefault(canonicalize_name(name), one)
     if "torch" not in known:
         raise BlackwheelError(
             "torch-not-installed",

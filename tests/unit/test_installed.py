@@ -75,6 +75,8 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     distribution(packages, "mine", {"nvidia/readme": ""}, "deep; extra == 'more'")
     distribution(packages, "deep", {"nvidia/mine/__init__.py": ""})
     distribution(packages, "other", {"other.py": "", "nvidia/others/__init__.py": ""})
+    (packages / "left-1.0.dist-info").mkdir()
+    (packages / "left-1.0.dist-info" / "METADATA").write_text("", encoding="utf-8")
     return place / "bin" / "python"
 
 
