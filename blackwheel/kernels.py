@@ -309,5 +309,7 @@ def diagnosis(code: int, said: str, seconds: float) -> Diagnosis:
 
 
 def _tail(said: str) -> str:
+    """The line that names the exception, for its message may have many; else the last."""
     lines = [line for line in said.splitlines() if line.strip()]
-    return lines[-1][:400] if lines else ""
+    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    return (named or lines or [""])[-1][:400]

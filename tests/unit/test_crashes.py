@@ -119,6 +119,12 @@ def test_required_gpu_that_is_not_there_is_an_error(site_quiet: tuple[Site, Quie
     )
 
 
+def test_error_of_many_lines_is_told_by_the_line_that_names_it() -> None:
+    said = "Traceback:\n  x\nNotImplementedError: no kernel for CPU\n\nPython: registered at y\n"
+    found = kernels.diagnosis(1, said, 5)
+    assert (found.name, found.fact) == ("raised", "NotImplementedError: no kernel for CPU")
+
+
 def test_claims_come_from_the_variables_of_the_build() -> None:
     claims = kernels.claims_of({"FLASH_ATTN_PASSES": "fwd", "FLASH_ATTN_HEAD_DIMS": "64,128"})
     assert claims == {
