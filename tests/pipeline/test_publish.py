@@ -242,6 +242,14 @@ def test_other_bytes_under_a_name_keep_the_whole_set_away(site: Site, tmp_path: 
     assert [path.name for path in place.parent.iterdir()] == [NAMES[1]]
 
 
+def test_shelf_that_refuses_one_wheel_of_a_set_takes_none(site: Site, tmp_path: Path) -> None:
+    (tmp_path / NAMES[0]).write_bytes(b"a stranger's, put there after the plan was made")
+    with pytest.raises(BlackwheelError) as caught:
+        index.shelve_all(shelved_set(site), tmp_path)
+    assert caught.value.name == "other-bytes"
+    assert not (tmp_path / NAMES[1]).exists()
+
+
 def test_wheel_that_does_not_import_is_not_published(
     site: Site, tmp_path: Path, code: bytes
 ) -> None:
@@ -371,7 +379,7 @@ def test_netrc_opens_a_server_too(
 
 
 @pytest.mark.parametrize(
-    ("answers", "name", "code", "uploads"),
+    ("answers", "name", "exits", "uploads"),
     [
         (["html"], "not-what-was-sent", Exit.READBACK, 1),
         (["cut"], "not-what-was-sent", Exit.READBACK, 1),
@@ -391,13 +399,13 @@ def test_bad_answer_is_told_and_nothing_is_called_published(
     server: Server,
     answers: list[int | str],
     name: str,
-    exit_code: Exit,
+    exits: Exit,
     uploads: int,
 ) -> None:
     server.answers = list(answers)
     site = with_login(site)
     error = refusal(site, server.upload)
-    assert (error.name, error.code, server.uploads) == (name, code, uploads)
+    assert (error.name, error.code, server.uploads) == (name, exits, uploads)
     assert f"failed:   {NAMES[0]}\nnot sent: {NAMES[1]}" in error.fact
     assert "published: " not in said(site)
 
