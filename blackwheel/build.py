@@ -12,7 +12,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from blackwheel import archs, isolation, launcher, patches, process, requires, torchpin
+from blackwheel import (
+    archs,
+    cache,
+    isolation,
+    launcher,
+    patches,
+    process,
+    requires,
+    torchpin,
+)
+from blackwheel.cache import Cache
 from blackwheel.compiler import Compiler
 from blackwheel.console import Console, duration, size
 from blackwheel.errors import BlackwheelError, Exit
@@ -71,6 +81,11 @@ class Workshop:
         """What the launcher appends to."""
         return self.work / "objects.jsonl"
 
+    @property
+    def cached(self) -> Path:
+        """The programs that ask the compile cache, and what it said."""
+        return self.work / "cached"
+
 
 def build(
     plan: BuildPlan,
@@ -79,6 +94,7 @@ def build(
     compiler: Compiler,
     mode: str,
     console: Console,
+    cached: Cache | None = None,
 ) -> BuiltWheel:
     """Compile and pack one wheel; raise `build-failed` with the failing object's own words.
 
@@ -93,11 +109,19 @@ def build(
     prepare(plan, workshop, compiler)
     log.write_text("", encoding="utf-8")
     spec, variables = command(plan, workshop, store, compiler, mode)
+    argv = spec.argv
+    secret: dict[str, str] = {}
+    if cached:
+        spec, variables, secret = _through_cache(cached, spec, variables, workshop, plan, compiler)
     isolated = isolation.isolated_command(spec, workshop.root / "isolation.json")
     with console.stage(request.project, "compile") as stage:
         progress = _Progress(plan, stage, compiled=len(_recorded(workshop)))
         done = process.run(
-            isolated, environment=variables, cwd=workshop.root, log=log, on_line=progress.line
+            isolated,
+            environment={**variables, **secret},
+            cwd=workshop.root,
+            log=log,
+            on_line=progress.line,
         )
         if done.code != 0:
             raise failure(plan, log, done.code)
@@ -106,6 +130,9 @@ def build(
         cpu = sum(line["cpu_seconds"] for line in recorded)
         stage.conclude(f"{len(recorded)} objects, {duration(cpu)} of CPU")
         seconds = stage.elapsed
+    seen = cache.figures(workshop.cached)
+    if seen:
+        console.say(f"{request.project}: {cache.told(seen)}")
     wheel = _the_wheel(plan, workshop, log)
     content = wheel.read_bytes()
     console.say(f"{request.project}: packed {wheel.name}, {size(len(content))}")
@@ -119,7 +146,7 @@ def build(
         cpu_seconds=cpu,
         peak_bytes=max((line["peak_bytes"] for line in recorded), default=0),
         isolation=mode,
-        argv=spec.argv,
+        argv=argv,
         variables=variables,
         log=log,
     )
@@ -135,6 +162,7 @@ def prepare(plan: BuildPlan, workshop: Workshop, compiler: Compiler) -> None:
     for stale in (*workshop.src.glob("build/lib*"), *workshop.src.glob("build/bdist*")):
         shutil.rmtree(stale)
     shutil.rmtree(workshop.work / "wheel", ignore_errors=True)
+    shutil.rmtree(workshop.cached, ignore_errors=True)
     for child in workshop.tmp.iterdir():
         shutil.rmtree(child) if child.is_dir() else child.unlink()
     wrappers = workshop.work / "bin"
@@ -207,6 +235,55 @@ def command(
         label=f"the build of {request.project} ({request.stack.name}, Python {request.python})",
     )
     return spec, variables
+
+
+def _through_cache(  # noqa: PLR0917  each is another record
+    cached: Cache,
+    spec: isolation.Spec,
+    variables: dict[str, str],
+    workshop: Workshop,
+    plan: BuildPlan,
+    compiler: Compiler,
+) -> tuple[isolation.Spec, dict[str, str], dict[str, str]]:
+    """Return the same build with the cache before its compilers, and what only its server gets."""
+    inside = spec.root / "work" / "cached"
+    cuda, nvcc = spec.root / "cuda", spec.root / "cuda" / "bin" / "nvcc"
+    cache.lay_out(
+        cached,
+        workshop.cached,
+        inside=inside,
+        cuda=cuda,
+        real=plan.toolchain.root.resolve(),
+        cxx=compiler.path,
+    )
+    cached.folder.mkdir(parents=True, exist_ok=True)
+    secret = cache.server_variables(cached, inside)
+    clients = cache.client_variables(inside)
+    changed = {
+        **variables,
+        **clients,
+        "NVCC_CCBIN": str(inside / compiler.path.name),
+        "PYTORCH_NVCC": variables["PYTORCH_NVCC"].replace(str(nvcc), str(inside / "nvcc")),
+    }
+    wrapper = workshop.work / "bin" / compiler.path.name
+    text = wrapper.read_text(encoding="utf-8")
+    plain, asking = (
+        f'launcher.py" {path} ' for path in (compiler.path, inside / compiler.path.name)
+    )
+    wrapper.write_text(text.replace(plain, asking), encoding="utf-8")
+    return (
+        replace(
+            spec,
+            argv=cache.closing(spec.argv, inside),
+            binds={**spec.binds, "cache": cached.folder},
+            keep=(*spec.keep, *cached.keep),
+            companion=(str(inside / "sccache"),),
+            companion_socket=cache.socket(inside),
+            companion_only=tuple(name for name in secret if name not in clients),
+        ),
+        changed,
+        secret,
+    )
 
 
 def _kept(environment: Path, compiler: Compiler) -> tuple[Path, ...]:

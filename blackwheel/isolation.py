@@ -96,6 +96,13 @@ class Spec:
     """Held while the links at `root` are ours (mode `processes`)."""
     label: str = ""
     """Whom another build is told that it waits for."""
+    companion: tuple[str, ...] = ()
+    """Started first and ends with the command; it sees the same files and processes, and the
+    network."""
+    companion_socket: Path | None = None
+    """Where it answers once it is ready."""
+    companion_only: tuple[str, ...] = ()
+    """Variables that the command does not get: the credentials of a store."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -277,8 +284,33 @@ def _run_inside(spec: Spec, alive: int, ours: int) -> int:
         _mount_fixed_root(spec)
     else:
         become_subreaper()
+    if spec.companion:
+        _await_companion(_start(lambda: _become_companion(spec)), spec)
     command = _start(lambda: _become_command(spec))
     return _supervise(command, to_stop=-command, grace=GRACE)
+
+
+def _become_companion(spec: Spec) -> int:
+    os.setsid()
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, 0)
+    os.dup2(nowhere, 1)
+    return _execute(spec.companion, os.environ)
+
+
+def _await_companion(pid: int, spec: Spec, *, limit: float = 20.0) -> None:
+    """Return once it answers; raise IsolationError where it ended, or does not answer in time."""
+    deadline = time.monotonic() + limit
+    while spec.companion_socket and time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as tried:
+            tried.connect(str(spec.companion_socket))
+            return
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            break
+        time.sleep(0.01)
+    else:
+        return
+    raise IsolationError(f"{spec.companion[0]} ended before it answered")
 
 
 def _become_command(spec: Spec) -> int:
@@ -295,6 +327,7 @@ def _become_command(spec: Spec) -> int:
         raise IsolationError(f"cannot work in {spec.cwd}: {error.strerror}") from None
     # gcc and cmake take the name of the working directory from PWD where it is one of its names.
     environment = {**os.environ, **({} if spec.network else OFFLINE), "PWD": str(spec.cwd)}
+    environment = {n: v for n, v in environment.items() if n not in spec.companion_only}
     return _execute(spec.argv, environment)
 
 
@@ -448,7 +481,7 @@ def _why_no_namespaces() -> str:
 
 def _load(path: Path) -> Spec:
     raw = json.loads(path.read_text(encoding="utf-8"))
-    lock = raw.pop("lock")
+    lock, answers = raw.pop("lock"), raw.pop("companion_socket")
     return Spec(
         root=Path(raw.pop("root")),
         cwd=Path(raw.pop("cwd")),
@@ -456,6 +489,9 @@ def _load(path: Path) -> Spec:
         binds={name: Path(real) for name, real in raw.pop("binds").items()},
         keep=tuple(map(Path, raw.pop("keep"))),
         lock=Path(lock) if lock else None,
+        companion=tuple(raw.pop("companion")),
+        companion_socket=Path(answers) if answers else None,
+        companion_only=tuple(raw.pop("companion_only")),
         **raw,
     )
 

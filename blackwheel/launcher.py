@@ -111,6 +111,18 @@ def record(path: str, line: dict[str, object]) -> None:
         os.close(descriptor)
 
 
+def behind_cache(path: str) -> tuple[float, int, bool]:
+    """Return what cachestep.py noted, and remove it: CPU seconds, largest process, compiled."""
+    seconds, peak, compiled = 0.0, 0, False
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as notes:
+            for what, cost, size, _ in map(str.split, notes):
+                seconds, peak = seconds + float(cost), max(peak, int(size))
+                compiled = compiled or what == "compile"
+        os.unlink(path)
+    return seconds, peak, compiled
+
+
 def same_each_time(source: str, target: str, moment: int) -> None:
     """Give the source the one modification time that every build gives it.
 
@@ -203,8 +215,13 @@ def main(argv: list[str]) -> int:
     device = bool(unit and moment and unit[0].endswith(".cu"))
     if unit and device:
         same_each_time(*unit, int(moment))
+    steps = f"{unit[1]}.steps" if unit and os.environ.get("SCCACHE_SERVER_UDS") else ""
+    if steps:
+        behind_cache(steps)  # what a stopped build left
+        os.environ["BLACKWHEEL_STEPS"] = os.path.abspath(steps)
     began = time.time()
     code, cpu_seconds, peak_bytes = run(command, own_numbers=device)
+    noted = behind_cache(steps) if steps else (0.0, 0, True)
     records = os.environ.get("BLACKWHEEL_RECORDS")
     if unit and records:
         line = {
@@ -213,8 +230,9 @@ def main(argv: list[str]) -> int:
             "archs": archs,
             "began": round(began, 3),
             "seconds": round(time.time() - began, 3),
-            "cpu_seconds": round(cpu_seconds, 3),
-            "peak_bytes": peak_bytes,
+            "cpu_seconds": round(cpu_seconds + noted[0], 3),
+            "peak_bytes": max(peak_bytes, noted[1]),
+            "cached": not noted[2],
             "exit": code,
         }
         record(records, line)

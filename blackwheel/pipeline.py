@@ -12,6 +12,7 @@ from blackwheel import (
     archive,
     audit,
     build,
+    cache,
     compiler,
     installed,
     isolation,
@@ -154,6 +155,7 @@ def build_one(
             compiler=compiler.host_compiler(site.environment, cuda=made.toolchain.cuda_version),
             mode=mode.mode,
             console=site.console,
+            cached=cache.found(site.environment, site.store),
         )
         with site.console.stage(asked.project, f"audit {built.path.name}") as stage:
             audited = audit.audit(

@@ -128,6 +128,7 @@ class Checkout:
             **persons_environment(),
             "BLACKWHEEL_HOME": str(self.store),
             "GIT_CONFIG_GLOBAL": str(self.home / "gitconfig"),
+            "BLACKWHEEL_CACHE": "off",  # a test that compiles twice means to
             **self.variables,
         }
 
