@@ -405,6 +405,32 @@ def prune(c: Context, stack: str = "", keep: int = 3, index: str = "", yes: bool
     _run(lambda site: pruning.prune(site, name, keep=keep, folder=index, yes=yes))
 
 
+@task(
+    help={
+        "stack": "whose build (default: nightly)",
+        "project": "only this one",
+        "python": "a version or a path",
+        "html": "draw it on one page in this file",
+    }
+)
+def report(
+    c: Context, stack: str = "", project: str = "", python: str = "", html: str = ""
+) -> None:
+    """Tell what the last build did with cores and memory, e.g. invoke report --html build.html."""
+    from blackwheel import report as reports
+
+    default = c.config.blackwheel
+    _run(
+        lambda site: reports.show_report(
+            site,
+            stack or default.stack,
+            project=project,
+            python=python or default.python,
+            out=html,
+        )
+    )
+
+
 namespace = Collection(
     apply_patches,
     audit,
@@ -420,6 +446,7 @@ namespace = Collection(
     prune,
     publish,
     refresh_patches,
+    report,
     serve_index,
     stacks,
     status,
