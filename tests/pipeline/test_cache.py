@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from checkout import Checkout, persons_environment, within
@@ -38,40 +41,89 @@ def test_build_with_a_cold_and_a_warm_cache_has_the_bytes_of_one_without(built: 
     assert [path for path in files if "hush" in path.read_text(errors="replace")] == []
 
 
-def test_changed_host_code_of_a_kernel_file_is_no_hit(tmp_path: Path, cuda_home: Path) -> None:
-    found = cache.found(persons_environment(), tmp_path)
-    assert found
-    folder = tmp_path / "cached"
-    cache.lay_out(
-        found, folder, inside=folder, cuda=cuda_home, real=cuda_home, cxx=Path("/usr/bin/g++")
-    )
-    environment = {
-        "PATH": "/usr/bin:/bin",
-        "BLACKWHEEL_PYTHON": sys.executable,
-        **cache.client_variables(folder),
-    }
-    server = {**environment, **cache.server_variables(found, folder)}
-    server["SCCACHE_DIR"] = str(tmp_path / "store")
-    running = subprocess.Popen([folder / "sccache"], env=server, stderr=subprocess.DEVNULL)
-    try:
-        assert within(10, lambda: cache.socket(folder).exists())
+class Bench:
+    """A cache around the toolkit, outside of any build, with one source file."""
+
+    def __init__(self, home: Path, cuda_home: Path, **settings: str) -> None:
+        self.home, self.folder = home, home / "work" / "cached"
+        found = cache.found({**persons_environment(), **settings}, home)
+        assert found
+        self.cache = found
+        cache.lay_out(
+            found,
+            self.folder,
+            inside=self.folder,
+            cuda=cuda_home,
+            real=cuda_home,
+            cxx=Path("/usr/bin/g++"),
+        )
+        self.environment = {
+            "PATH": "/usr/bin:/bin",
+            "BLACKWHEEL_PYTHON": sys.executable,
+            **cache.client_variables(self.folder),
+        }
+
+    def compile(self, *texts: str) -> list[bytes]:
+        """Compile each text in turn with one server; keep its figures."""
+        server = {**self.environment, **cache.server_variables(self.cache, self.folder)}
+        (self.home / "cache").mkdir(exist_ok=True)
+        running = subprocess.Popen([self.folder / "sccache"], env=server)
         objects = []
-        for number in (1, 2, 2):
-            text = f"#ifndef __CUDA_ARCH__\nextern int host = {number};\n#endif\n"
-            (tmp_path / "one.cu").write_text(f"{text}__global__ void nothing() {{}}\n")
-            out = tmp_path / "one.o"
-            argv = [folder / "nvcc", *FLAGS, "-ccbin", folder / "g++", "-c", "one.cu", "-o", out]
-            subprocess.run(argv, cwd=tmp_path, env=environment, check=True)
-            objects.append(out.read_bytes())
-        asked = [folder / "sccache", "--show-stats", "--stats-format", "json"]
-        (folder / "stats.json").write_bytes(subprocess.check_output(asked, env=environment))
-    finally:
-        running.kill()
-        running.wait()
+        try:
+            assert within(10, lambda: cache.socket(self.folder).exists())
+            for text in texts:
+                (self.home / "one.cu").write_text(f"{text}__global__ void nothing() {{}}\n")
+                words = ["-ccbin", self.folder / "g++", "-c", "one.cu", "-o", "one.o"]
+                argv = [self.folder / "nvcc", *FLAGS, *words]
+                subprocess.run(argv, cwd=self.home, env=self.environment, check=True)
+                objects.append((self.home / "one.o").read_bytes())
+            asked = [self.folder / "sccache", "--show-stats", "--stats-format", "json"]
+            told = subprocess.check_output(asked, env=self.environment)
+            (self.folder / "stats.json").write_bytes(told)
+        finally:
+            running.kill()
+            running.wait()
+            cache.socket(self.folder).unlink(missing_ok=True)
+        return objects
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        return cache.figures(self.folder)
+
+
+def test_changed_host_code_of_a_kernel_file_is_no_hit(tmp_path: Path, cuda_home: Path) -> None:
+    bench = Bench(tmp_path, cuda_home)
+    guarded = '#ifndef __CUDA_ARCH__\nextern "C" int host() {{ return {}; }}\n#endif\n'
+    objects = bench.compile(*(guarded.format(number) for number in (1, 2, 2)))
     assert objects[0] != objects[1], "the object of the old host code"
-    seen = cache.figures(folder)
-    assert seen["hits"]["PTX"] >= 1
-    assert seen["misses"]["C/C++"] >= 2
+    assert bench.figures["hits"]["PTX"] >= 1
+    assert bench.figures["misses"]["C/C++"] == 2
+
+
+@pytest.mark.skipif(not shutil.which("redis-server"), reason="apt-get install redis-server")
+def test_redis_gives_hits_to_an_empty_machine(tmp_path: Path, cuda_home: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
+    argv = ["redis-server", *words]
+    store = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
+    try:
+        setting = {"SCCACHE_REDIS_ENDPOINT": f"tcp://127.0.0.1:{port}"}
+        seen = []
+        for machine in ("first", "empty"):
+            home = tmp_path / "machine"  # paths are fixed, as in a build
+            home.mkdir()
+            bench = Bench(home, cuda_home, **setting)
+            bench.compile("")
+            seen.append(bench.figures)
+            home.rename(tmp_path / machine)
+        assert [sum(one["hits"].values()) for one in seen] == [0, 3]
+        assert [sum(one["misses"].values()) for one in seen] == [3, 0]
+        assert not list((tmp_path / "empty" / "cache").rglob("*")), "the local store was used"
+    finally:
+        store.kill()
+        store.wait()
 
 
 def test_ccache_is_refused(tmp_path: Path) -> None:
