@@ -100,7 +100,7 @@ def _checked(options: argparse.Namespace, folder: str, say: Callable[[str], None
         say(f"not run: {lack}{'; ' + facts['failed'] if 'failed' in facts else ''}")
     else:
         results = kernels.run_checks(
-            options.checks,
+            options.checks.absolute(),
             bench,
             modules=modules,
             only=options.only.split(",") if options.only else (),

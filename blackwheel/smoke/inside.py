@@ -64,8 +64,14 @@ class Kit:
         cuda = self.torch.cuda
         cuda.synchronize()
         cuda.empty_cache()
-        sizes = [POISON_BYTES] + [1 << 20] * 64  # one large block, and the small ones' pool
-        kept = [self.torch.empty(size, dtype=self.torch.uint8, device="cuda") for size in sizes]
+        # Free pieces between live tensors serve first: take each of them, largest sizes first.
+        kept = []
+        sizes = [3 << power for power in range(23, 18, -1)]
+        for size in [*sizes, *(1 << power for power in range(20, 8, -1))]:
+            before = cuda.memory_reserved()
+            while cuda.memory_reserved() == before:
+                kept.append(self.torch.empty(size, dtype=self.torch.uint8, device="cuda"))
+        kept.append(self.torch.empty(POISON_BYTES, dtype=self.torch.uint8, device="cuda"))
         for block in kept:
             block.fill_(0xFF)
         self._poisoned = [(block.data_ptr(), block.data_ptr() + block.numel()) for block in kept]
