@@ -51,7 +51,7 @@ def lock_consumer(
     shelf = address or f"{(site.wheels / stack).as_uri()}/simple/"
     extra = "" if address else f" --extra-index-url '{shelf}'"
     for tool in ("python3 -m pip", "uv pip"):
-        site.console.result(f"{tool} install --require-hashes{extra} -r {path.name}")
+        site.console.result(f"{tool} install --require-hashes{extra} -r '{out or name}'")
     return path
 
 
@@ -64,12 +64,15 @@ def _wheel(site: Site, request: Request, revision: int) -> index.ShelvedWheel:
         and (not revision or wheel.version.endswith(f".{revision}"))
     ]
     if not found:
+        there = sorted({wheel.project for wheel in index.shelved(site.wheels / request.stack.name)})
+        others = ",".join(name for name in there if name != request.project)
         what = f"revision {revision} of {request.project}" if revision else request.project
         raise BlackwheelError(
             "no-wheel",
             f"{what} for Python {request.python} is not on the shelf",
             where=f"wheels/{request.stack.name}/",
-            fix=f"invoke build-wheels --stack {request.stack.name} --python {request.python}",
+            fix=f"invoke build-wheels --stack {request.stack.name} --python {request.python}"
+            + (f"\nor only what is there: --projects {others}" if others else ""),
             code=Exit.INDEX,
         )
     return max(found, key=lambda wheel: Version(wheel.version))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,10 @@ import pytest
 from test_index import environment, make_wheel, pip, shelve, simple  # noqa: F401  pip is a fixture
 from uv import find_uv_bin
 
-from blackwheel import consumer, index
+from blackwheel import consumer, index, serve
+from blackwheel.console import Console
 from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.site import Site
 
 LABEL = "cu130torch2.11.0.sm120a"
 
@@ -141,3 +144,31 @@ def test_other_bytes_than_the_file_names_are_refused(
         )
         assert done.returncode != 0
         assert other in done.stdout + done.stderr
+
+
+def test_project_that_is_not_on_the_shelf_is_named_with_those_that_are(tmp_path: Path) -> None:
+    site = Site(checkout=tmp_path, store=tmp_path, environment={}, console=Console(environment={}))
+    shutil.copytree(Path(__file__).parents[2] / "constraints", tmp_path / "constraints")
+    shelve(make_wheel(tmp_path, "1.0"), tmp_path / "wheels" / "stable")
+    with pytest.raises(BlackwheelError) as caught:
+        consumer.lock_consumer(site, "stable", python="3.12", projects=["flash-attn"])
+    assert caught.value.code is Exit.INDEX
+    assert str(caught.value) == (
+        "error: no-wheel\n"
+        "  flash-attn for Python 3.12 is not on the shelf\n"
+        "  where: wheels/stable/\n"
+        "  fix:   invoke build-wheels --stack stable --python 3.12\n"
+        "         or only what is there: --projects toy"
+    )
+
+
+def test_shelf_without_a_wheel_is_not_served(tmp_path: Path) -> None:
+    site = Site(checkout=tmp_path, store=tmp_path, environment={}, console=Console(environment={}))
+    with pytest.raises(BlackwheelError) as caught:
+        serve.serve_index(site)
+    assert str(caught.value) == (
+        "error: nothing-to-serve\n"
+        "  no wheel is on any shelf\n"
+        "  where: wheels/\n"
+        "  fix:   invoke build-wheels --stack quickstart"
+    )
