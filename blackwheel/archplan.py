@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -87,6 +88,8 @@ def make(
     request = plan.request
     folder = store / "plans" / request.slug
     folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob("work-*"):  # of a run that was killed: the caller holds the lock
+        shutil.rmtree(leftover)
     log = folder / "plan.log"
     log.write_text("", encoding="utf-8")
     with tempfile.TemporaryDirectory(prefix="work-", dir=folder) as scratch:

@@ -110,6 +110,8 @@ def prove(site: Site, item: Work, *, environment: Path) -> None:
     series = series_of(site, item.request).patches
     known = probes(series_of(site, item.request))
     folder = plan_file(site, item).parent
+    for leftover in folder.glob("without-*"):  # of a run that was killed
+        shutil.rmtree(leftover)
     rows = []
     for patch in series:
         site.console.say(f"{item.request.project}: without {patch.name}")
