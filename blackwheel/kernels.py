@@ -300,7 +300,9 @@ def diagnosis(code: int, said: str, seconds: float) -> Diagnosis:
             step="nvidia-smi, and dmesg for an Xid: invoke explain LINE tells what it means",
         )
     if code > 128:
-        return of_crash(signal.Signals(code - 128).name, said)
+        crash = of_crash(signal.Signals(code - 128).name, said)
+        case = re.findall(r"^case: (.+)$", said, re.MULTILINE)
+        return replace(crash, fact=f"{crash.fact}, in the case {case[-1]}") if case else crash
     found = from_words(said)
     if found:
         return found

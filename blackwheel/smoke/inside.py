@@ -110,6 +110,7 @@ class Kit:
 
     def refused(self, case: str, call: Callable[[], Any], words: str = NOT_BUILT) -> None:
         """Require that a call which was not built says so, instead of answering anything."""
+        sys.stderr.write(f"case: {case}\n")  # for whoever reads why this process ended
         try:
             call()
             if self.device != "cpu":

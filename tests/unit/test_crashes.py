@@ -125,6 +125,15 @@ def test_error_of_many_lines_is_told_by_the_line_that_names_it() -> None:
     assert (found.name, found.fact) == ("raised", "NotImplementedError: no kernel for CPU")
 
 
+def test_crash_is_told_with_the_case_it_began() -> None:
+    said = "case: fp16\ncase: head dim 32\n" + STACK.format(frames="frame #3: f + 0 (0x5 in /a.so)")
+    found = kernels.diagnosis(128 + 11, said, 5)
+    assert (
+        found.fact
+        == "SIGSEGV in f in a.so, called at check.py:5 in forward, in the case head dim 32"
+    )
+
+
 def test_claims_come_from_the_variables_of_the_build() -> None:
     claims = kernels.claims_of({"FLASH_ATTN_PASSES": "fwd", "FLASH_ATTN_HEAD_DIMS": "64,128"})
     assert claims == {
