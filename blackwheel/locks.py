@@ -14,7 +14,7 @@ from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.process import capture
 
 PLATFORM: Final = "x86_64-manylinux_2_28"
-"""What every lock is resolved for, on any machine: the floor of torch's own wheels."""
+"""What a lock is resolved for, on any machine: the floor of torch's own wheels."""
 
 
 def lock_text(compiled: str, *, source: str) -> str:
@@ -49,6 +49,7 @@ def compile_lock(
     upgrade: bool = False,
     wheels: Path | None = None,
     without: Sequence[str] = (),
+    platform: str = PLATFORM,
 ) -> bool:
     """Resolve for Python `python` ("3.11") into `out`; return whether the file changed.
 
@@ -68,7 +69,7 @@ def compile_lock(
             shutil.copyfile(out, result)
         argv = [str(uv), "pip", "compile", "--quiet", "--generate-hashes", "--no-header"]
         argv += ["--no-annotate", "--only-binary", ":all:", "--python-version", python]
-        argv += ["--python-platform", PLATFORM, "--output-file", result.name, wanted.name]
+        argv += ["--python-platform", platform, "--output-file", result.name, wanted.name]
         if wheels:
             exact = Path(folder) / "constraints.txt"
             exact.write_text("".join(f"{line}\n" for line in versions_in(wheels)), encoding="utf-8")

@@ -42,6 +42,7 @@ def lock_all(site: Site, *, names: Sequence[str] = (), upgrade: bool = False) ->
                     upgrade=upgrade,
                     wheels=wheels,
                     without=("torch",) if stack.torch.source == "installed" else (),
+                    platform=_platform(stack) if file.startswith("run-") else locks.PLATFORM,
                 )
             if wheels and file != "toolchain":
                 torch = archive.locked_torch(stack, f"cp{python.replace('.', '')}")
@@ -79,6 +80,11 @@ def _lock_development(site: Site, *, upgrade: bool) -> None:
             upgrade=upgrade,
         )
         site.console.say(f"development: {file} {'written' if changed else 'unchanged'}")
+
+
+def _platform(stack: Stack) -> str:
+    """What a stack's wheels may need is what runs beside them: llguidance has no 2_28 wheel."""
+    return f"x86_64-manylinux_{stack.glibc.replace('.', '_')}"
 
 
 def _wanted(stack: Stack) -> Iterator[tuple[str, tuple[str, ...], str]]:
