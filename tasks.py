@@ -204,6 +204,7 @@ def pin(
         "jobs": "compilers at once",
         "python": "a version or a path",
         "objects": "the archs of every object too: configures once in an environment",
+        "matrix": "one row per stack, Python and project for a CI engine; --stack: of one",
         "json": "for programs",
     }
 )
@@ -215,12 +216,17 @@ def plan(
     jobs: str = "",
     python: str = "",
     objects: bool = False,
+    matrix: bool = False,
     json: bool = False,
 ) -> None:
     """Tell what would be built and why; compiles nothing, e.g. invoke plan --stack stable."""
     from blackwheel import views
 
     default = c.config.blackwheel
+    if matrix:
+        from blackwheel import matrix as matrices
+
+        _run(lambda site: matrices.show_matrix(site, stack, as_json=json))
     if objects:
         from blackwheel import planning
 
