@@ -203,6 +203,7 @@ def pin(
         "arch": "other archs than the stack's: '9.0;12.0a'",
         "jobs": "compilers at once",
         "python": "a version or a path",
+        "without": "leave out these nested sources, where the stack allows it",
         "objects": "the archs of every object too: configures once in an environment",
         "matrix": "one row per stack, Python and project for a CI engine; --stack: of one",
         "json": "for programs",
@@ -215,6 +216,7 @@ def plan(
     arch: str = "",
     jobs: str = "",
     python: str = "",
+    without: str = "",
     objects: bool = False,
     matrix: bool = False,
     json: bool = False,
@@ -237,6 +239,7 @@ def plan(
                 only=_words(only),
                 arch=arch or default.arch,
                 python=python or default.python,
+                without=_words(without),
                 as_json=json,
             )
         )
@@ -248,6 +251,7 @@ def plan(
             arch=arch or default.arch,
             jobs=_count(jobs or str(default.jobs)),
             python=python or default.python,
+            without=_words(without),
             as_json=json,
         )
     )

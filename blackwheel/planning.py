@@ -22,14 +22,17 @@ def show_objects(
     only: Sequence[str] = (),
     arch: str = "",
     python: str = "",
+    without: Sequence[str] = (),
     as_json: bool = False,
 ) -> int:
     """Show the arch plan of a stack's projects; raise `wrong-arch` where a contract is broken."""
-    asked, chosen = requests(site, stack, only=only, arch=arch, python=python)
+    asked, chosen = requests(site, stack, only=only, arch=arch, python=python, without=without)
+    options = ["--arch", arch] if arch else []
+    options += ["--without", ",".join(without)] if without else []
     plans = []
     for request in asked:
         item = work(site, request, chosen)
-        code, path = _made(site, item, ["--arch", arch] if arch else [])
+        code, path = _made(site, item, options)
         if code:
             return code
         plans.append((request, patchproof.load_plan(path)))

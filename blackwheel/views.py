@@ -33,10 +33,11 @@ def show_plan(
     arch: str = "",
     jobs: int = 0,
     python: str = "",
+    without: Sequence[str] = (),
     as_json: bool = False,
 ) -> None:
     """Tell what build-wheels would do and why; touches no tree, network or compiler."""
-    asked, chosen = requests(site, stack, only=only, arch=arch, python=python)
+    asked, chosen = requests(site, stack, only=only, arch=arch, python=python, without=without)
     rows: list[dict[str, Any]] = []
     for request in asked:
         item, pin = work(site, request, chosen), request.pin
