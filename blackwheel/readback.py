@@ -152,7 +152,11 @@ def _any_pins(locks: Sequence[Path]) -> bool:
 
 def _import(module: str, folder: Path, simple: str) -> None:
     variables = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "LC_ALL": "C.UTF-8"}
-    argv = [str(folder / "env" / "bin" / "python"), "-I", "-c", f"import {module}"]
+    # An extension finds torch's libraries only after torch; the toys of the tests need none.
+    code = (
+        f"import importlib.util as u; u.find_spec('torch') and __import__('torch'); import {module}"
+    )
+    argv = [str(folder / "env" / "bin" / "python"), "-I", "-c", code]
     try:
         done = process.capture(
             argv, environment=variables, cwd=folder, timeout=IMPORT_SECONDS, check=False
