@@ -150,10 +150,13 @@ def refresh_patches(c: Context, project: str, stack: str = "") -> None:
     help={
         "stack": "which stack (default: nightly)",
         "only": "only these projects",
+        "without": "leave out these nested sources",
         "json": "for programs",
     }
 )
-def check_patches(c: Context, stack: str = "", only: str = "", json: bool = False) -> None:
+def check_patches(
+    c: Context, stack: str = "", only: str = "", without: str = "", json: bool = False
+) -> None:
     """Tell what each patch changes, and which are stale, e.g. invoke check-patches -s stable."""
     from blackwheel import planning
 
@@ -161,7 +164,12 @@ def check_patches(c: Context, stack: str = "", only: str = "", json: bool = Fals
     python = c.config.blackwheel.python
     _run(
         lambda site: planning.check_patches(
-            site, name, only=_words(only), python=python, as_json=json
+            site,
+            name,
+            only=_words(only),
+            python=python,
+            without=_words(without),
+            as_json=json,
         )
     )
 

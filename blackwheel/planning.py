@@ -27,12 +27,10 @@ def show_objects(
 ) -> int:
     """Show the arch plan of a stack's projects; raise `wrong-arch` where a contract is broken."""
     asked, chosen = requests(site, stack, only=only, arch=arch, python=python, without=without)
-    options = ["--arch", arch] if arch else []
-    options += ["--without", ",".join(without)] if without else []
     plans = []
     for request in asked:
         item = work(site, request, chosen)
-        code, path = _made(site, item, options)
+        code, path = _made(site, item, ["--arch", arch] if arch else [], without=without)
         if code:
             return code
         plans.append((request, patchproof.load_plan(path)))
@@ -46,14 +44,20 @@ def show_objects(
 
 
 def check_patches(
-    site: Site, stack: str, *, only: Sequence[str] = (), python: str = "", as_json: bool = False
+    site: Site,
+    stack: str,
+    *,
+    only: Sequence[str] = (),
+    python: str = "",
+    without: Sequence[str] = (),
+    as_json: bool = False,
 ) -> int:
     """Show what each patch of a stack's series changes; raise `patch-changes-nothing`."""
-    asked, chosen = requests(site, stack, only=only, python=python)
+    asked, chosen = requests(site, stack, only=only, python=python, without=without)
     found = []
     for request in asked:
         item = work(site, request, chosen)
-        code, path = _made(site, item, [], proofs=True)
+        code, path = _made(site, item, [], without=without, proofs=True)
         if code:
             return code
         found.append((request, patchproof.load_proofs(path)))
@@ -87,7 +91,12 @@ def check_patches(
 
 
 def _made(
-    site: Site, item: Work, options: Sequence[str], *, proofs: bool = False
+    site: Site,
+    item: Work,
+    options: Sequence[str],
+    *,
+    without: Sequence[str],
+    proofs: bool = False,
 ) -> tuple[int, Path]:
     """Return where the plan lies; make it in the project's environment when it is not there."""
     path = patchproof.plan_file(site, item, proofs=proofs)
@@ -101,7 +110,8 @@ def _made(
     with store.held(site.store, name, project=request.project, console=site.console):
         code = 0
         if not path.exists():
-            words = [*options, *(["--proofs"] if proofs else [])]
+            words = [*options, *(["--without", ",".join(without)] if without else [])]
+            words += ["--proofs"] if proofs else []
             code = building.in_session(site, f"plan({request.project})", item, words)
     return code, path
 
