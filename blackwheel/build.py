@@ -17,7 +17,9 @@ from blackwheel import (
     cache,
     isolation,
     launcher,
+    machine,
     patches,
+    pool,
     process,
     requires,
     torchpin,
@@ -86,6 +88,11 @@ class Workshop:
         """The programs that ask the compile cache, and what it said."""
         return self.work / "cached"
 
+    @property
+    def expected(self) -> Path:
+        """What the launcher reads: pools, and what each object is expected to take."""
+        return self.work / "pool.txt"
+
 
 def build(
     plan: BuildPlan,
@@ -107,6 +114,10 @@ def build(
     torch = torchpin.seen(packages, store=store)
     torchpin.check(torch, request.stack.torch, where=str(plan.environment))
     prepare(plan, workshop, compiler)
+    known = pool.history(store, request.project)
+    cores = max(plan.jobs, machine.read_machine().cores)
+    workshop.expected.write_text(pool.settings(plan.pools, cores, known), encoding="utf-8")
+    Path(f"{workshop.expected}.failed").unlink(missing_ok=True)
     log.write_text("", encoding="utf-8")
     spec, variables = command(plan, workshop, store, compiler, mode)
     argv = spec.argv
@@ -217,6 +228,7 @@ def command(
         "PYTORCH_NVCC": f"{python} -I -S {paths.work}/bin/launcher.py {cuda.nvcc}",
         "BLACKWHEEL_PYTHON": str(python),
         "BLACKWHEEL_RECORDS": str(paths.work / "objects.jsonl"),
+        "BLACKWHEEL_EXPECTED": str(paths.work / "pool.txt") if plan.pools else "",
         "BLACKWHEEL_SOURCE_TIME": str(SOURCE_DATE_EPOCH) if mode == isolation.NAMESPACES else "",
         "BLACKWHEEL_NATIVE": ",".join(archs.parse(arch).sm for arch in request.archs),
         "BLACKWHEEL_OLDER": ",".join(name for one in request.pin.contract for name in one.older),
@@ -230,7 +242,7 @@ def command(
         root=paths.root,
         binds=binds,
         cwd=paths.src,
-        keep=_kept(plan.environment, compiler),
+        keep=(*_kept(plan.environment, compiler), *(path for path, _ in plan.pools)),
         lock=isolation.fixed_lock(store) if mode == isolation.PROCESSES else None,
         label=f"the build of {request.project} ({request.stack.name}, Python {request.python})",
     )
@@ -339,12 +351,15 @@ def failure(plan: BuildPlan, log: Path, code: int) -> BlackwheelError:
     """Tell from the log why a build failed: the failing object's own words, not the last lines."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     refused = [line for line in lines if line.startswith("blackwheel: refused ")]
+    killed = [line for line in lines if line.startswith("blackwheel: killed ")]
     starts = [number for number, line in enumerate(lines) if line.startswith("FAILED: ")]
     block = lines[starts[0] :] if starts else _without_frames(lines)[-process.TAIL_LINES :]
     ends = [n for n, line in enumerate(block) if n and re.match(r"\[\d+/\d+\] |ninja: ", line)]
     block = block[: ends[0] if ends else None][: process.TAIL_LINES]
     words = "\n".join(line[:400] for line in block)
     stopped = code in (130, 143)
+    if killed and not stopped:
+        return _out_of_memory(plan, killed[0].removeprefix("blackwheel: killed "), log)
     series = f"{plan.request.project}/{plan.request.pin.version}/"
     return BlackwheelError(
         "build-stopped" if stopped else "wrong-arch" if refused else "build-failed",
@@ -361,6 +376,20 @@ def failure(plan: BuildPlan, log: Path, code: int) -> BlackwheelError:
         if refused
         else "run the same command again: it continues with the objects already compiled",
         code=Exit.STOPPED if stopped else Exit.BUILD,
+    )
+
+
+def _out_of_memory(plan: BuildPlan, source: str, log: Path) -> BlackwheelError:
+    """Say what a person would look for in the kernel's log: no `-j` is to blame any more."""
+    name = source.partition(": ")[0]
+    return BlackwheelError(
+        "out-of-memory",
+        f"{plan.request.project} {plan.request.pin.version}: {Path(name).name}"
+        " was killed twice, the second time with no other object beside it",
+        where=str(log),
+        fix="close other programs or raise the memory limit, then run the same command again:"
+        " it continues with the objects already compiled",
+        code=Exit.BUILD,
     )
 
 

@@ -144,6 +144,17 @@ def _memory_limits(root: Path) -> Iterator[tuple[int, int]]:
             yield limit, _free(folder, limit, "memory.usage_in_bytes", "total_inactive_file")
 
 
+def limited_groups(root: Path = Path("/")) -> tuple[Path, ...]:
+    """Return the folders of this process's cgroups that limit memory, the innermost first."""
+    total = _meminfo(_text(root / "proc/meminfo")).get("MemTotal", 0)
+    found = []
+    for controller, names in (("", ("memory.max",)), ("memory", (_V1_LIMIT,))):
+        for folder in _groups(root, controller):
+            if any(limit < total for limit in _numbers(folder, *names)) and folder not in found:
+                found.append(folder)
+    return tuple(found)
+
+
 def _free(folder: Path, limit: int, used: str, cache: str) -> int:
     found = re.search(rf"^{cache} (\d+)$", _text(folder / "memory.stat"), re.MULTILINE)
     spent = max(_numbers(folder, used), default=0) - (int(found[1]) if found else 0)

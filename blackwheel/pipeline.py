@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from blackwheel import (
     machine,
     patches,
     plan,
+    pool,
     provenance,
     pythons,
     receipts,
@@ -132,6 +134,8 @@ def build_one(
     with store.held(site.store, f"build-{name}", project=asked.project, console=site.console):
         folder = site.store / "builds" / asked.slug
         if again:
+            records = folder / "work" / "objects.jsonl"
+            pool.keep_history(site.store, asked.project, asked.slug, records)
             shutil.rmtree(folder, ignore_errors=True)
         before = candidate(site, item)
         if before:
@@ -139,10 +143,14 @@ def build_one(
             return before
         started = datetime.now(UTC)
         tree = patched_tree(site, asked)
+        pools = pool.locks(site.environment)
+        # Where memory is shared out, the number of cores is enough to say.
+        count = jobs or (machine.read_machine().cores if pools else job_count(asked))
+        queued = count if jobs or not pools else count * plan.QUEUED
         lock = asked.lock("build", site.constraints)
         beside = show_torch(site, asked.stack, item.python, environment)
-        count = job_count(asked, jobs)
         made = build_plan(site, item, tree, environment=environment, jobs=count)
+        made = replace(made, pools=pools, variables=keys.build_variables(asked, jobs=queued))
         mode = isolation_mode(site)
         if mode.mode != isolation.NAMESPACES:
             site.console.say(

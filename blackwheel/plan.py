@@ -15,8 +15,14 @@ from blackwheel.torchpin import TorchIdentity
 
 SOURCE_DATE_EPOCH: Final = 1577836800
 """2020-01-01: a zip cannot hold dates before 1980, and any fixed day serves."""
-OBJECT_BYTES: Final = {"bwd": 7 << 30, "fwd": 5 << 30}
-"""Peak memory of one nvcc job, measured on flash-attention 2.8.3 (benchmarks/)."""
+OBJECT_BYTES: Final = {"bwd": 7 << 30, "fwd": 5 << 30, "split": 5 << 30, "marlin": 3 << 30}
+"""Peak memory of one nvcc job by what its source's name holds, measured (benchmarks/)."""
+MEMORY: Final = (*OBJECT_BYTES.items(), (".cu", 3 << 30), ("", 1 << 30))
+"""What an object that no earlier build recorded is expected to take; the first word that fits."""
+OBJECT_SECONDS: Final = 100
+"""And how long."""
+QUEUED: Final = 4
+"""Objects a core that ninja hands to the launcher, which begins the longest of them first."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +36,10 @@ class BuildPlan:
     environment: Path
     variables: Mapping[str, str]
     jobs: int
+    """Objects compiled at once. Ninja may be given more: the launcher holds them back."""
     key: Key
+    pools: tuple[tuple[Path, str], ...] = ()
+    """Files that share out memory among builds, with the cgroup that each stands for."""
 
 
 def cpu_seconds(request: Request) -> int:

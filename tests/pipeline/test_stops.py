@@ -251,8 +251,15 @@ def test_a_signal_to_one_link_alone_leaves_no_process(
     assert build.gone_within(GONE_WITHIN), build.alive()
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("link", ["launcher", "nvcc", "cicc"])
+@pytest.mark.parametrize(
+    ("link", "signum"),
+    [
+        ("launcher", signal.SIGTERM),
+        ("launcher", signal.SIGKILL),
+        ("nvcc", signal.SIGTERM),
+        ("cicc", signal.SIGTERM),
+    ],
+)
 @pytest.mark.parametrize("mode", MODES)
 def test_a_killed_compiler_fails_the_build_and_nothing_outlives_it(
     chain: Callable[..., Chain], mode: str, link: str, signum: int
@@ -260,4 +267,16 @@ def test_a_killed_compiler_fails_the_build_and_nothing_outlives_it(
     build = chain(mode, "package", seconds=1)
     build.stop(link, signum)
     assert build.top.wait(timeout=10) != 0
+    assert build.gone_within(GONE_WITHIN), build.alive()
+
+
+@pytest.mark.parametrize("link", ["nvcc", "cicc"])
+@pytest.mark.parametrize("mode", MODES)
+def test_what_the_oom_killer_takes_is_compiled_again_and_the_build_ends_well(
+    chain: Callable[..., Chain], mode: str, link: str
+) -> None:
+    build = chain(mode, "package", seconds=1)
+    build.stop(link, signal.SIGKILL)
+    assert build.top.wait(timeout=10) == 0, build.log()
+    assert "was killed: compiled again, alone\n" in build.log()
     assert build.gone_within(GONE_WITHIN), build.alive()

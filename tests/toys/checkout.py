@@ -127,6 +127,7 @@ class Checkout:
         return {
             **persons_environment(),
             "BLACKWHEEL_HOME": str(self.store),
+            "BLACKWHEEL_POOL": str(self.home),  # no other test waits for this one
             "GIT_CONFIG_GLOBAL": str(self.home / "gitconfig"),
             "BLACKWHEEL_CACHE": "off",  # a test that compiles twice means to
             **self.variables,

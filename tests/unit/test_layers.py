@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "blackwheel"
 CHAIN = (
     *("errors", "archs", "process", "console", "stacks", "sources", "patches", "toolchain"),
-    *("torchpin", "plan", "launcher", "build", "receipts", "audit", "smoke", "index"),
+    *("torchpin", "plan", "pool", "launcher", "build", "receipts", "audit", "smoke", "index"),
     *("doctor", "pipeline", "__main__"),
 )
 """The stages; what lies between them takes the place that its imports give it."""

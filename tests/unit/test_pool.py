@@ -1,0 +1,361 @@
+"""One pool for all builds: real launchers and locks, compilers that sleep or really take memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from blackwheel import launcher, pool
+from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.pool import Expected
+
+GB = 1 << 30
+LAUNCHER = (sys.executable, "-I", "-S", launcher.__file__)
+COMPILER = """
+import os, pathlib, sys, time
+words = dict(word.partition("=")[::2] for word in sys.argv[1:] if "=" in word)
+taken = bytearray(int(words.get("take", 0)) << 20)
+for page in range(0, len(taken), 4096):
+    taken[page] = 1
+time.sleep(float(words.get("sleep", 0)))
+tries = pathlib.Path(words.get("tries", "/dev/null"))
+if words.get("tries") and int(tries.read_text()):
+    tries.write_text(str(int(tries.read_text()) - 1))
+    os.kill(os.getpid(), 9)
+sys.exit(int(words.get("exit", 0)))
+"""
+
+
+class Bench:
+    """A pool of its own, of a size of our choice, and objects of a history of our choice."""
+
+    def __init__(self, here: Path, *, size: int = 10 * GB, cores: int = 16) -> None:
+        self.here, self.cores = here, cores
+        self.known: dict[str, Expected] = {}
+        self.pools: tuple[tuple[Path, str], ...] = ((pool._file(here / "pool"), str(here)),)
+        (here / "compiler.py").write_text(COMPILER, encoding="utf-8")
+        # What the kernel shows of a cgroup with a limit.
+        for name, text in (("max", size), ("current", 0), ("stat", "inactive_file 0")):
+            (here / f"memory.{name}").write_text(f"{text}\n", encoding="utf-8")
+        self.running: list[subprocess.Popen[str]] = []
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "PATH": os.environ["PATH"],
+            "BLACKWHEEL_EXPECTED": str(self.here / "pool.txt"),
+            "BLACKWHEEL_RECORDS": str(self.here / "objects.jsonl"),
+        }
+
+    def expect(self, source: str, gigabytes: float, seconds: float = 1) -> str:
+        peak = round(gigabytes * GB / pool.MARGIN)
+        self.known[source] = Expected(peak_bytes=peak, cpu_seconds=seconds)
+        text = pool.settings(self.pools, self.cores, self.known)
+        (self.here / "pool.txt").write_text(text, encoding="utf-8")
+        return source
+
+    def start(self, source: str, *words: str) -> subprocess.Popen[str]:
+        compiler = [sys.executable, "-I", "-S", str(self.here / "compiler.py"), *words]
+        process = subprocess.Popen(
+            [*LAUNCHER, *compiler, "-c", source, "-o", source + ".o"],
+            env=self.environment,
+            cwd=self.here,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.running.append(process)
+        return process
+
+    def records(self) -> dict[str, dict[str, float]]:
+        text = (self.here / "objects.jsonl").read_text(encoding="utf-8")
+        return {line["source"]: line for line in map(json.loads, text.splitlines())}
+
+    def order(self) -> list[str]:
+        return sorted(self.records(), key=lambda source: self.records()[source]["began"])
+
+    def most_at_once(self) -> int:
+        spans = [
+            (line["began"], line["began"] + line["seconds"]) for line in self.records().values()
+        ]
+        return max(sum(a <= began < b for a, b in spans) for began, _ in spans)
+
+    def wait(self) -> list[int]:
+        return [process.wait(timeout=60) for process in self.running]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
+    made: list[Bench] = []
+
+    def make(**options: int) -> Bench:
+        made.append(Bench(tmp_path, **options))
+        return made[-1]
+
+    yield make
+    for process in (process for one in made for process in one.running):
+        process.kill()
+        process.communicate()
+
+
+def test_objects_begin_together_only_as_far_as_their_memory_fits(
+    bench: Callable[..., Bench],
+) -> None:
+    here = bench(size=10 * GB)
+    for source in [here.expect(f"{n}.cu", 4.9) for n in "abcd"]:
+        here.start(source, "sleep=0.4")
+    assert here.wait() == [0] * 4
+    assert here.most_at_once() == 2
+
+
+def test_memory_that_others_took_is_not_given_out(bench: Callable[..., Bench]) -> None:
+    here = bench(size=10 * GB)
+    (here.here / "memory.current").write_text(f"{5 * GB}\n", encoding="utf-8")
+    for source in [here.expect(f"{n}.cu", 4) for n in "ab"]:
+        here.start(source, "sleep=0.4")
+    assert here.wait() == [0, 0]
+    assert here.most_at_once() == 1
+
+
+def test_no_more_objects_than_cores_run_on_the_machine(bench: Callable[..., Bench]) -> None:
+    here = bench(cores=2)
+    for source in [here.expect(f"{n}.cu", 0.5) for n in "abcd"]:
+        here.start(source, "sleep=0.3")
+    assert here.wait() == [0] * 4
+    assert here.most_at_once() == 2
+
+
+def test_object_larger_than_the_pool_runs_alone(bench: Callable[..., Bench]) -> None:
+    here = bench(size=10 * GB)
+    for source in [here.expect("small.cu", 1), here.expect("giant.cu", 64, seconds=9)]:
+        here.start(source, "sleep=0.3")
+    assert here.wait() == [0, 0]
+    assert here.most_at_once() == 1
+
+
+def test_big_object_is_not_passed_for_ever_by_small_ones(bench: Callable[..., Bench]) -> None:
+    here = bench(size=10 * GB)
+    small = [here.expect(f"{n}.cu", 4, seconds=0) for n in "abcdef"]
+    big = here.expect("big.cu", 9, seconds=0)
+    here.start(small[0], "sleep=0.5")
+    here.start(small[1], "sleep=0.7")
+    time.sleep(0.2)
+    here.start(big, "sleep=0.1")
+    time.sleep(0.2)
+    for source in small[2:]:
+        here.start(source, "sleep=0.1")
+    assert here.wait() == [0] * 7
+    assert here.order()[2] == big
+
+
+def test_longest_objects_begin_first(bench: Callable[..., Bench]) -> None:
+    here = bench(cores=1)
+    first = here.expect("first.cu", 1)
+    sources = [here.expect(f"{n}.cu", 1, seconds=n) for n in (10, 300, 40, 200)]
+    here.start(first, "sleep=0.6")
+    time.sleep(0.2)
+    for source in sources:
+        here.start(source)
+    assert here.wait() == [0] * 5
+    assert here.order() == ["first.cu", "300.cu", "200.cu", "40.cu", "10.cu"]
+
+
+@pytest.mark.parametrize("who", ["launcher", "compiler", "one that waits"])
+def test_kill_of_anything_frees_its_share_at_once(bench: Callable[..., Bench], who: str) -> None:
+    here = bench(size=10 * GB)
+    one, two, three = (here.expect(f"{n}.cpp", 6) for n in "abc")
+    mark = here.here / "tries"
+    mark.write_text("0", encoding="utf-8")
+    holder = here.start(one, "sleep=8")
+    time.sleep(0.3)
+    waiting = here.start(two, "sleep=8" if who == "one that waits" else "sleep=0")
+    time.sleep(0.2)
+    children = Path(f"/proc/{holder.pid}/task/{holder.pid}/children").read_text().split()
+    if who == "one that waits":
+        last = here.start(three)
+        time.sleep(0.2)
+        waiting.kill()
+    began = time.monotonic()
+    # The compiler holds the share as long as it has the memory; the launcher's end alone is not it.
+    if who == "launcher":
+        holder.kill()
+        time.sleep(0.4)
+        assert waiting.poll() is None
+    os.kill(int(children[0]), signal.SIGKILL)
+    process = last if who == "one that waits" else waiting
+    if who == "compiler":
+        holder.kill()  # it would compile again, alone
+    assert process.wait(timeout=5) == 0
+    assert time.monotonic() - began < 1.5
+
+
+def test_killed_object_is_compiled_again_alone(bench: Callable[..., Bench]) -> None:
+    here = bench()
+    tries = here.here / "tries"
+    tries.write_text("1", encoding="utf-8")
+    beside = here.start(here.expect("beside.cu", 1), "sleep=0.8")
+    time.sleep(0.2)
+    victim = here.start(here.expect("victim.cu", 1), f"tries={tries}")
+    assert victim.communicate(timeout=20)[1] == (
+        "blackwheel: victim.cu was killed: compiled again, alone\n"
+    )
+    assert (victim.returncode, beside.wait()) == (0, 0)
+    records = here.records()
+    assert records["victim.cu"]["began"] >= (
+        records["beside.cu"]["began"] + records["beside.cu"]["seconds"]
+    )
+
+
+def test_object_killed_twice_says_so_and_fails(bench: Callable[..., Bench]) -> None:
+    here = bench()
+    tries = here.here / "tries"
+    tries.write_text("2", encoding="utf-8")
+    victim = here.start(here.expect("victim.cu", 1), f"tries={tries}")
+    assert victim.communicate(timeout=20)[1] == (
+        "blackwheel: victim.cu was killed: compiled again, alone\n"
+        "blackwheel: killed victim.cu: twice, the second time alone\n"
+    )
+    assert victim.returncode == launcher.KILLED
+
+
+def test_objects_that_wait_do_not_begin_after_another_has_failed(
+    bench: Callable[..., Bench],
+) -> None:
+    here = bench(cores=1)
+    here.start(here.expect("bad.cu", 1), "sleep=0.4", "exit=3")
+    time.sleep(0.2)
+    waiting = here.start(here.expect("good.cu", 1))
+    assert waiting.communicate(timeout=20)[1] == (
+        "blackwheel: not begun: good.cu: another object failed\n"
+    )
+    assert here.wait() == [3, launcher.NOT_BEGUN]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user: root only")
+def test_another_user_takes_shares_of_the_same_pool(tmp_path: Path) -> None:
+    old = os.umask(0o077)
+    try:
+        ((path, _),) = pool.locks({"BLACKWHEEL_POOL": str(tmp_path)})[-1:]
+    finally:
+        os.umask(old)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    tmp_path.chmod(0o1777)
+    source = Path(launcher.__file__).read_text(encoding="utf-8")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            source.partition("if __name__")[0] + PROBE.replace("FOLDER", str(folder)),
+        ],
+        pass_fds=(folder,),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert (path.stat().st_mode & 0o777, done.stdout) == (0o666, "[]\n")
+
+
+PROBE = """
+import fcntl, struct
+os.fchdir(FOLDER)
+os.setuid(65534)
+file = os.open("blackwheel-pool", os.O_RDWR | os.O_NOFOLLOW)
+_lock(file, 0, 1)
+print(_held(file, 0, 9))
+"""
+
+
+def test_link_in_the_place_of_the_pool_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "blackwheel-pool").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BlackwheelError) as caught:
+        pool.locks({"BLACKWHEEL_POOL": str(tmp_path)})
+    assert caught.value.code == Exit.MACHINE
+    assert str(caught.value) == (
+        "error: no-pool\n"
+        "  the file that shares out memory among builds cannot be used:"
+        " Too many levels of symbolic links\n"
+        f"  where: {tmp_path}/blackwheel-pool\n"
+        "  fix:   remove that file, or export BLACKWHEEL_POOL=/a/folder of all users who build here"
+    )
+
+
+def test_expectations_come_from_history_and_else_from_the_table(tmp_path: Path) -> None:
+    records = tmp_path / "builds/stable/toy/cp311/work/objects.jsonl"
+    records.parent.mkdir(parents=True)
+    lines = [
+        {"source": "flash_bwd_a.cu", "peak_bytes": 4 * GB, "cpu_seconds": 80, "exit": 0},
+        {"source": "flash_bwd_a.cu", "peak_bytes": 1 * GB, "cpu_seconds": 90, "exit": 0},
+        {"source": "flash_bwd_b.cu", "peak_bytes": 1 * GB, "cpu_seconds": 1, "exit": 137},
+        {"source": "other.cu", "peak_bytes": 9, "cpu_seconds": 1, "exit": 0, "cached": True},
+    ]
+    text = "\n".join(map(json.dumps, lines)) + '\n{"half a li'
+    records.write_text(text, encoding="utf-8")
+    (tmp_path / "pool.txt").write_text(
+        pool.settings((), 2, pool.history(tmp_path, "toy")), encoding="utf-8"
+    )
+    pool.keep_history(tmp_path, "toy", "stable/toy/cp311", records)
+    assert not records.exists()
+    assert pool.history(tmp_path, "toy")["flash_bwd_a.cu"].peak_bytes == 4 * GB
+
+    def expected(source: str) -> tuple[float, float]:
+        read = launcher.Settings(str(tmp_path / "pool.txt"), source)
+        return round(read.wanted / GB, 2), read.seconds
+
+    assert expected("flash_bwd_a.cu") == (4.2, 90)
+    assert [expected(name)[0] for name in ("flash_bwd_b.cu", "flash_fwd_split_x.cu")] == [7, 5]
+    assert [expected(name)[0] for name in ("marlin_x.cu", "other.cu", "api.cpp")] == [3, 3, 1]
+
+
+GROUPS = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
+
+
+@pytest.fixture
+def small_group() -> Iterator[Path]:
+    """A real cgroup that kills what takes more than 400 MB."""
+    for top, limit in zip(GROUPS, ("memory.limit_in_bytes", "memory.max"), strict=True):
+        folder = top / f"blackwheel-test-{os.getpid()}"
+        try:
+            folder.mkdir()
+            (folder / limit).write_text(str(400 << 20))
+        except OSError:
+            if folder.is_dir():
+                folder.rmdir()
+            continue
+        yield folder
+        for _ in range(50):
+            try:
+                return folder.rmdir()
+            except OSError:
+                time.sleep(0.1)
+    pytest.skip("no cgroup of memory can be made here: needs root and the memory controller")
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_three_objects_of_200_mb_in_a_cgroup_of_400_need_the_pool(
+    bench: Callable[..., Bench], small_group: Path, pooled: bool
+) -> None:
+    here = bench()
+    here.pools = ((here.pools[0][0], str(small_group)),)
+    sources = [here.expect(f"{n}.cu", 0.21) for n in "abc"]
+    program = launcher.__file__ if pooled else ""
+    compiler = f"{sys.executable} -I -S {here.here}/compiler.py take=200 sleep=1"
+    start = f"{sys.executable} -I -S {program} " if pooled else ""
+    line = " & ".join(f"{start}{compiler} -c {s} -o {s}.o || touch {s}.failed" for s in sources)
+    script = f"echo $$ > {small_group}/cgroup.procs; {line} & wait"
+    subprocess.run(
+        ["sh", "-c", script], env=here.environment, cwd=here.here, capture_output=True, check=False
+    )
+    failed = [source for source in sources if (here.here / f"{source}.failed").exists()]
+    assert bool(failed) != pooled
+    if pooled:
+        assert here.most_at_once() == 1
