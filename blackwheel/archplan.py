@@ -20,7 +20,7 @@ from blackwheel.compiler import Compiler
 from blackwheel.console import Console
 from blackwheel.plan import BuildPlan
 
-_LIST: Final = re.compile(r"-- Building (?:\w+ )?(.+?) for archs?: (.+)")
+_LIST: Final = re.compile(r"-- Building (.+?) for archs?: (.+)")
 """How a CMake build tells which archs it gives to one of its lists of kernels."""
 _CMAKE_TARGET: Final = re.compile(r"CMakeFiles/([^/]+)\.dir/")
 _INCLUDE: Final = re.compile(rb'^[ \t]*#[ \t]*include[ \t]*[<"]([^>"]+)[>"]', re.MULTILINE)
