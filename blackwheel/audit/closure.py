@@ -27,6 +27,12 @@ _STABLE: Final = re.compile(r"(aoti_torch|torch)_[a-z0-9_]+")
 """torch's stable C interface: torch/csrc/stable/c/shim.h and torch/csrc/inductor/aoti_torch/c."""
 _RUNTIME: Final = re.compile(r"_Z(T[TVIS])?N?[VK]*[RO]?(St|S[absiod])|_Z(n|d)[wal]|__(cxa|gxx)_")
 """The C++ runtime's own names, of which torch's libraries carry copies."""
+THROW: Final = "__cxa_throw"
+OWN_RUNTIME: Final = (
+    "holds a C++ runtime of its own (libstdc++ was linked statically): an exception that crosses"
+    " to torch crashes; link with a compiler that has libstdc++.so"
+)
+"""Seen: every refused call of such a wheel was a segfault instead of an error."""
 _PYTHON_SYMBOL: Final = re.compile(r"_?Py[A-Z_]")
 _PYTHON_TAG: Final = re.compile(r"\.(cpython-3\d+)")
 _MANYLINUX: Final = re.compile(r"manylinux_(\d+)_(\d+)_")
@@ -93,10 +99,13 @@ def links(
         )
         if lost:
             findings.append(_undefined(path, lost, exports))
+        bond = _bond(elf, exports)
+        if bond == "full" and THROW in elf.exports:
+            findings.append(Finding(name="own-cxx-runtime", fact=OWN_RUNTIME, library=path))
         found.append(
             Links(
                 library=path,
-                torch=_bond(elf, exports),
+                torch=bond,
                 glibc=str(glibc or ""),
                 glibc_for=culprit.name if culprit else "",
                 missing=lost,

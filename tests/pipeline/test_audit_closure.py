@@ -100,6 +100,20 @@ def test_library_built_for_this_torch_links(
     assert bond(file, exports) == "full"
 
 
+def test_library_with_a_cxx_runtime_of_its_own_is_refused(
+    environment: Path, exports: Exports, tmp_path: Path
+) -> None:
+    needs = torch_libraries(environment, "libc10.so", "libtorch_cpu.so")
+    thrown = USES_TORCH + 'void refuse() { throw "what torch is to catch"; }'
+    assert said(build_library(tmp_path / "a.so", thrown, needs=needs), exports) == []
+    static = build_library(tmp_path / "b.so", thrown, needs=needs, flags=("-static-libstdc++",))
+    assert said(static, exports) == [
+        "own-cxx-runtime: toy/_C.so: holds a C++ runtime of its own (libstdc++ was linked"
+        " statically): an exception that crosses to torch crashes; link with a compiler that has"
+        " libstdc++.so"
+    ]
+
+
 def test_removed_export_is_named_demangled(
     environment: Path, other: Exports, tmp_path: Path
 ) -> None:
