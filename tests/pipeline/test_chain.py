@@ -400,7 +400,11 @@ def test_second_of_two_runs_waits_says_for_whom_and_builds_nothing_twice(fresh: 
 def test_nox_lists_a_session_for_each_project(fresh: Checkout) -> None:
     done = fresh.nox("-l")
     assert done.code == 0
-    assert re.findall(r"(?m)^[-*] (build\S+)", done.out) == ["build(flash-attn)", "build(toy-cuda)"]
+    assert re.findall(r"(?m)^[-*] (build\S+)", done.out) == [
+        "build(flash-attn)",
+        "build(toy-cuda)",
+        "build(vllm)",
+    ]
 
 
 def test_smoke_of_an_empty_shelf_is_an_error(fresh: Checkout) -> None:
