@@ -372,6 +372,7 @@ def verify(c: Context, what: str = "", json: bool = False) -> None:  # noqa: ARG
     help={
         "to": "a folder (one directory index a stack in it), or the address of an upload server",
         "stack": "which stack's wheels (default: nightly)",
+        "only": "only these projects, as a set of their own: flash-attn",
         "simple": "where installers read (default: below an upload server's address)",
         "yes": "publish; without, only tell",
         "allow-unrun-arch": "although no kernel ever ran on an arch they were built for",
@@ -383,6 +384,7 @@ def publish(
     c: Context,
     to: str = "",
     stack: str = "",
+    only: str = "",
     simple: str = "",
     yes: bool = False,
     allow_unrun_arch: bool = False,
@@ -398,6 +400,7 @@ def publish(
             site,
             stack or default.stack,
             to=to or default.to,
+            only=_words(only),
             simple=simple or default.simple,
             yes=yes,
             allow_unrun=allow_unrun_arch,

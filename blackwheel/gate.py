@@ -27,21 +27,26 @@ class Proved:
     """Archs on which no kernel of it ran, each with the reason."""
 
 
-def proved_set(site: Site, stack_name: str, *, allow_unrun: bool = False) -> tuple[Proved, ...]:
+def proved_set(
+    site: Site, stack_name: str, *, only: Sequence[str] = (), allow_unrun: bool = False
+) -> tuple[Proved, ...]:
     """Return the stack's current wheels, what others need first.
 
-    Raises `nothing-to-publish`, `incomplete-set`, `unproved` with every fault of every wheel, and
-    `kernels-not-run`.
+    `only` makes these projects the set. Raises `nothing-to-publish`, `incomplete-set`, `unproved`
+    with every fault of every wheel, and `kernels-not-run`.
     """
     stack = stacks.load(stack_name, site.constraints)
+    for name in only:
+        stack.project(name)
+    wanted = [name for name in stack.build if not only or name in only]
     chosen = [
         (wheel, asked)
         for wheel in index.shelved(site.wheels / stack.name)
-        if (asked := current(wheel, stack)) is not None
+        if (asked := current(wheel, stack)) is not None and asked.project in wanted
     ]
     if not chosen:
         raise _nothing(site, stack)
-    _require_whole(chosen, stack)
+    _require_whole(chosen, stack, wanted)
     _require_proved(site, [wheel for wheel, _ in chosen], stack)
     order = {project: number for number, project in enumerate(stack.build)}
     proved = sorted(
@@ -90,20 +95,23 @@ def _nothing(site: Site, stack: stacks.Stack) -> BlackwheelError:
 
 
 def _require_whole(
-    chosen: Sequence[tuple[index.ShelvedWheel, Request]], stack: stacks.Stack
+    chosen: Sequence[tuple[index.ShelvedWheel, Request]],
+    stack: stacks.Stack,
+    wanted: Sequence[str],
 ) -> None:
-    """Each Python that has one of the stack's wheels must have them all."""
+    """Each Python that has one of the set's wheels must have them all."""
     groups: dict[tuple[str, tuple[str, ...]], set[str]] = {}
     for _, asked in chosen:
         groups.setdefault((asked.python, asked.archs), set()).add(asked.project)
     lacks, fixes = [], []
     for (python, archs), found in sorted(groups.items()):
-        missing = [project for project in stack.build if project not in found]
+        missing = [project for project in wanted if project not in found]
         if missing:
             lacks.append(f"Python {python}: has {', '.join(sorted(found))}")
             lacks.append(f"Python {python}: lacks {', '.join(missing)}")
             other = f" --arch '{';'.join(archs)}'" if archs != stack.archs else ""
             fixes.append(f"invoke build-wheels --stack {stack.name} --python {python}{other}")
+            fixes.append(f"or what is there: --only {','.join(sorted(found))}")
     if lacks:
         raise BlackwheelError(
             "incomplete-set",

@@ -41,6 +41,7 @@ def publish(
     stack: str,
     *,
     to: str,
+    only: Sequence[str] = (),
     simple: str = "",
     yes: bool = False,
     allow_unrun: bool = False,
@@ -54,7 +55,7 @@ def publish(
     """
     limits = limits or Limits()
     target = _target(site, stack, to, simple)
-    proved = gate.proved_set(site, stack, allow_unrun=allow_unrun)
+    proved = gate.proved_set(site, stack, only=only, allow_unrun=allow_unrun)
     states = [_state(one, target, limits) for one in proved]
     if not as_json or not yes:
         _show_plan(site, proved, states, target, as_json=as_json)

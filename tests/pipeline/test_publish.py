@@ -29,7 +29,7 @@ from proved import (
 )
 from upload_server import LOGIN, Server, serving
 
-from blackwheel import index, pages, publishing, readback, receipts
+from blackwheel import gate, index, pages, publishing, readback, receipts
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.remote import Limits
 from blackwheel.site import Site
@@ -145,8 +145,18 @@ def test_set_that_lacks_a_project_is_refused(site: Site, tmp_path: Path) -> None
         f"  Python {PYTHON}: has toy\n"
         f"  Python {PYTHON}: lacks other\n"
         "  where: wheels/toy\n"
-        f"  fix:   invoke build-wheels --stack toy --python {PYTHON}"
+        f"  fix:   invoke build-wheels --stack toy --python {PYTHON}\n"
+        "         or what is there: --only toy"
     )
+
+
+def test_projects_named_by_only_are_a_set_of_their_own(site: Site, tmp_path: Path) -> None:
+    (site.wheels / "toy" / NAMES[1]).unlink()
+    assert [one.request.project for one in gate.proved_set(site, "toy", only=["toy"])] == ["toy"]
+    with pytest.raises(BlackwheelError, match="unknown-project"):
+        gate.proved_set(site, "toy", only=["toys"])
+    with pytest.raises(BlackwheelError, match="nothing-to-publish"):
+        gate.proved_set(site, "toy", only=["other"])
 
 
 def test_empty_shelf_is_refused(site: Site, tmp_path: Path) -> None:
