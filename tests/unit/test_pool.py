@@ -10,12 +10,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from blackwheel import launcher, pool
+from blackwheel import build, launcher, pool
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.pool import Expected
+
+if TYPE_CHECKING:
+    from blackwheel.plan import BuildPlan
 
 GB = 1 << 30
 LAUNCHER = (sys.executable, "-I", "-S", launcher.__file__)
@@ -359,3 +364,20 @@ def test_three_objects_of_200_mb_in_a_cgroup_of_400_need_the_pool(
     assert bool(failed) != pooled
     if pooled:
         assert here.most_at_once() == 1
+
+
+def test_object_that_was_killed_twice_is_out_of_memory_and_says_what_to_do(tmp_path: Path) -> None:
+    log = tmp_path / "build.log"
+    said = "blackwheel: killed /tmp/blackwheel/src/csrc/bwd.cu: twice, the second time alone"
+    log.write_text(f"[1/2] nvcc bwd.cu\n{said}\nFAILED: bwd.o\n", encoding="utf-8")
+    request = SimpleNamespace(project="flash-attn", pin=SimpleNamespace(version="2.8.3"))
+    error = build.failure(cast("BuildPlan", SimpleNamespace(request=request)), log, 1)
+    assert str(error) == (
+        "error: out-of-memory\n"
+        "  flash-attn 2.8.3: bwd.cu was killed twice, the second time with no other object"
+        " beside it\n"
+        f"  where: {log}\n"
+        "  fix:   close other programs or raise the memory limit, then run the same command again:"
+        " it continues with the objects already compiled"
+    )
+    assert error.code == Exit.BUILD
