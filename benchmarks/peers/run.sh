@@ -24,7 +24,7 @@ tree=$(invoke apply-patches --stack quickstart 2>/dev/null | sed 's/.*: //')
 timed "environment" sh -c "\"$uv\" venv -q \"$work/env\" && \"$uv\" pip sync -q --python \"$work/env\" --require-hashes constraints/stable/build-flash-attn-py$py.txt"
 "$uv" pip install -q --python "$work/env" pip
 cp -r "$tree" "$work/tree"
-export CUDA_HOME="$(ls -d "$store"/toolchains/*/ | head -1)"
+export CUDA_HOME="$(ls -d "$store"/toolchains/*/cuda | head -1)"
 export PATH="$work/env/bin:$CUDA_HOME/bin:$PATH" MAX_JOBS="$jobs" NVCC_THREADS=1
 export FLASH_ATTENTION_FORCE_BUILD=TRUE FLASH_ATTN_CUDA_ARCHS=12.0a FLASH_ATTN_PASSES=fwd
 export FLASH_ATTN_HEAD_DIMS=64,128 FLASH_ATTN_DTYPES=bf16 FLASH_ATTN_LOCAL_VERSION=peer
