@@ -82,7 +82,9 @@ def history(store: Path, project: str) -> dict[str, Expected]:
     """Read what each source of a project took: the largest of all builds that the store knows."""
     found: dict[str, Expected] = {}
     kept = store / "history" / project
-    for path in (*store.glob(f"builds/*/{project}/*/work/objects.jsonl"), *kept.glob("*.jsonl")):
+    trees = store.glob(f"builds/*/{project}/*")
+    built = (path for tree in trees for path in tree.glob("work/objects.jsonl"))
+    for path in (*built, *kept.glob("*.jsonl")):
         for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
             with contextlib.suppress(ValueError, KeyError, TypeError):  # half a line, a power cut
                 line = json.loads(text)

@@ -55,8 +55,8 @@ def _devices(stack: Stack, environment: Mapping[str, str], machine: Machine) -> 
 
 def _triton(stack: Stack, environment: Mapping[str, str]) -> Iterator[Check]:
     path = environment.get("PATH", "")
-    found = environment.get("CC") or next(filter(shutil.which, ("gcc", "clang", "cc")), "")
-    compiler = shutil.which(found, path=path) if found else None
+    names = filter(None, (environment.get("CC"), "gcc", "clang", "cc"))
+    compiler = next(filter(None, (shutil.which(name, path=path) for name in names)), None)
     yield Check(
         name="compiler",
         ok=bool(compiler),

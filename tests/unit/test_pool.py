@@ -295,7 +295,7 @@ def test_link_in_the_place_of_the_pool_is_refused(tmp_path: Path) -> None:
 
 
 def test_expectations_come_from_history_and_else_from_the_table(tmp_path: Path) -> None:
-    records = tmp_path / "builds/stable/toy/cp311/work/objects.jsonl"
+    records = tmp_path / "builds/stable/toy/cp311" / "work/objects.jsonl"
     records.parent.mkdir(parents=True)
     lines = [
         {"source": "flash_bwd_a.cu", "peak_bytes": 4 * GB, "cpu_seconds": 80, "exit": 0},
