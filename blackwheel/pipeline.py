@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -102,9 +101,19 @@ def job_count(asked: Request, jobs: int = 0) -> int:
 
 
 def build_plan(
-    site: Site, item: Work, tree: patches.PatchedTree, *, environment: Path, jobs: int
+    site: Site,
+    item: Work,
+    tree: patches.PatchedTree,
+    *,
+    environment: Path,
+    jobs: int,
+    queued: int = 0,
+    pools: tuple[tuple[Path, str], ...] = (),
 ) -> BuildPlan:
-    """Put together everything that a build of this tree is told."""
+    """Put together everything that a build of this tree is told.
+
+    `jobs` compilers run at once; of `queued`, where more is asked for, the others wait in a pool.
+    """
     asked = item.request
     paths = isolation.fixed_paths(isolation_mode(site).mode, site.store)
     lock = asked.lock("build", site.constraints)
@@ -118,9 +127,10 @@ def build_plan(
         ),
         toolchain=_toolchain(site, asked),
         environment=environment,
-        variables=keys.build_variables(asked, jobs=jobs, paths=paths),
+        variables=keys.build_variables(asked, jobs=queued or jobs, paths=paths),
         jobs=jobs,
         key=item.key,
+        pools=pools,
     )
 
 
@@ -149,8 +159,9 @@ def build_one(
         queued = count if jobs or not pools else count * plan.QUEUED
         lock = asked.lock("build", site.constraints)
         beside = show_torch(site, asked.stack, item.python, environment)
-        made = build_plan(site, item, tree, environment=environment, jobs=count)
-        made = replace(made, pools=pools, variables=keys.build_variables(asked, jobs=queued))
+        made = build_plan(
+            site, item, tree, environment=environment, jobs=count, queued=queued, pools=pools
+        )
         mode = isolation_mode(site)
         if mode.mode != isolation.NAMESPACES:
             site.console.say(

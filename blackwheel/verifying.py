@@ -251,7 +251,10 @@ def _command_checks(
 ) -> Iterator[Check]:
     """What the build was told, and which torch its lock accepts; only for the checkout's key."""
     paths = isolation.fixed_paths(held["isolation"]["mode"], site.store)
-    variables = keys.build_variables(request, jobs=held["objects"]["jobs"], paths=paths)
+    filled = keys.build_variables(request, jobs=held["objects"]["jobs"], paths=paths)
+    # How many compilers may queue is the affair of the machine, not of the stack.
+    fixed = [name for name, text in request.pin.variables.items() if "{jobs}" not in text]
+    variables = {name: filled[name] for name in fixed}
     told = {name: held["command"]["variables"].get(name, "none") for name in variables}
     for name, value in variables.items():
         if told[name] != value:

@@ -182,7 +182,7 @@ def sections(site: Site, wheel: Path) -> dict[str, Any]:
             "digest": {"sha256": key.part("locks.build")},
         },
         "isolation": {"mode": "namespaces", "network": False},
-        "command": {"argv": ["build"], "variables": {"TOY_ARCHS": "12.0a", "MAX_JOBS": "2"}},
+        "command": {"argv": ["build"], "variables": {"TOY_ARCHS": "12.0a", "MAX_JOBS": "8"}},
         "run": receipts.run_section(started=MOMENT, finished=MOMENT),
         "objects": {"count": 1, "jobs": 2},
         "audit": {"libraries": json.loads(json.dumps([asdict(one) for one in report.libraries]))},

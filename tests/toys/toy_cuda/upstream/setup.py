@@ -29,7 +29,8 @@ class BuildWithNinja(build_ext):
         cuda = Path(os.environ["CUDA_HOME"])
         nvcc = os.environ.get("PYTORCH_NVCC", str(cuda / "bin" / "nvcc"))
         cxx = os.environ.get("CXX", "g++")
-        include = [f"-I{HERE / 'third_party/toy_headers/include'}", f"-I{cuda / 'include'}"]
+        headers = os.environ["TOY_CUDA_HEADERS"]
+        include = [f"-I{headers}/include", f"-I{cuda / 'include'}"]
         steps = shlex.split(os.environ.get("TOY_CUDA_NVCC_FLAGS", ""))
         lines = [
             "ninja_required_version = 1.3",
