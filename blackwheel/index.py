@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -78,7 +78,7 @@ def shelve_all(
                 _place(wheel, entry)
                 receipts.replace_file(entry.metadata, metadata)
                 receipts.write(entry.receipt, receipt)
-            return tuple(_list(shelf, entry) for _, entry, _, _ in seen)
+            return _list(shelf, [entry for _, entry, _, _ in seen])
     except OSError as error:
         raise BlackwheelError(
             "shelf-unwritable",
@@ -104,7 +104,7 @@ def withdraw(wheel: ShelvedWheel, shelf: Path) -> None:
         receipts.sync_folder(folder)
         for path in (wheel.path, wheel.metadata, wheel.receipt, wheel.audit):
             path.unlink(missing_ok=True)
-        _show(shelf, wheel)
+        _show(shelf, {wheel.path})
 
 
 def _check_subject(receipt: receipts.Document, name: str, sha256: str) -> None:
@@ -190,33 +190,47 @@ def _refuse_other_bytes(entry: ShelvedWheel) -> None:
         )
 
 
-def _list(shelf: Path, entry: ShelvedWheel) -> ShelvedWheel:
-    """Write the pages that list the wheel, the project's JSON last: `shelved` believes that one."""
-    simple = shelf / "simple"
-    folder = simple / entry.project
+def _list(shelf: Path, entries: Sequence[ShelvedWheel]) -> tuple[ShelvedWheel, ...]:
+    """Write the pages that list the wheels, each project's once; return them as they are listed."""
+    by_project: dict[str, list[ShelvedWheel]] = {}
+    for entry in entries:
+        by_project.setdefault(entry.project, []).append(entry)
+    listed = {
+        one.path: one
+        for project, members in by_project.items()
+        for one in _list_project(shelf / "simple", project, members)
+    }
+    _show(shelf, set(listed))
+    return tuple(listed[entry.path] for entry in entries)
+
+
+def _list_project(
+    simple: Path, project: str, entries: Sequence[ShelvedWheel]
+) -> tuple[ShelvedWheel, ...]:
+    """Write a project's pages, the JSON one last: `shelved` believes that one."""
+    folder = simple / project
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / "index.json"
     known = {wheel.path.name: wheel for wheel in (_listed(page) if page.exists() else ())}
-    before = known.get(entry.path.name)
-    if before is not None and before.sha256 == entry.sha256:
-        entry = replace(entry, shelved_at=before.shelved_at)
-    known[entry.path.name] = entry
-    wheels = [wheel for wheel in known.values() if wheel.path.is_file()]
-    projects = {path.parent.name for path in simple.glob("*/index.html")} | {entry.project}
+    for entry in entries:
+        before = known.get(entry.path.name)
+        if before is not None and before.sha256 == entry.sha256:
+            entry = replace(entry, shelved_at=before.shelved_at)  # noqa: PLW2901
+        known[entry.path.name] = entry
+    projects = {path.parent.name for path in simple.glob("*/index.html")} | {project}
     _write_page(simple, root_page(sorted(projects)))
-    _write_page(folder, simple_page(entry.project, wheels))
+    _write_page(folder, simple_page(project, [one for one in known.values() if one.path.is_file()]))
     receipts.sync_folder(simple)
-    _show(shelf, entry)
-    return entry
+    return tuple(known[entry.path.name] for entry in entries)
 
 
-def _show(shelf: Path, changed: ShelvedWheel) -> None:
+def _show(shelf: Path, changed: Set[Path]) -> None:
     """Write what people read, after what installers read."""
     from blackwheel import landing  # noqa: PLC0415  0.3 s that only shelving pays
 
     wheels = shelved(shelf)
     for wheel in wheels:
-        if wheel.path == changed.path or not wheel.audit.is_file():
+        if wheel.path in changed or not wheel.audit.is_file():
             page = landing.audit_page(wheel)
             if page:
                 _write_text(wheel.audit, page)

@@ -22,7 +22,7 @@ import pytest
 from uv import find_uv_bin
 from wheel.wheelfile import WheelFile
 
-from blackwheel import index, receipts
+from blackwheel import index, landing, receipts
 from blackwheel.errors import BlackwheelError, Exit
 
 LABEL = "cu130torch2.11.0.sm120a"
@@ -116,6 +116,23 @@ def test_shelf_holds_wheel_metadata_receipt_and_pages(tmp_path: Path) -> None:
     assert receipts.load(put.receipt) == receipt_of(wheel)
     assert index.shelved(shelf) == (put,)
     assert oct(put.path.stat().st_mode & 0o777) == "0o644"
+
+
+def test_set_of_wheels_is_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+
+    def counted(what: str, draw: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *words: (drawn.append(what), draw(*words))[1]
+
+    for module, name in ((index, "simple_page"), (landing, "shelf_page"), (landing, "facts")):
+        monkeypatch.setattr(module, name, counted(name, getattr(module, name)))
+    names = [("toy", "1.0"), ("other", "1.0"), ("toy", "2.0"), ("toy", "3.0")]
+    files = [make_wheel(tmp_path, version, name=name) for name, version in names]
+    shelf = tmp_path / "shelf"
+    put = index.shelve_all([(file, receipt_of(file)) for file in files], shelf)
+    assert [one.path.name for one in put] == [file.name for file in files]
+    assert set(index.shelved(shelf)) == set(put)
+    assert sorted(drawn) == ["facts"] * 4 + ["shelf_page"] + ["simple_page"] * 2
 
 
 def test_json_page_says_what_pep_691_700_and_714_ask_for(tmp_path: Path) -> None:
