@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -109,5 +110,5 @@ def _pins(lock: str) -> dict[str, str]:
     """Each pin of a lock file with its hashes, by name."""
     lines = "".join(line for line in lock.splitlines(keepends=True) if not line.startswith("#"))
     starts = [found.start() for found in _PIN.finditer(lines)]
-    texts = [lines[a:b] for a, b in zip(starts, [*starts[1:], len(lines)], strict=True)]
+    texts = [lines[a:b] for a, b in pairwise([*starts, len(lines)])]
     return {text.partition("==")[0]: text for text in texts}

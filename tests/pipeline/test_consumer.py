@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import proved
 import pytest
 from test_index import environment, make_wheel, pip, shelve, simple  # noqa: F401  pip is a fixture
 from uv import find_uv_bin
@@ -144,6 +145,36 @@ def test_other_bytes_than_the_file_names_are_refused(
         )
         assert done.returncode != 0
         assert other in done.stdout + done.stderr
+
+
+def test_newest_revision_is_locked_or_the_one_that_is_asked_for(tmp_path: Path) -> None:
+    site = proved.new_checkout(tmp_path / "checkout")
+    toml, code = site.constraints / "toy.toml", proved.library(tmp_path)
+    text = toml.read_text(encoding="utf-8")
+    for number in (1, 2, 11):
+        toml.write_text(text.replace("revision = 1", f"revision = {number}", 1), encoding="utf-8")
+        proved.shelve(site, proved.make_wheel(tmp_path / "w", "toy", code, revision=number))
+
+    def locked(revision: int) -> str:
+        out = tmp_path / f"{revision}.txt"
+        consumer.lock_consumer(
+            site,
+            "toy",
+            python=proved.PYTHON,
+            projects=["toy"],
+            revision=revision,
+            out=str(out),
+        )
+        return out.read_text(encoding="utf-8")
+
+    for asked, given in ((0, 11), (1, 1), (2, 2)):
+        assert f"toy==1.0+{LABEL}.{given} \\\n" in locked(asked)
+        assert (
+            f"install --require-hashes --extra-index-url '{simple(site.wheels / 'toy')}/' -r '"
+            in (proved.said(site))
+        )
+    with pytest.raises(BlackwheelError, match=r"revision 3 of toy for Python .* is not on the"):
+        locked(3)
 
 
 def test_project_that_is_not_on_the_shelf_is_named_with_those_that_are(tmp_path: Path) -> None:
