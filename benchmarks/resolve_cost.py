@@ -1,7 +1,9 @@
 """How many bytes resolving one wheel costs: `python benchmarks/resolve_cost.py WHEEL PIP_FOLDER`.
 
-WHEEL has its receipt beside it; PIP_FOLDER is `uv pip install --target PIP_FOLDER pip==26.3`.
-Bytes are counted between installer and server, headers included. Prints rows of a table.
+Twice: the wheel as it is, and its dist-info alone with the description that `readme` of a stack
+leaves in METADATA. WHEEL has its receipt beside it; PIP_FOLDER is made by
+`uv pip install --target PIP_FOLDER pip==26.3`. Bytes are counted between installer and server,
+headers included. Prints rows of a table.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+import zipfile
 from pathlib import Path
 
 from uv import find_uv_bin
@@ -20,6 +23,10 @@ from wheel.wheelfile import WheelFile
 from blackwheel import index, receipts, serve
 
 MANY = 200
+UPSTREAM = (
+    "https://github.com/Dao-AILab/flash-attention at 060c9188beec3a8b62b33a3bfa6d5d2d44975fab\n"
+)
+"""As blackwheel.requires.shorten_readme writes it."""
 
 
 class Counter:
@@ -70,6 +77,22 @@ def shelf_of(wheel: Path, shelf: Path, count: int) -> None:
         sys.stderr.write(f"shelving {count}: {time.monotonic() - began:.1f} s\n")
 
 
+def shortened(wheel: Path, folder: Path) -> Path:
+    """The dist-info of a wheel, its METADATA without description, under the wheel's name."""
+    path = folder / wheel.name
+    with zipfile.ZipFile(wheel) as source, WheelFile(path, "w") as sink:
+        for name in source.namelist():
+            if ".dist-info/" in name and not name.endswith("/RECORD"):
+                data = source.read(name)
+                if name.endswith("/METADATA"):
+                    data = data.partition(b"\n\n")[0] + b"\n\n" + UPSTREAM.encode()
+                sink.writestr(name, data)
+    held = receipts.sections(receipts.load(wheel.with_name(f"{wheel.name}.receipt.json")))
+    receipt = receipts.receipt(path.name, index.sha256(path), dict(held))
+    receipts.write(path.with_name(f"{path.name}.receipt.json"), receipt)
+    return path
+
+
 def main() -> None:
     """Print one row per index and installer."""
     wheel, pip = Path(sys.argv[1]), Path(sys.argv[2])
@@ -77,9 +100,12 @@ def main() -> None:
     name, version = wheel.name.split("-")[:2]
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        for count in (1, MANY):
-            shelf_of(wheel, home / str(count) / "s", count)
-            server = serve.listening(home / str(count), 0)
+        (home / "short").mkdir()
+        short = shortened(wheel, home / "short")
+        for count, what in ((1, wheel), (MANY, wheel), (1, short), (MANY, short)):
+            root = home / f"{count}-{what.parent.name}"
+            shelf_of(what, root / "s", count)
+            server = serve.listening(root, 0)
             threading.Thread(target=server.serve_forever, daemon=True).start()
             for tool in ("pip", "uv"):
                 counter = Counter(server.server_port)
@@ -98,7 +124,8 @@ def main() -> None:
                 began = time.monotonic()
                 done = subprocess.run(argv, capture_output=True, text=True, check=False)
                 took = time.monotonic() - began
-                row = (count, tool, counter.calls, f"{counter.seen:,}", f"{took:.2f}")
+                form = "short" if what is short else "as it is"
+                row = (count, form, tool, counter.calls, f"{counter.seen:,}", f"{took:.2f}")
                 sys.stdout.write(f"| {' | '.join(map(str, row))} | {done.returncode} |\n")
 
 

@@ -169,6 +169,7 @@ def prepare(plan: BuildPlan, workshop: Workshop, compiler: Compiler) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     patches.sync(plan.tree, workshop.src, manifest=workshop.root / "manifest.json")
     requires.set_requirements(workshop.src, plan.request.stack, plan.request.project)
+    requires.shorten_readme(workshop.src, plan.request.stack, plan.request.project)
     # A file that a patch has taken out would live on in setuptools' own copies.
     for stale in (*workshop.src.glob("build/lib*"), *workshop.src.glob("build/bdist*")):
         shutil.rmtree(stale)

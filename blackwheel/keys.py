@@ -153,6 +153,8 @@ def key(request: Request, *, series: Series, constraints: Path, isolation: str) 
         parts["without"] = list(request.without)
     if pin.requires:
         parts["requires"] = [asdict(one) for one in pin.requires]
+    if pin.readme:
+        parts["readme"] = pin.readme
     # The number of jobs changes no byte.
     parts |= {f"variables.{n}": v for n, v in pin.variables.items() if "{jobs}" not in v}
     texts = tuple(sorted((name, _text(value)) for name, value in parts.items()))

@@ -1,4 +1,4 @@
-"""Requirement lines that a stack sets in a source before it is built."""
+"""What of a wheel's METADATA a stack sets in the source: requirement lines, a short readme."""
 
 from __future__ import annotations
 
@@ -28,6 +28,26 @@ def set_requirements(source: Path, stack: Stack, project: str) -> tuple[str, ...
         if after != before:
             path.write_text(after, encoding="utf-8")
     return tuple(done)
+
+
+def shorten_readme(source: Path, stack: Stack, project: str) -> None:
+    """Leave one line of the file that becomes the long description, where the stack names it.
+
+    Raises `readme-missing`.
+    """
+    pin = stack.projects[project]
+    if pin.readme is None:
+        return
+    path = source / pin.readme
+    if not path.is_file():
+        raise BlackwheelError(
+            "readme-missing",
+            f"{project} has no {pin.readme}",
+            where=f"constraints/{stack.name}.toml, projects.{project}.readme",
+            fix="name the file that its setup.py or pyproject.toml reads, or leave the key out",
+            code=Exit.CONFIG,
+        )
+    path.write_text(f"{pin.source.url} at {pin.source.commit}\n", encoding="utf-8")
 
 
 def _edited(text: str, edit: RequirementFile, torch: str, where: str) -> tuple[str, list[str]]:

@@ -108,6 +108,9 @@ class ProjectPin:
     """What the wheel requires besides torch."""
     requires: tuple[RequirementFile, ...] = ()
     """Set before the build, so that the wheel's own metadata keeps the stack's torch."""
+    readme: RelativePath | None = None
+    """The file of the long description, of which one line is left before the build: it is most of
+    METADATA, which installers fetch at every resolve."""
     optional: tuple[str, ...] = ()
     """Nested sources, by the last part of their path, that `--without` may leave out."""
     contract: tuple[Contract, ...] = ()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from blackwheel import stacks
+from blackwheel import build, keys, series, stacks
+from blackwheel.compiler import Compiler
 from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.requires import set_requirements
+from blackwheel.requires import set_requirements, shorten_readme
 from blackwheel.stacks import RequirementFile, Stack
 
 STABLE = stacks.load("stable", Path(__file__).parents[2] / "constraints")
@@ -55,3 +60,57 @@ def test_a_requirement_that_is_not_there_is_named(tmp_path: Path) -> None:
         "  where: constraints/stable.toml, projects.vllm.requires.0\n"
         "  fix:   correct the table: this release names its requirements otherwise"
     )
+
+
+# The long description
+
+FLASH = STABLE.projects["flash-attn"]
+SHORT = replace(STABLE, projects={"flash-attn": replace(FLASH, readme="README.md")})
+SETUP = """from setuptools import setup
+setup(name="toy", version="1.0", long_description=open("README.md").read())
+"""
+
+
+def test_a_readme_that_the_stack_names_is_one_line_in_metadata(tmp_path: Path) -> None:
+    """Through the step before every build: the second one finds what the first one left."""
+    tree, shop = tmp_path / "tree", build.Workshop(root=tmp_path / "shop")
+    tree.mkdir()
+    (tree / "setup.py").write_text(SETUP, encoding="utf-8")
+    (tree / "README.md").write_text("Long words.\n" * 2000, encoding="utf-8")
+    asked = SimpleNamespace(stack=SHORT, project="flash-attn")
+    plan = cast(Any, SimpleNamespace(tree=SimpleNamespace(root=tree), request=asked))
+    compiler = Compiler(path=Path("/usr/bin/g++"), kind="gcc", version="12.2")
+    for _ in range(2):
+        build.prepare(plan, shop, compiler)
+    argv = [sys.executable, "setup.py", "-q", "egg_info"]
+    subprocess.run(argv, cwd=shop.src, check=True, capture_output=True)
+    metadata = (shop.src / "toy.egg-info" / "PKG-INFO").read_text(encoding="utf-8")
+    assert metadata.endswith(f"\n\n{FLASH.source.url} at {FLASH.source.commit}\n")
+    assert len(metadata) < 300
+
+
+def test_a_readme_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BlackwheelError) as raised:
+        shorten_readme(tmp_path, SHORT, "flash-attn")
+    assert raised.value.code == Exit.CONFIG
+    assert str(raised.value) == (
+        "error: readme-missing\n"
+        "  flash-attn has no README.md\n"
+        "  where: constraints/stable.toml, projects.flash-attn.readme\n"
+        "  fix:   name the file that its setup.py or pyproject.toml reads, or leave the key out"
+    )
+
+
+def test_a_short_readme_changes_the_key_and_none_leaves_it_as_it_was() -> None:
+    root = Path(__file__).parents[2]
+    held, short = (
+        keys.key(
+            keys.Request(stack=stack, project="flash-attn", python="3.11", archs=stack.archs),
+            series=series.load_series(root / "patches" / "flash-attn" / FLASH.version),
+            constraints=root / "constraints",
+            isolation="namespaces",
+        )
+        for stack in (STABLE, SHORT)
+    )
+    assert short.changes(dict(held.parts)) == ("readme is new",)
+    assert held.digest != short.digest
