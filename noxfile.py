@@ -113,7 +113,7 @@ def smoke(session: nox.Session) -> None:
         words = ["--stack", group["stack"], "--python", PYTHON, *required]
         words += ["--wheels", *group["wheels"]]
         if not group["here"]:
-            options = ["--", "--stack", group["stack"], "--python", group["python"], *required]
+            options = ["--", *words[:2], "--python", group["python"], *words[4:]]
             session.run(sys.executable, "-m", "nox", "-s", "smoke", *options, external=True)
             continue
         _sync(session, *group["locks"])

@@ -11,6 +11,7 @@ from packaging.utils import parse_wheel_filename
 from blackwheel import archive, index, kernels, pipeline, pythons, receipts, smoke, stacks
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.site import Site
+from blackwheel.smoke import loading, together
 
 
 def groups(
@@ -18,8 +19,9 @@ def groups(
 ) -> list[dict[str, Any]]:
     """Return what a smoke session does, one environment at a time: each wheel alone, then the set.
 
-    Without wheels those on the shelf are taken, without a stack those of every stack. Raises
-    `nothing-to-smoke` for an empty shelf: a check of nothing is no check.
+    Without wheels those on the shelf are taken, without a stack those of every stack, without
+    `python` every Python of them: one that does not run here is one row, for a session of its own.
+    Raises `nothing-to-smoke` for an empty shelf: a check of nothing is no check.
     """
     names = [stack_name] if stack_name else stacks.names(site.constraints)
     found: list[dict[str, Any]] = []
@@ -30,10 +32,13 @@ def groups(
         running = pythons.choose(stack, python, environment=site.environment).version
         by_python: dict[str, list[Path]] = {}
         for wheel in taken:
-            by_python.setdefault(_python_of(wheel), []).append(wheel)
+            for version in _pythons_of(wheel, stack):
+                by_python.setdefault(version, []).append(wheel)
         for version, members in sorted(by_python.items()):
-            sets = [[wheel] for wheel in members]
-            sets += [members] if len(members) > 1 else []
+            if python and version != running:
+                continue  # else two Pythons' sessions would start each other for ever
+            sets = [[wheel] for wheel in members] if version == running else []
+            sets += [members] if len(members) > 1 or not sets else []
             for group in sets:
                 locks = {_lock(site, stack, wheel, version) for wheel in group}
                 if stack.torch.source == "index":
@@ -52,7 +57,9 @@ def groups(
     if not found:
         raise BlackwheelError(
             "nothing-to-smoke",
-            f"no wheel is on the shelf of {' or '.join(names)}",
+            f"no wheel for Python {python} is among those given"
+            if wheels
+            else f"no wheel is on the shelf of {' or '.join(names)}",
             where="wheels/",
             fix=f"invoke build-wheels --stack {names[0]}",
             code=Exit.SMOKE,
@@ -73,23 +80,39 @@ def smoke_installed(
     stack = stacks.load(stack_name, site.constraints)
     chosen = pythons.choose(stack, python, environment=site.environment)
     pipeline.show_torch(site, stack, chosen, environment.absolute())
-    together = tuple(sorted(wheel.name for wheel in wheels))
-    for wheel in wheels:
-        seen = smoke.smoke(
+    variables = kernels.variables_of(site.environment, str(environment))
+    driver = loading.stand_in(
+        stack, constraints=site.constraints, store=site.store, environment=site.environment
+    )
+    smoked = [
+        smoke.smoke(
             wheel,
             project_of(stack, wheel),
             stack=stack,
             environment=environment.absolute(),
-            together=together,
-            variables=kernels.variables_of(site.environment, str(environment)),
+            together=tuple(sorted(wheel.name for wheel in wheels)),
+            variables=variables,
             console=site.console,
             store=site.store,
+            driver=driver,
             require_gpu=require_gpu,
         )
-        receipt = pipeline.receipt_path(wheel)
+        for wheel in wheels
+    ]
+    found = together.examine(
+        wheels,
+        environment=environment.absolute(),
+        uv=site.uv,
+        variables=variables,
+        own_torch=stack.torch.source != "installed",
+    )
+    site.console.say(f"{stack_name}: {len(wheels)} of its wheels in one environment: {found}")
+    for seen in smoked:
+        receipt = pipeline.receipt_path(seen.wheel)
         if receipt.exists() and not receipt.is_relative_to(site.wheels):
             document = receipts.load(receipt)
-            receipts.write(receipt, receipts.with_section(document, "smoke", seen.section()))
+            section = {**seen.section(), "environment": found.section()}
+            receipts.write(receipt, receipts.with_section(document, "smoke", section))
 
 
 def project_of(stack: stacks.Stack, wheel: Path) -> str:
@@ -99,9 +122,13 @@ def project_of(stack: stacks.Stack, wheel: Path) -> str:
     return name
 
 
-def _python_of(wheel: Path) -> str:
-    tag = next(iter(parse_wheel_filename(wheel.name)[3])).interpreter
-    return f"{tag[2]}.{tag[3:]}"
+def _pythons_of(wheel: Path, stack: stacks.Stack) -> list[str]:
+    """The Pythons of a stack that a wheel serves: one, or with the stable ABI it and all newer."""
+    tag = next(iter(parse_wheel_filename(wheel.name)[3]))
+    if tag.abi not in ("abi3", "none"):
+        return [f"{tag.interpreter[2]}.{tag.interpreter[3:]}"]
+    lowest = int(tag.interpreter[3:] or 0)
+    return [version for version in stack.python if int(version.partition(".")[2]) >= lowest]
 
 
 def _lock(site: Site, stack: stacks.Stack, wheel: Path, version: str) -> Path:

@@ -13,10 +13,12 @@ from blackwheel import kernels, machine, process, receipts, torchpin
 from blackwheel.console import Console
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.kernels import CheckResult
+from blackwheel.smoke import loading
+from blackwheel.smoke.loading import Loading
 from blackwheel.stacks import ProjectPin, Stack
 
-IMPORT_SECONDS: Final = 300
-"""An import that takes longer hangs; torch alone takes 4 s on a slow machine."""
+IMPORT_SECONDS: Final = 900
+"""An import that takes longer hangs; vLLM's took 95 s beside a build that has the cores."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +27,8 @@ class SmokedWheel:
 
     wheel: Path
     torch: torchpin.TorchIdentity
+    loading: Loading
+    """Every library beside torch alone, and the guard."""
     imports: tuple[tuple[str, float], ...]
     """Module and seconds."""
     device: str
@@ -42,6 +46,7 @@ class SmokedWheel:
         """What the receipt says of it."""
         return {
             "torch": self.torch.section(),
+            **self.loading.sections(),
             "imports": dict(self.imports),
             "device": self.device,
             "kernels": dict(self.kernels),
@@ -62,11 +67,14 @@ def smoke(
     variables: Mapping[str, str],
     console: Console,
     store: Path | None = None,
+    driver: Path | None = None,
     require_gpu: bool = False,
 ) -> SmokedWheel:
-    """Import every module of one installed wheel, and check its kernels, each in its own process.
+    """Load every library of one installed wheel, import its modules, and check its kernels.
 
-    Raises `import-failed` with the interpreter's own words, and `other-torch` where the environment
+    Each in its own process. `driver` is a stand-in for the driver's library where there is none.
+    Raises what `loading.load` and `loading.require_operators` raise,
+    `import-failed` with the interpreter's own words, and `other-torch` where the environment
     holds another torch than the stack's pin or the wheel's receipt, down to its libraries' bytes;
     `no-gpu` where one is required, and `kernels-failed` after the table of all checks.
     """
@@ -79,6 +87,16 @@ def smoke(
     archs = tuple(built.get("stack", {}).get("archs", stack.archs))
     imports = []
     with console.stage(project, f"smoke {wheel.name}") as stage:
+        stage.update(0, len(pin.modules), "its libraries")
+        loaded = loading.load(
+            wheel,
+            modules=pin.modules,
+            packages=next(iter(sorted(environment.glob("lib/python3*/site-packages"))), packages),
+            python=environment / "bin" / "python",
+            variables=variables,
+            driver=driver,
+        )
+        loading.require_operators(loaded, project, wheel)
         for number, module in enumerate(pin.modules):
             stage.update(number, len(pin.modules), module)
             seen = _imported(module, environment, variables, wheel)
@@ -93,9 +111,11 @@ def smoke(
         device = device or "import only, because no GPU was found"
         idle = f"; kernels not run: {lack}" if capability and lack else ""
         stage.conclude(f"{device}{idle}")
+    console.say(f"{project}: libraries: {loaded}")
     smoked = SmokedWheel(
         wheel=wheel,
         torch=identity,
+        loading=loaded,
         imports=tuple(imports),
         device=device,
         kernels=kernels_not_run(archs, device, capability),

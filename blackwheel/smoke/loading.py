@@ -1,0 +1,236 @@
+"""Every shared library of a wheel loads beside torch alone, and its guard refuses another torch.
+
+An import proves neither: vLLM imports its kernels where a GPU is, and passes over what fails then.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sysconfig
+import zipfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from blackwheel import process, toolchain
+from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.stacks import Stack
+
+SECONDS: Final = 900
+"""For torch's import and a dozen libraries: half a minute, and minutes beside a build."""
+GUARD: Final = "_torch_guard.py"
+OPERATORS: Final[Mapping[str, tuple[str, ...]]] = {
+    "vllm": ("_C", "_C_cache_ops", "_moe_C", "_vllm_fa2_C"),
+}
+"""Namespaces that a project's libraries must register: nothing else misses them before a request.
+
+Read from what 0.26.0 calls; also those of 0.11.0.
+"""
+_ELF: Final = b"\x7fELF"
+_LIBRARY: Final = re.compile(r"\.so(\.[0-9.]+)?$")
+_OTHER: Final = re.compile(r"\.(cpython-3\d+)-")
+_INSTALLED: Final = re.compile(r"^[^/]+\.data/(purelib|platlib)/")
+_GUARDED: Final = "was built for torch "
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loaded:
+    """One shared library, and how far it loads here."""
+
+    library: str
+    """Path in the wheel."""
+    load: str
+    """`loads`, or with what, or why it was not tried."""
+    module: bool = False
+    """It was initialized as Python's import does it."""
+    operators: tuple[tuple[str, int], ...] = ()
+    """What it registered with torch, by namespace."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loading:
+    """All libraries of a wheel, and its guard."""
+
+    libraries: tuple[Loaded, ...]
+    guard: str
+    """What the guard did beside another torch; empty for a wheel that has none."""
+
+    @property
+    def namespaces(self) -> Mapping[str, int]:
+        """Operators of all libraries, by namespace."""
+        total: Counter[str] = Counter()
+        for one in self.libraries:
+            total.update(dict(one.operators))
+        return total
+
+    def sections(self) -> dict[str, Any]:
+        """What the receipt says of it."""
+        return {"libraries": [asdict(one) for one in self.libraries], "guard": self.guard}
+
+    def __str__(self) -> str:
+        """Tell in one line what loads, with what, and what is registered then."""
+        how = Counter(one.load for one in self.libraries)
+        parts = [f"{count} of {len(self.libraries)}: {load}" for load, count in how.items()]
+        names = ", ".join(f"{name} {count}" for name, count in sorted(self.namespaces.items()))
+        parts += [f"operators registered: {names}"] if names else []
+        parts += [self.guard] if self.guard else []
+        return "; ".join(parts or ["no shared library"])
+
+
+def stand_in(
+    stack: Stack, *, constraints: Path, store: Path, environment: Mapping[str, str]
+) -> Path | None:
+    """Find the driver's stand-in of the stack's toolchain; None where no toolchain is here.
+
+    It has every function that cuda.h of that release declares, and no other. Nothing is fetched.
+    """
+    lock = constraints / stack.locks / "toolchain.txt"
+    if stack.toolchain.source == "host":
+        roots = toolchain.host_candidates(stack.toolchain.cuda, environment)
+    elif lock.is_file():
+        digest = toolchain.lock_digest(lock)
+        roots = (store / "toolchains" / digest[:16] / "cuda",)
+    else:
+        roots = ()
+    files = (root / "lib64" / "stubs" / "libcuda.so" for root in roots)
+    return next((file for file in files if file.is_file()), None)
+
+
+def load(
+    wheel: Path,
+    *,
+    modules: Sequence[str],
+    packages: Path,
+    python: Path,
+    variables: Mapping[str, str],
+    driver: Path | None,
+) -> Loading:
+    """Load each library of an installed wheel beside torch, each in a process of its own.
+
+    Raises `library-does-not-load` with the loader's own words for each, and `no-guard` where a
+    wheel that has a guard imports beside another torch.
+    """
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        files = sorted(name for name in names if _is_library(archive, name))
+    running = _tag(python)
+    skipped = {name: other for name in files if (other := _other_python(name, running))}
+    request = {
+        "packages": str(packages),
+        "libraries": [_INSTALLED.sub("", name) for name in files if name not in skipped],
+        "guarded": [name for name in modules if f"{name}/{GUARD}" in names],
+        "stand_in": str(driver or ""),
+    }
+    told = _told(request, python, variables, wheel)
+    bad = {name: seen["error"] for name, seen in told["libraries"].items() if "error" in seen}
+    if bad:
+        raise _does_not_load(bad, len(files), wheel)
+    libraries = [
+        Loaded(library=name, load=f"not tried: it is for {skipped[name]}")
+        if name in skipped
+        else _loaded(name, told["libraries"][_INSTALLED.sub("", name)])
+        for name in files
+    ]
+    guards = [_guarded(name, seen, wheel) for name, seen in told["guards"].items()]
+    return Loading(libraries=tuple(libraries), guard="; ".join(guards))
+
+
+def require_operators(loaded: Loading, project: str, wheel: Path) -> None:
+    """Raise `operators-missing` where all libraries load and do not register what is called."""
+    if any(one.load.startswith("not loaded") for one in loaded.libraries):
+        return  # a library that waits for a driver has registered nothing yet
+    lost = [name for name in OPERATORS.get(project, ()) if not loaded.namespaces.get(name)]
+    if lost:
+        there = ", ".join(sorted(loaded.namespaces)) or "none"
+        raise BlackwheelError(
+            "operators-missing",
+            f"no library of {wheel.name} registers operators of torch.ops.{', '.join(lost)}\n"
+            f"registered: {there}",
+            where=str(wheel),
+            fix="the wheel stays off the shelf; a library was left out of the build",
+            code=Exit.SMOKE,
+        )
+
+
+def _is_library(archive: zipfile.ZipFile, name: str) -> bool:
+    if not _LIBRARY.search(name):
+        return False
+    with archive.open(name) as file:
+        return file.read(len(_ELF)) == _ELF
+
+
+def _tag(python: Path) -> str:
+    """How extension modules name the Python of a virtual environment: `cpython-311`."""
+    folders = sorted((python.parent.parent / "lib").glob("python3.*"))
+    minor = folders[0].name.partition(".")[2] if folders else sysconfig.get_python_version()[2:]
+    return f"cpython-3{minor}"
+
+
+def _other_python(name: str, running: str) -> str:
+    found = _OTHER.search(name)
+    return found[1] if found and found[1] != running else ""
+
+
+def _loaded(name: str, seen: Mapping[str, Any]) -> Loaded:
+    return Loaded(
+        library=name,
+        load=seen["load"],
+        module=seen.get("module", False),
+        operators=tuple(seen.get("operators", {}).items()),
+    )
+
+
+def _guarded(module: str, seen: Mapping[str, Any], wheel: Path) -> str:
+    """Say that a guard did its work; raise `no-guard` where it did not, or came too late."""
+    said, loaded = seen.get("said", seen.get("error", "")), seen.get("loaded", [])
+    if _GUARDED in said and not loaded:
+        return "another torch is refused before any library of it loads"
+    fact = f"import {module} of {wheel.name} beside a torch of another commit "
+    if _GUARDED in said:
+        names = ", ".join(Path(file).name for file in loaded)
+        fact += f"is refused too late: {names} was loaded by then"
+    else:
+        fact += f"ends otherwise: {said}" if said else "passes"
+    raise BlackwheelError(
+        "no-guard",
+        fact,
+        where=f"{module}/{GUARD}",
+        fix="the wheel stays off the shelf; correct the last patch of its series",
+        code=Exit.SMOKE,
+    )
+
+
+def _told(
+    request: Mapping[str, Any], python: Path, variables: Mapping[str, str], wheel: Path
+) -> dict[str, Any]:
+    probe = Path(__file__).with_name("libraries.py")
+    argv = [str(python), "-I", str(probe), json.dumps(request)]
+    try:
+        done = process.capture(
+            argv, environment=variables, cwd=python.parent, timeout=SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        bad = {"all of them": f"hung: {SECONDS} s went by"}
+        raise _does_not_load(bad, len(request["libraries"]), wheel) from None
+    if done.code != 0:
+        how = f"killed by signal {done.code - 128}\n" if done.code > 128 else ""
+        bad = {"torch itself": how + "\n".join(done.stderr.splitlines()[-12:])}
+        raise _does_not_load(bad, len(request["libraries"]), wheel)
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+def _does_not_load(bad: Mapping[str, str], count: int, wheel: Path) -> BlackwheelError:
+    do = "do" if len(bad) > 1 else "does"
+    head = f"{len(bad)} of {count} libraries of {wheel.name} {do} not load beside torch"
+    return BlackwheelError(
+        "library-does-not-load",
+        "\n".join([head, *(f"{name}: {words}" for name, words in bad.items())]),
+        where=str(wheel),
+        fix="the wheel stays off the shelf; invoke audit WHEEL tells what it links against",
+        code=Exit.SMOKE,
+    )

@@ -1,0 +1,414 @@
+"""Smoke in two depths, on toys: libraries that gcc makes, a toy torch, an environment of uv's.
+
+What an import alone passes over: a library that does not load, a guard that lets through, wheels
+whose requirements are not met, a torch that an install has swapped.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+
+import proved
+import pytest
+from uv import find_uv_bin
+from wheel.wheelfile import WheelFile
+
+from blackwheel import cuda_stub, kernels, receipts, smoking, stacks
+from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.smoke import loading, together
+
+VERSION = f"1.0+{proved.LABEL}.1"
+NAME = f"toy-{VERSION}-{proved.TAG}-{proved.TAG}-linux_x86_64.whl"
+CUDA_H = "CUresult CUDAAPI cuInit(unsigned int Flags);\n"
+GUARD = """\
+import torch
+if torch.version.git_version != "{git}":
+    raise ImportError("toy was built for torch 2.11.0 (git {git}), and found another")
+"""
+TORCH = {
+    "torch/__init__.py": "from torch import version\n__version__ = version.__version__\n"
+    "class cuda:\n    is_available = staticmethod(lambda: False)\n",
+    "torch/version.py": "__version__ = '2.11.0+cu130'\ncuda = '13.0'\ngit_version = 'GIT'\n",
+    "torch/lib/libc10.so": "bytes of a library",
+    "torch-2.11.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: torch\nVersion: 2.11.0\n",
+    "torch-2.11.0.dist-info/WHEEL": "Wheel-Version: 1.0\n",
+    "torch-2.11.0.dist-info/INSTALLER": "uv\n",
+}
+PLAIN = "int plain(void) { return 1; }\n"
+NEEDS_DRIVER = "int cuInit(unsigned);\nint start(void) { return cuInit(0); }\n"
+MODULE = """\
+#include <Python.h>
+static struct PyModuleDef it = {PyModuleDef_HEAD_INIT, "_module", 0, -1, 0};
+PyMODINIT_FUNC PyInit__module(void) { return PyModule_Create(&it); }
+"""
+
+
+def install_torch(packages: Path, *, git: str = proved.GIT, library: str = "") -> None:
+    """Write the toy torch as an installer does, RECORD included."""
+    files = {name: text.replace("GIT", git) for name, text in TORCH.items()}
+    files["torch/lib/libc10.so"] += library
+    record = "torch-2.11.0.dist-info/RECORD"
+    rows = [f"{record},,"]
+    for name, text in files.items():
+        path = packages / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest())
+        rows.append(f"{name},sha256={digest.decode().rstrip('=')},{len(text)}")
+    (packages / record).write_text("\n".join(rows) + "\n")
+    shutil.rmtree(packages / "torch" / "__pycache__", ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment with the toy torch alone."""
+    place = tmp_path_factory.mktemp("smoke") / "env"
+    argv = [find_uv_bin(), "venv", "--quiet", "--python", sys.executable, str(place)]
+    subprocess.run(argv, check=True)
+    return place
+
+
+@pytest.fixture
+def environment(home: Path) -> Path:
+    install_torch(packages_of(home))
+    for old in [*packages_of(home).glob("toy*"), *packages_of(home).glob("einops*")]:
+        shutil.rmtree(old)
+    return home
+
+
+def packages_of(environment: Path) -> Path:
+    return next(environment.glob("lib/python3*/site-packages"))
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stand-in as a toolchain has it, of a cuda.h with one function."""
+    folder = tmp_path_factory.mktemp("stub")
+    (folder / "cuda.h").write_text(CUDA_H)
+    out = folder / "libcuda.so"
+    variables = {"PATH": "/usr/bin:/bin"}
+    cuda_stub.build_stub(folder, out, compiler=Path("/usr/bin/gcc"), environment=variables)
+    return out
+
+
+def library(folder: Path, source: str, *options: str) -> bytes:
+    (folder / "it.c").write_text(source)
+    include = sysconfig.get_path("include")
+    argv = ["gcc", "-shared", "-fPIC", f"-I{include}", "-o", "it.so", "it.c", *options]
+    subprocess.run(argv, cwd=folder, check=True)
+    return (folder / "it.so").read_bytes()
+
+
+def make_wheel(
+    folder: Path, files: Mapping[str, bytes], *, requires: str = "", script: str = ""
+) -> Path:
+    path = folder / NAME
+    info = f"toy-{VERSION}.dist-info"
+    with WheelFile(path, "w") as wheel:
+        for name, content in {"toy/__init__.py": b"", **files}.items():
+            wheel.writestr(name, content)
+        if script:
+            wheel.writestr("toy/command.py", script)
+            wheel.writestr(f"{info}/entry_points.txt", "[console_scripts]\ntoy = toy.command:main")
+        head = f"Metadata-Version: 2.4\nName: toy\nVersion: {VERSION}\n{requires}"
+        wheel.writestr(f"{info}/METADATA", head)
+        tag = f"Tag: {proved.TAG}-{proved.TAG}-linux_x86_64"
+        wheel.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: false\n{tag}\n")
+    return path
+
+
+def install(wheel: Path, environment: Path) -> None:
+    python = environment / "bin" / "python"
+    argv = [find_uv_bin(), "pip", "install", "--quiet", "--no-deps", "--python", python, wheel]
+    subprocess.run(argv, check=True)
+
+
+def load(wheel: Path, environment: Path, driver: Path | None = None) -> loading.Loading:
+    install(wheel, environment)
+    return loading.load(
+        wheel,
+        modules=("toy",),
+        packages=packages_of(environment),
+        python=environment / "bin" / "python",
+        variables=kernels.variables_of({}, str(environment)),
+        driver=driver,
+    )
+
+
+def examine(wheel: Path, environment: Path, *, own_torch: bool = True) -> together.Together:
+    install(wheel, environment)
+    return together.examine(
+        [wheel],
+        environment=environment,
+        uv=Path(find_uv_bin()),
+        variables=kernels.variables_of({}, str(environment)),
+        own_torch=own_torch,
+    )
+
+
+def test_every_library_loads_and_the_receipt_says_with_what(
+    environment: Path, driver: Path, tmp_path: Path
+) -> None:
+    suffix = f"cpython-3{sys.version_info.minor}-x86_64-linux-gnu.so"
+    files = {
+        f"toy/_module.{suffix}": library(tmp_path, MODULE),
+        "toy/_old.cpython-38-x86_64-linux-gnu.so": library(tmp_path, PLAIN),
+        "toy/plain.so": library(tmp_path, PLAIN),
+        "toy/program": library(tmp_path, PLAIN),
+        "toy/script.so": b"INPUT(plain.so)\n",
+        "toy/starts.so": library(tmp_path, NEEDS_DRIVER, str(driver)),
+    }
+    wheel = make_wheel(tmp_path, files)
+    found = load(wheel, environment, driver)
+    assert [(one.library, one.load, one.module) for one in found.libraries] == [
+        (f"toy/_module.{suffix}", "loads", True),
+        ("toy/_old.cpython-38-x86_64-linux-gnu.so", "not tried: it is for cpython-38", False),
+        ("toy/plain.so", "loads", False),
+        ("toy/starts.so", "loads, with a stand-in for libcuda.so.1", False),
+    ]
+    assert str(found) == (
+        "2 of 4: loads; 1 of 4: not tried: it is for cpython-38;"
+        " 1 of 4: loads, with a stand-in for libcuda.so.1"
+    )
+    without = load(wheel, environment).libraries[-1]
+    assert without.load == "not loaded: it needs libcuda.so.1, which comes with a driver"
+
+
+def test_library_that_lacks_a_symbol_is_told_beside_those_that_crash_and_ask_too_much_of_a_driver(
+    environment: Path, driver: Path, tmp_path: Path
+) -> None:
+    newer = "int cuNewer(void);\nint start(void) { return cuNewer(); }\n"
+    crash = "__attribute__((constructor)) void start(void) { *(volatile int *)8 = 1; }\n"
+    files = {
+        "toy/crash.so": library(tmp_path, crash),
+        "toy/newer.so": library(tmp_path, newer, "-Wl,--no-as-needed", str(driver)),
+        "toy/orphan.so": library(tmp_path, "int lost(void);\nint f(void) { return lost(); }\n"),
+        "toy/plain.so": library(tmp_path, PLAIN),
+    }
+    wheel = make_wheel(tmp_path, files)
+    with pytest.raises(BlackwheelError) as caught:
+        load(wheel, environment, driver)
+    assert str(caught.value) == (
+        "error: library-does-not-load\n"
+        f"  3 of 4 libraries of {NAME} do not load beside torch\n"
+        "  toy/crash.so: killed by signal 11\n"
+        "  toy/newer.so: undefined symbol: cuNewer\n"
+        "  toy/orphan.so: undefined symbol: lost\n"
+        f"  where: {wheel}\n"
+        "  fix:   the wheel stays off the shelf; invoke audit WHEEL tells what it links against"
+    )
+    assert caught.value.code == Exit.SMOKE
+
+
+def test_guard_is_seen_to_refuse_another_torch(environment: Path, tmp_path: Path) -> None:
+    files = guarded(GUARD.format(git=proved.GIT), before="")
+    found = load(make_wheel(tmp_path, files), environment)
+    assert found.guard == "another torch is refused before any library of it loads"
+    assert load(make_wheel(tmp_path, {}), environment).sections() == {"libraries": [], "guard": ""}
+
+
+def guarded(guard: str, *, before: str) -> dict[str, bytes]:
+    """A package whose guard runs after `before`."""
+    first = f"{before}\nimport toy._torch_guard\n"
+    return {"toy/__init__.py": first.encode(), "toy/_torch_guard.py": guard.encode()}
+
+
+@pytest.mark.parametrize(
+    ("guard", "before", "fact"),
+    [
+        ("", "", "passes"),
+        ("import lost", "", "ends otherwise: No module named 'lost'"),
+        ("1 / 0", "", "ends otherwise: ZeroDivisionError: division by zero"),
+        (
+            GUARD.format(git=proved.GIT),
+            "import ctypes, toy; ctypes.CDLL(toy.__path__[0] + '/plain.so')",
+            "is refused too late: plain.so was loaded by then",
+        ),
+    ],
+)
+def test_guard_that_does_not_guard_is_refused(
+    environment: Path, tmp_path: Path, guard: str, before: str, fact: str
+) -> None:
+    plain = {"toy/plain.so": library(tmp_path, PLAIN)} if before else {}
+    with pytest.raises(BlackwheelError) as caught:
+        load(make_wheel(tmp_path, {**guarded(guard, before=before), **plain}), environment)
+    assert str(caught.value) == (
+        "error: no-guard\n"
+        f"  import toy of {NAME} beside a torch of another commit {fact}\n"
+        "  where: toy/_torch_guard.py\n"
+        "  fix:   the wheel stays off the shelf; correct the last patch of its series"
+    )
+
+
+def test_vllm_without_the_operators_of_a_library_is_refused() -> None:
+    def held(*names: str, load: str = "loads") -> loading.Loading:
+        registered = tuple((name, 3) for name in names)
+        one = loading.Loaded(library="vllm/_C.so", load=load, operators=registered)
+        return loading.Loading(libraries=(one,), guard="")
+
+    wheel = Path("vllm-0.26.0-cp38-abi3-linux_x86_64.whl")
+    with pytest.raises(BlackwheelError) as caught:
+        loading.require_operators(held("_C", "_C_cache_ops"), "vllm", wheel)
+    assert str(caught.value) == (
+        "error: operators-missing\n"
+        f"  no library of {wheel} registers operators of torch.ops._moe_C, _vllm_fa2_C\n"
+        "  registered: _C, _C_cache_ops\n"
+        f"  where: {wheel}\n"
+        "  fix:   the wheel stays off the shelf; a library was left out of the build"
+    )
+    loading.require_operators(held("_C", "_C_cache_ops", "_moe_C", "_vllm_fa2_C"), "vllm", wheel)
+    loading.require_operators(held(), "toy", wheel)
+    loading.require_operators(held(load="not loaded: it needs libcuda.so.1"), "vllm", wheel)
+
+
+def test_requirements_that_are_not_met_are_refused(environment: Path, tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, {}, requires="Requires-Dist: torch===2.12.0\n")
+    with pytest.raises(BlackwheelError) as caught:
+        examine(wheel, environment)
+    assert str(caught.value) == (
+        "error: requirements-unmet\n"
+        "  what is installed together does not fit\n"
+        "  The package `toy` requires `torch===2.12.0`, but `2.11.0` is installed\n"
+        f"  where: {environment}\n"
+        "  fix:   correct `runtime` in the stack file, then: nox -s lock"
+    )
+    elsewhere = examine(wheel, environment, own_torch=False)
+    assert elsewhere.requirements == "not asked: torch lies elsewhere"
+
+
+def test_command_of_the_wheel_says_its_version(environment: Path, tmp_path: Path) -> None:
+    needs = "Requires-Dist: torch===2.11.0\n"
+    script = f"def main(): print('toy {VERSION}')"
+    found = examine(make_wheel(tmp_path, {}, requires=needs, script=script), environment)
+    assert found.section() == {
+        "requirements": "fit together",
+        "scripts": {"toy --version": VERSION},
+        "flashinfer": "",
+    }
+    assert str(found) == f"requirements fit together; toy --version says {VERSION}"
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("def main(): print('1.0')", f"said 1.0 instead of {VERSION}"),
+        ("def main(): raise SystemExit('no device')", "ended with code 1\n  no device"),
+    ],
+)
+def test_command_that_fails_or_is_another_one_is_refused(
+    environment: Path, tmp_path: Path, script: str, words: str
+) -> None:
+    with pytest.raises(BlackwheelError) as caught:
+        examine(make_wheel(tmp_path, {}, script=script), environment)
+    assert str(caught.value) == (
+        "error: script-failed\n"
+        f"  toy --version of {NAME} {words}\n"
+        f"  where: {environment}/bin/toy\n"
+        "  fix:   the wheel stays off the shelf; run the command above in that environment"
+    )
+
+
+@pytest.mark.parametrize(
+    ("beside", "how"),
+    [
+        ({}, "its kernels are compiled at run time: no flashinfer-cubin, no flashinfer-jit-cache"),
+        (
+            {"flashinfer-cubin": "0.6.14"},
+            "cubins from flashinfer-cubin 0.6.14, all else is compiled at run time",
+        ),
+        (
+            {"flashinfer-jit-cache": "0.6.14+cu130", "flashinfer-cubin": "0.6.14"},
+            "its kernels are native, from flashinfer-jit-cache 0.6.14+cu130",
+        ),
+    ],
+)
+def test_flashinfer_is_told_with_where_its_kernels_come_from(
+    tmp_path: Path, beside: dict[str, str], how: str
+) -> None:
+    wheel = make_wheel(tmp_path, {}, requires="Requires-Dist: flashinfer-python==0.6.14\n")
+    told = together.flashinfer_state({"flashinfer-python": "0.6.14", **beside}, [wheel])
+    assert told.removesuffix(" here") == f"FlashInfer 0.6.14, toy asks for ==0.6.14, {how}"
+    assert not together.flashinfer_state(beside, [wheel])
+
+
+def test_receipt_holds_what_smoke_saw_and_a_swapped_torch_is_refused(
+    environment: Path, tmp_path: Path
+) -> None:
+    site = proved.new_checkout(tmp_path / "checkout")
+    files = {"toy/_c.so": library(tmp_path, PLAIN)}
+    wheel = make_wheel(tmp_path, files, requires="Requires-Dist: torch===2.11.0\n")
+    install(wheel, environment)
+    path = tmp_path / f"{NAME}.receipt.json"
+    held = proved.sections(site, wheel, proved.NOT_RUN)
+    digest = hashlib.sha256(b"bytes of a library").hexdigest()
+    held["torch"]["libraries"] = [{"name": "torch/lib/libc10.so", "digest": {"sha256": digest}}]
+    sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    receipts.write(path, receipts.receipt(wheel.name, sha256, held))
+    smoking.smoke_installed(site, "toy", [wheel], environment)
+    seen = receipts.sections(receipts.load(path))["smoke"]
+    assert seen["libraries"] == [
+        {"library": "toy/_c.so", "load": "loads", "module": False, "operators": []}
+    ]
+    assert seen["environment"]["requirements"] == "fit together"
+    before = path.read_bytes()
+    install_torch(packages_of(environment), library=", of another build")
+    other = hashlib.sha256(b"bytes of a library, of another build").hexdigest()
+    with pytest.raises(BlackwheelError) as caught:
+        smoking.smoke_installed(site, "toy", [wheel], environment)
+    assert str(caught.value) == (
+        "error: other-torch\n"
+        "  the torch found is not the one that the wheel was built for\n"
+        f"  torch/lib/libc10.so: sha256 {other} instead of {digest}\n"
+        f"  where: {environment}\n"
+        "  fix:   remove the environment and run the same command again"
+    )
+    assert path.read_bytes() == before
+
+
+def test_wheel_of_the_stable_abi_is_smoked_by_every_python_and_each_python_by_one_session(
+    tmp_path: Path,
+) -> None:
+    site = proved.new_checkout(tmp_path)
+    toml = site.constraints / "toy.toml"
+    pythons = ["3.11", "3.12", "3.13"]
+    toml.write_text(toml.read_text().replace(f'["{proved.PYTHON}"]', str(pythons)))
+    wheels = [
+        tmp_path / f"toy-{VERSION}-cp312-abi3-linux_x86_64.whl",
+        tmp_path / f"other-{VERSION}-{proved.TAG}-{proved.TAG}-linux_x86_64.whl",
+    ]
+    stack = stacks.load("toy", site.constraints)
+    served = {wheel.name[:5]: smoking._pythons_of(wheel, stack) for wheel in wheels}
+    assert served == {"toy-1": ["3.12", "3.13"], "other": [proved.PYTHON]}
+
+    def rows(python: str) -> list[tuple[str, bool, int]]:
+        found = smoking.groups(site, "toy", python, wheels)
+        return [(row["python"], row["here"], len(row["wheels"])) for row in found]
+
+    for version in {"3.12", "3.13"} - {proved.PYTHON}:
+        assert [row for row in rows("") if row[0] == version] == [(version, False, 1)]
+    here = [row for row in rows("") if row[0] == proved.PYTHON]
+    both = proved.PYTHON in served["toy-1"]
+    assert here == [(proved.PYTHON, True, count) for count in ((1, 1, 2) if both else (1,))]
+    assert rows(proved.PYTHON) == here
+
+
+def test_wheels_of_other_pythons_than_the_one_asked_for_are_nothing_to_smoke(
+    tmp_path: Path,
+) -> None:
+    site = proved.new_checkout(tmp_path)
+    wheel = tmp_path / f"toy-{VERSION}-cp39-cp39-linux_x86_64.whl"
+    with pytest.raises(BlackwheelError) as caught:
+        smoking.groups(site, "toy", proved.PYTHON, [wheel])
+    assert str(caught.value) == (
+        "error: nothing-to-smoke\n"
+        f"  no wheel for Python {proved.PYTHON} is among those given\n"
+        "  where: wheels/\n"
+        "  fix:   invoke build-wheels --stack toy"
+    )
