@@ -317,6 +317,21 @@ def doctor(
 
 @task(
     help={
+        "stack": "whose wheels they build and run (default: nightly)",
+        "python": "of the image: 3.12 (default: the stack's first)",
+        "out": "the folder (default: docker/)",
+    }
+)
+def dockerfiles(c: Context, stack: str = "", python: str = "", out: str = "") -> None:
+    """Write a stack's container files, e.g. invoke dockerfiles --stack stable --out image."""
+    from blackwheel import dockerfiles as containers
+
+    name, version = stack or c.config.blackwheel.stack, python or c.config.blackwheel.python
+    _run(lambda site: containers.write(site, name, python=version, out=out))
+
+
+@task(
+    help={
         "stack": "show this stack's page and index first (default: all)",
         "port": "on 127.0.0.1 (default: 8642; 0: any)",
     }
@@ -373,7 +388,8 @@ def verify(c: Context, what: str = "", json: bool = False) -> None:  # noqa: ARG
         "to": "a folder (one directory index a stack in it), or the address of an upload server",
         "stack": "which stack's wheels (default: nightly)",
         "only": "only these projects, as a set of their own: flash-attn",
-        "simple": "where installers read (default: below an upload server's address)",
+        "simple": "the simple/ that installers read, when it is neither in --to FOLDER nor +simple/"
+        " or simple/ below the upload address: https://wheels.example/stable/simple/",
         "yes": "publish; without, only tell",
         "allow-unrun-arch": "although no kernel ever ran on an arch they were built for",
         "minutes": "how long uploads may take, all together (default: 60)",
@@ -459,6 +475,7 @@ namespace = Collection(
     check_patches,
     clean,
     clone,
+    dockerfiles,
     doctor,
     lock_consumer,
     explain,
