@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from blackwheel import build, isolation, launcher, process
+from blackwheel import build, isolation, launcher, process, workshop
 from blackwheel.compiler import Compiler
 from blackwheel.console import Console
 from blackwheel.plan import BuildPlan
@@ -73,7 +73,9 @@ class Group:
 
 def surroundings_digest(compiler: Compiler) -> str:
     """Digest what a plan depends on beside the key: the compiler, and how plans are made."""
-    code = [Path(str(file)).read_bytes() for file in (__file__, launcher.__file__, build.__file__)]
+    code = [
+        Path(str(file)).read_bytes() for file in (__file__, launcher.__file__, workshop.__file__)
+    ]
     made_of = [compiler.kind, compiler.version, *(hashlib.sha256(c).hexdigest() for c in code)]
     return hashlib.sha256("\n".join(made_of).encode()).hexdigest()
 
@@ -93,9 +95,9 @@ def make(
     log = folder / "plan.log"
     log.write_text("", encoding="utf-8")
     with tempfile.TemporaryDirectory(prefix="work-", dir=folder) as scratch:
-        shop = build.Workshop(root=Path(scratch))
-        build.prepare(plan, shop, compiler)
-        spec, variables = build.command(plan, shop, store, compiler, mode)
+        shop = workshop.Workshop(root=Path(scratch))
+        workshop.prepare(plan, shop, compiler)
+        spec, variables = workshop.command(plan, shop, store, compiler, mode)
         fixed = isolation.fixed_paths(mode, store)
         variables = {**variables, "BLACKWHEEL_PLAN": str(fixed.work / "plan.jsonl")}
         command = isolation.isolated_command(spec, shop.root / "isolation.json")
@@ -116,7 +118,7 @@ def _failed(fact: str) -> ArchPlan:
     return ArchPlan(objects=(), lists=(), metadata=(), files=nothing, texts=nothing, failure=fact)
 
 
-def _read(shop: build.Workshop, src: Path, log: Path) -> ArchPlan:
+def _read(shop: workshop.Workshop, src: Path, log: Path) -> ArchPlan:
     lines = [
         json.loads(text)
         for text in (shop.work / "plan.jsonl").read_text(encoding="utf-8").splitlines()

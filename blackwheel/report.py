@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from blackwheel import cache, drawing
-from blackwheel.build import Workshop
 from blackwheel.console import duration, size
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.site import Site
 from blackwheel.work import requests
+from blackwheel.workshop import Workshop
 
 SLOWEST: Final = 10
 PAUSE: Final = 300.0
