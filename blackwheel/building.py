@@ -22,7 +22,6 @@ from blackwheel import (
     torchpin,
     window,
 )
-from blackwheel.console import duration
 from blackwheel.edge import EXIT_FILE
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.site import Site
@@ -148,15 +147,13 @@ def _opening(site: Site, pending: Sequence[Work], jobs: int) -> None:
         site.console.say(age)
     for item in pending:
         request, pin = item.request, item.request.pin
-        count = pipeline.job_count(request, jobs)
-        cost = plan.cpu_seconds(request)
-        expected = f", about {duration(cost / count)}" if cost else ""
+        wide, cost = pipeline.width(site, request, jobs), plan.cpu_seconds(request)
+        expected = f", about {wide.took(cost)}" if cost else ""
         wheel = f"{request.project} {request.version}"
         site.console.say(f"{wheel} for Python {request.python}: {'; '.join(item.reasons)}")
         say = site.console.say
         say(
-            f"{request.project}: {pin.objects or 'unknown'} objects, {count}"
-            f" job{'s' * (count > 1)}{expected};"
+            f"{request.project}: {pin.objects or 'unknown'} objects, {wide} at once{expected};"
             " it can be stopped, and continues when started again"
         )
         say(f"{request.project}: log: {site.store / 'builds' / request.slug / 'build.log'}")

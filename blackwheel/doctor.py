@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from blackwheel import plan, torchpin
+from blackwheel import plan, pool, torchpin
 from blackwheel.compiler import host_compiler
-from blackwheel.console import duration, size
+from blackwheel.console import size
 from blackwheel.errors import BlackwheelError
 from blackwheel.machine import RUNNING, Interpreter, Machine, interpreters, read_machine
 from blackwheel.stacks import Stack
@@ -56,7 +56,7 @@ def buildable(stack: Stack, place: Place) -> tuple[str, ...]:
 def examine(stack: Stack | None, place: Place, *, network: bool = True) -> tuple[Check, ...]:
     """Look at everything; without a stack only at what concerns all of them."""
     checks = [*required(stack, place)] if stack else [_system(place.machine), _git(place)]
-    checks += [_cores(stack, place.machine)] if stack else []
+    checks += [_cores(stack, place)] if stack else []
     checks += [isolation_check(place.environment)]
     checks += wsl_checks(place.machine, (place.store, place.constraints.parent))
     if network:
@@ -99,7 +99,7 @@ def required(stack: Stack, place: Place) -> Iterator[Check]:
     yield _torch(stack)
     yield from _locks(stack, place)
     yield disk(stack, place)
-    yield memory_check(stack, place.machine)
+    yield memory_check(stack, place.machine, pooled=pool.folder(place.environment) is not None)
 
 
 def _system(machine: Machine) -> Check:
@@ -228,7 +228,7 @@ def largest_object(stack: Stack) -> int:
     return max(plan.largest_object(stack.projects[name]) for name in stack.build)
 
 
-def memory_check(stack: Stack, machine: Machine) -> Check:
+def memory_check(stack: Stack, machine: Machine, *, pooled: bool = True) -> Check:
     """Judge the memory by the largest object: with less than that the OOM killer ends the build."""
     largest, free = largest_object(stack), machine.memory_available
     of = size(machine.memory_total)
@@ -236,8 +236,9 @@ def memory_check(stack: Stack, machine: Machine) -> Check:
         of = f"{size(machine.memory_limit)}, the limit of this cgroup (the machine has {of})"
     fact = f"{size(free)} available of {of}; the largest object needs {size(largest)}"
     if free >= largest:
-        jobs = plan.job_count(machine.cores, free, largest)
-        return Check(name="memory", ok=True, fact=f"{fact}: {jobs} at once")
+        wide = plan.width(machine.cores, free, largest, pooled=pooled)
+        how = ", each as soon as its own memory is free" if pooled else ", nothing shared out"
+        return Check(name="memory", ok=True, fact=f"{fact}: {wide} at once{how}")
     if free + machine.swap >= largest:
         cure = "close other programs: the build will swap and be slow"
         return Check(name="memory", ok=None, fact=f"{fact}: one at once, with swap", cure=cure)
@@ -255,13 +256,13 @@ def _memory_cure(machine: Machine, largest: int) -> str:
     return "take stack 'quickstart', whose objects are smaller, or a machine with more memory"
 
 
-def _cores(stack: Stack, machine: Machine) -> Check:
+def _cores(stack: Stack, place: Place) -> Check:
+    machine, pooled = place.machine, pool.folder(place.environment) is not None
     quota = f" (the cgroup grants {machine.quota:g})" if machine.quota is not None else ""
     fact = f"{machine.cores} core{'s' if machine.cores > 1 else ''}{quota}"
     spent = [stack.projects[name].cpu_seconds for name in stack.build]
     if not all(spent):
         return Check(name="cores", ok=True, fact=f"{fact}; nobody measured this stack's time yet")
-    jobs = plan.job_count(machine.cores, machine.memory_available, largest_object(stack))
-    return Check(
-        name="cores", ok=True, fact=f"{fact}: about {duration(sum(spent) / jobs)} of compiling"
-    )
+    largest = largest_object(stack)
+    wide = plan.width(machine.cores, machine.memory_available, largest, pooled=pooled)
+    return Check(name="cores", ok=True, fact=f"{fact}: about {wide.took(sum(spent))} of compiling")

@@ -93,11 +93,16 @@ def _toolchain(site: Site, asked: Request) -> toolchain.Toolchain:
     )
 
 
-def job_count(asked: Request, jobs: int = 0) -> int:
-    """Return the number of compilers at once: `jobs`, else what cores and memory allow."""
+def width(site: Site, asked: Request, jobs: int = 0) -> plan.Width:
+    """Return how many objects are compiled at once here."""
     seen = machine.read_machine()
-    largest = plan.largest_object(asked.pin)
-    return jobs or plan.job_count(seen.cores, seen.memory_available, largest)
+    return plan.width(
+        seen.cores,
+        seen.memory_available,
+        plan.largest_object(asked.pin),
+        jobs=jobs,
+        pooled=pool.folder(site.environment) is not None,
+    )
 
 
 def build_plan(
@@ -154,8 +159,7 @@ def build_one(
         started = datetime.now(UTC)
         tree = patched_tree(site, asked)
         pools = pool.locks(site.environment)
-        # Where memory is shared out, the number of cores is enough to say.
-        count = jobs or (machine.read_machine().cores if pools else job_count(asked))
+        count = width(site, asked, jobs).most
         queued = count if jobs or not pools else count * plan.QUEUED
         lock = asked.lock("build", site.constraints)
         beside = show_torch(site, asked.stack, item.python, environment)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from blackwheel.console import duration
 from blackwheel.keys import Key, Request
 from blackwheel.patches import PatchedTree
 from blackwheel.stacks import ProjectPin
@@ -50,6 +51,35 @@ def cpu_seconds(request: Request) -> int:
 def job_count(cores: int, memory_bytes: int, largest_object: int) -> int:
     """Return how many compilers run at once: one per core as far as each has its memory."""
     return max(1, min(cores, memory_bytes // largest_object))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Width:
+    """How many objects are compiled at once, before anybody knows which of them meet."""
+
+    most: int
+    """As many as cores, or as `--jobs` says."""
+    least: int
+    """As many of the hungriest as the memory that is free now holds."""
+
+    def __str__(self) -> str:
+        return f"{self.most}" if self.least == self.most else f"{self.least} to {self.most}"
+
+    def took(self, seconds: float) -> str:
+        """What so many CPU seconds take: `59 min 15 s`, or `59 min 15 s to 1 h 58 min`."""
+        times = [duration(seconds / self.most), duration(seconds / self.least)]
+        return " to ".join(dict.fromkeys(times))
+
+
+def width(
+    cores: int, memory_bytes: int, largest_object: int, *, jobs: int = 0, pooled: bool = True
+) -> Width:
+    """Return how wide a build is: in a pool each object waits for its own memory only."""
+    fits = job_count(cores, memory_bytes, largest_object)
+    if not pooled:
+        return Width(most=jobs or fits, least=jobs or fits)
+    most = jobs or cores
+    return Width(most=most, least=max(1, min(most, memory_bytes // largest_object)))
 
 
 def largest_object(pin: ProjectPin) -> int:

@@ -28,28 +28,33 @@ class Expected:
     cpu_seconds: float
 
 
+def folder(environment: Mapping[str, str]) -> Path | None:
+    """Return where the pools' files lie: BLACKWHEEL_POOL, else the first folder that will do."""
+    asked = environment.get("BLACKWHEEL_POOL", "")
+    return Path(asked) if asked else next((f for f in FOLDERS if os.access(f, os.W_OK)), None)
+
+
 def locks(environment: Mapping[str, str]) -> tuple[tuple[Path, str], ...]:
     """Make the pools' files; return each with the cgroup whose memory it is, "" for the machine's.
 
     The innermost comes first, the machine's last: all take them in one order, so none waits in a
-    circle. BLACKWHEEL_POOL names another folder; empty where no folder will do.
+    circle. Empty where no folder will do.
     """
-    asked = environment.get("BLACKWHEEL_POOL", "")
-    folder = Path(asked) if asked else next((f for f in FOLDERS if os.access(f, os.W_OK)), None)
-    if folder is None:
+    place = folder(environment)
+    if place is None:
         return ()
     pools = []
     try:
         for group in machine.limited_groups():
             state = group.stat()
-            path = folder / f"blackwheel-pool-{state.st_dev}-{state.st_ino}"
+            path = place / f"blackwheel-pool-{state.st_dev}-{state.st_ino}"
             pools.append((_file(path), str(group)))
-        pools.append((_file(folder / "blackwheel-pool"), ""))
+        pools.append((_file(place / "blackwheel-pool"), ""))
     except OSError as error:
         raise BlackwheelError(
             "no-pool",
             f"the file that shares out memory among builds cannot be used: {error.strerror}",
-            where=str(error.filename or folder),
+            where=str(error.filename or place),
             fix="remove that file, or export BLACKWHEEL_POOL=/a/folder of all users who build here",
             code=Exit.MACHINE,
         ) from None

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from blackwheel import archive, doctor, index, pipeline, plan, servable, stacks, window
-from blackwheel.console import duration, size
+from blackwheel import archive, doctor, index, pipeline, plan, pool, servable, stacks, window
+from blackwheel.console import size
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.keys import left_out
 from blackwheel.machine import read_machine
@@ -38,10 +38,12 @@ def show_plan(
 ) -> None:
     """Tell what build-wheels would do and why; touches no tree, network or compiler."""
     asked, chosen = requests(site, stack, only=only, arch=arch, python=python, without=without)
+    memory, shared = read_machine().memory_available, bool(pool.folder(site.environment))
     rows: list[dict[str, Any]] = []
+    expected: list[str] = []
     for request in asked:
         item, pin = work(site, request, chosen), request.pin
-        count = pipeline.job_count(request, jobs)
+        wide, cost = pipeline.width(site, request, jobs), plan.cpu_seconds(request)
         rows.append(
             {
                 "project": request.project,
@@ -51,23 +53,29 @@ def show_plan(
                 "why": list(item.reasons) or ["nothing changed"],
                 "label_taken": bool(taken_labels(site, [item])),
                 "objects": pin.objects,
-                "jobs": count,
-                "bytes_per_job": plan.largest_object(pin),
-                "expected_seconds": round(plan.cpu_seconds(request) / count),
+                "jobs": wide.most,
+                "jobs_of_the_largest": wide.least,
+                "bytes_of_the_largest": plan.largest_object(pin),
+                "bytes_available": memory,
+                "shared_out": shared,
+                "expected_seconds": round(cost / wide.least),
                 "key": item.key.digest,
             }
         )
+        expected.append(wide.took(cost) if cost else "unknown time")
     if as_json:
         site.console.json(rows)
         return
-    for row in rows:
-        expected = duration(row["expected_seconds"]) if row["expected_seconds"] else "unknown time"
-        memory = f"{row['jobs']} jobs of up to {size(row['bytes_per_job'])}"
+    how = "shared out object by object among all builds here" if shared else "not shared out"
+    for row, time in zip(rows, expected, strict=True):
+        wide = plan.Width(most=row["jobs"], least=row["jobs_of_the_largest"])
         site.console.result(
             f"{row['project']} {row['version']} for Python {row['python']}\n"
             f"  build:  {'yes' if row['build'] else 'no'}: {'; '.join(row['why'])}\n"
             + ("  label:  taken: raise the revision, or --replace\n" if row["label_taken"] else "")
-            + f"  cost:   {row['objects'] or 'unknown'} objects, {memory}, {expected}\n"
+            + f"  cost:   {row['objects'] or 'unknown'} objects, {wide} at once, {time}\n"
+            f"  memory: {size(memory)} available, {how};"
+            f" the largest object takes {size(row['bytes_of_the_largest'])}\n"
             f"  key:    {row['key']}"
         )
 
@@ -187,6 +195,8 @@ def clean(site: Site, *, yes: bool) -> None:
         "exports",
         "audited",
         "torches",
+        "sccache",
+        "history",
     )
     folders = [site.store / kind for kind in kinds if (site.store / kind).is_dir()]
     if not folders:

@@ -169,10 +169,10 @@ def test_hook_of_the_test_above_sees_a_build(fresh: Checkout, tmp_path: Path) ->
 
 
 def planned(checkout: Checkout) -> str:
-    """Return what `invoke plan` says, less cost and key, which the machine and git decide."""
+    """Return what `invoke plan` says, less what the machine and git decide."""
     done = checkout.invoke("plan", "--stack", "toy")
     assert (done.code, done.err) == (0, "")
-    return re.sub(r"(?m)^  (cost|key): .*\n", "", done.out)
+    return re.sub(r"(?m)^  (cost|memory|key): .*\n", "", done.out)
 
 
 def test_plan_of_what_is_built_says_that_nothing_changed(built: Checkout) -> None:

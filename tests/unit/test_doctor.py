@@ -225,9 +225,12 @@ def test_memory_names_the_largest_object_and_the_jobs() -> None:
     assert doctor.memory_check(STABLE, MACHINE) == Check(
         name="memory",
         ok=True,
-        fact="24 GiB available of 32 GiB; the largest object needs 7.0 GiB: 3 at once",
+        fact="24 GiB available of 32 GiB; the largest object needs 7.0 GiB: 3 to 4 at once,"
+        " each as soon as its own memory is free",
     )
-    assert "5.0 GiB: 4 at once" in doctor.memory_check(QUICK, MACHINE).fact
+    assert "5.0 GiB: 4 at once, each" in doctor.memory_check(QUICK, MACHINE).fact
+    without = doctor.memory_check(STABLE, MACHINE, pooled=False).fact
+    assert without.endswith(": 3 at once, nothing shared out")
 
 
 def memory(available: int, **more: object) -> Check:
