@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from blackwheel import cachestep
+from blackwheel import cachestep, neutral
 from blackwheel.errors import BlackwheelError, Exit
 
 SETTING: Final = "BLACKWHEEL_CACHE"
@@ -90,7 +90,8 @@ def lay_out(cache: Cache, folder: Path, *, inside: Path, cuda: Path, real: Path,
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "measured").mkdir(parents=True)
     shutil.copy2(cache.program, folder / "sccache")
-    shutil.copyfile(cachestep.__file__, folder / "cachestep.py")
+    for module in (cachestep, neutral):
+        shutil.copy2(str(module.__file__), folder)
     (folder / "nvcc").symlink_to(cuda / "bin" / "nvcc")
     text = (real / "bin" / "nvcc.profile").read_text(encoding="utf-8")
     (folder / "nvcc.profile").write_text(_profile(text, inside, cuda), encoding="utf-8")
@@ -108,6 +109,9 @@ def lay_out(cache: Cache, folder: Path, *, inside: Path, cuda: Path, real: Path,
             script = f'exec "$BLACKWHEEL_PYTHON" -I -S {inside}/cachestep.py {seen} "$@"'
             _script(folder / "measured" / name, f"# {digest}\n{script}")
         call = f'exec {inside}/sccache {asked} "$@"'
+        if name == "cicc":
+            through = f'exec "$BLACKWHEEL_PYTHON" -I -S {inside}/neutral.py'
+            call = f'{through} {inside}/sccache {asked} "$@"'
         if name not in ("cicc", "ptxas"):
             call = f'case " $* " in *" -c "*) {call};; esac\nexec {seen} "$@"'
         _script(folder / name, call)

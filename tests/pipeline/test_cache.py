@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,13 @@ def test_build_with_a_cold_and_a_warm_cache_has_the_bytes_of_one_without(built: 
     assert [path for path in files if "hush" in path.read_text(errors="replace")] == []
 
 
+HEADER = """
+inline const char *here() { return __FILE__; }
+__device__ inline float twice(float x) { return 2 * x; }
+__device__ inline const char *where() { return __FILE__; }
+"""
+
+
 class Bench:
     """A cache around the toolkit, outside of any build, with one source file."""
 
@@ -60,11 +69,12 @@ class Bench:
         self.environment = {
             "PATH": "/usr/bin:/bin",
             "BLACKWHEEL_PYTHON": sys.executable,
+            "TMPDIR": str(home),
             **cache.client_variables(self.folder),
         }
 
-    def compile(self, *texts: str) -> list[bytes]:
-        """Compile each text in turn with one server; keep its figures."""
+    def compile(self, *texts: str, pythons: tuple[str, ...] = ("11",)) -> list[bytes]:
+        """Compile each text in turn for each Python with one server; keep its figures."""
         server = {**self.environment, **cache.server_variables(self.cache, self.folder)}
         (self.home / "cache").mkdir(exist_ok=True)
         running = subprocess.Popen([self.folder / "sccache"], env=server)
@@ -72,11 +82,8 @@ class Bench:
         try:
             assert within(10, lambda: cache.socket(self.folder).exists())
             for text in texts:
-                (self.home / "one.cu").write_text(f"{text}__global__ void nothing() {{}}\n")
-                words = ["-ccbin", self.folder / "g++", "-c", "one.cu", "-o", "one.o"]
-                argv = [self.folder / "nvcc", *FLAGS, *words]
-                subprocess.run(argv, cwd=self.home, env=self.environment, check=True)
-                objects.append((self.home / "one.o").read_bytes())
+                for python in pythons:
+                    objects.append(self.object(self.folder, text, python))
             asked = [self.folder / "sccache", "--show-stats", "--stats-format", "json"]
             told = subprocess.check_output(asked, env=self.environment)
             (self.folder / "stats.json").write_bytes(told)
@@ -86,9 +93,40 @@ class Bench:
             cache.socket(self.folder).unlink(missing_ok=True)
         return objects
 
+    def object(self, compilers: Path, text: str, python: str) -> bytes:
+        """Compile as setuptools has it done: folder and headers are named after the Python."""
+        headers = self.home / f"env/lib/python3.{python}/site-packages/torch/include"
+        target = self.home / f"build/temp.linux-x86_64-cpython-3{python}/one.o"
+        for folder in (headers, target.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        (headers / "torch.h").write_text(HEADER, encoding="utf-8")
+        (self.home / "one.cu").write_text(f"{text}__global__ void nothing() {{}}\n")
+        cxx = compilers / "g++" if compilers == self.folder else "/usr/bin/g++"
+        words = ["-ccbin", cxx, "-I", headers, "-c", "one.cu", "-o", target]
+        argv = [compilers / "nvcc", *FLAGS, *words]
+        subprocess.run(argv, cwd=self.home, env=self.environment, check=True)
+        return target.read_bytes()
+
     @property
     def figures(self) -> dict[str, Any]:
         return cache.figures(self.folder)
+
+
+def test_second_python_finds_the_device_steps_of_the_first(tmp_path: Path, cuda_home: Path) -> None:
+    bench = Bench(tmp_path, cuda_home)
+    text = '#include "torch.h"\n__global__ void used(float *p) {{ *p = {}; }}\n'
+    path_in_host_code, path_in_device_code = (
+        text.format("twice(*p)"),
+        text.format("where()[threadIdx.x]"),
+    )
+    objects = bench.compile(path_in_host_code, pythons=("11", "12"))
+    assert bench.figures["hits"] == {"PTX": 1, "CUBIN": 1}
+    assert bench.figures["misses"] == {"PTX": 1, "CUBIN": 1, "C/C++": 2}
+    assert objects[1] == bench.object(cuda_home / "bin", path_in_host_code, "12")
+    objects = bench.compile(path_in_device_code, pythons=("11", "12"))
+    assert bench.figures["hits"].get("CUBIN", 0) == 0, "the first Python's path in the second's"
+    assert objects[0] != objects[1]
+    assert objects[1] == bench.object(cuda_home / "bin", path_in_device_code, "12")
 
 
 def test_changed_host_code_of_a_kernel_file_is_no_hit(tmp_path: Path, cuda_home: Path) -> None:
@@ -102,9 +140,7 @@ def test_changed_host_code_of_a_kernel_file_is_no_hit(tmp_path: Path, cuda_home:
 
 @pytest.mark.skipif(not shutil.which("redis-server"), reason="apt-get install redis-server")
 def test_redis_gives_hits_to_an_empty_machine(tmp_path: Path, cuda_home: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     words = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
     argv = ["redis-server", *words]
     store = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
@@ -124,6 +160,96 @@ def test_redis_gives_hits_to_an_empty_machine(tmp_path: Path, cuda_home: Path) -
     finally:
         store.kill()
         store.wait()
+
+
+class Cluster:
+    """A scheduler and one worker of sccache's distributed mode on loopback, as docs/cluster.md."""
+
+    def __init__(self, here: Path) -> None:
+        self.here, self.running = here, list[subprocess.Popen[bytes]]()
+        self.program = Path(sys.executable).with_name("sccache-dist")
+        scheduler, worker = free_port(), free_port()
+        address, named = f"http://127.0.0.1:{scheduler}", f"127.0.0.1:{worker}"
+        key = self.told("auth", "generate-jwt-hs256-key")
+        words = ("generate-jwt-hs256-server-token", "--secret-key", key, "--server", named)
+        token = self.told("auth", *words)
+        self.write(
+            "scheduler",
+            f'public_addr = "127.0.0.1:{scheduler}"\n'
+            '[client_auth]\ntype = "token"\ntoken = "SHARED"\n'
+            f'[server_auth]\ntype = "jwt_hs256"\nsecret_key = "{key}"\n',
+        )
+        self.write(
+            "server",
+            f'cache_dir = "{here}/toolchains"\npublic_addr = "{named}"\n'
+            f'scheduler_url = "{address}"\n'
+            f'[builder]\ntype = "overlay"\nbuild_dir = "{here}/builds"\n'
+            f'bwrap_path = "{shutil.which("bwrap")}"\n'
+            f'[scheduler_auth]\ntype = "jwt_token"\ntoken = "{token}"\n',
+        )
+        self.client = self.write(
+            "client",
+            f'[dist]\nscheduler_url = "{address}"\ncache_dir = "{here}/sent"\n'
+            '[dist.auth]\ntype = "token"\ntoken = "SHARED"\n',
+        )
+
+    def told(self, *words: str) -> str:
+        return subprocess.check_output([self.program, *words], text=True).strip()
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.here / f"{name}.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def start(self) -> None:
+        for name in ("scheduler", "server"):
+            log = self.here / f"{name}.log"
+            with log.open("wb") as sink:
+                argv = [self.program, name, "--config", self.here / f"{name}.toml"]
+                environment = {
+                    "PATH": "/usr/bin:/bin",
+                    "SCCACHE_NO_DAEMON": "1",
+                    "SCCACHE_LOG": "info",
+                }
+                process = subprocess.Popen(argv, env=environment, stdout=sink, stderr=sink)
+            self.running.append(process)
+            assert within(20, partial(listens, log)), log.read_text(encoding="utf-8")
+
+    def stop(self) -> None:
+        for process in self.running:
+            process.kill()
+            process.wait()
+
+
+def listens(log: Path) -> bool:
+    return "listening" in log.read_text(encoding="utf-8", errors="replace")
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("bwrap"), reason="root and apt-get install bubblewrap"
+)
+def test_other_machines_compile_the_steps_of_nvcc(tmp_path: Path, cuda_home: Path) -> None:
+    cluster = Cluster(tmp_path)
+    try:
+        cluster.start()
+        home = tmp_path / "machine"
+        home.mkdir()
+        bench = Bench(home, cuda_home, SCCACHE_CONF=str(cluster.client))
+        (there,) = bench.compile("")
+        assert bench.figures["distributed"] == 3
+        assert bench.figures["distributed_errors"] == 0
+        assert cache.told(bench.figures) == (
+            "cache: 0 hits, 3 misses (1 C/C++, 1 CUBIN, 1 PTX); compiled elsewhere: 3"
+        )
+    finally:
+        cluster.stop()
+    assert there
 
 
 def test_ccache_is_refused(tmp_path: Path) -> None:
