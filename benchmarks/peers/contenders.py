@@ -17,6 +17,8 @@ from typing import Any
 from bench import CHANGED, REQUIRES, Bench, Served, compiled, git_bytes
 from uv import find_uv_bin
 
+from blackwheel import machine
+
 HERE = Path(__file__).parent
 
 
@@ -29,12 +31,14 @@ class Blackwheel:
         self.bench = bench
         self.stack = bench.request.stack.name
 
-    def _build(self, name: str, *words: str, **variables: str) -> dict[str, Any]:
-        before = len(self._records())
+    def _build(self, name: str, *words: str, tag: str = "", **variables: str) -> dict[str, Any]:
+        log = self.bench.log(f"blackwheel-{name}")
+        log.unlink(missing_ok=True)
+        before = len(self._records(tag))
         jobs = ("--jobs", str(self.bench.jobs))
         call = ("build-wheels", "--stack", self.stack, *jobs, *words)
         cost = self.bench.invoke(f"blackwheel-{name}", *call, **variables)
-        records = self._records()
+        records = self._records(tag)
         if len(records) < before or "--again" in words:
             before = 0
         new = records[before:]
@@ -46,6 +50,7 @@ class Blackwheel:
             "compiled": sum(not r["cached"] for r in new),
             "compiling": round(compiling, 2),
             "wheel": self._shelved(),
+            "cache": "".join(re.findall(r": (cache: .*)", log.read_text(encoding="utf-8"))),
         }
 
     def _shelved(self) -> str:
@@ -54,8 +59,9 @@ class Blackwheel:
         newest = max(wheels, key=lambda wheel: wheel.stat().st_mtime, default=None)
         return hashlib.sha256(newest.read_bytes()).hexdigest() if newest else ""
 
-    def _records(self) -> list[dict[str, Any]]:
-        path = self.bench.store / "builds" / self.bench.request.slug / "work" / "objects.jsonl"
+    def _records(self, tag: str = "") -> list[dict[str, Any]]:
+        tree = self.bench.store / "builds" / self.bench.request.slug
+        path = tree.with_name(tag or tree.name) / "work" / "objects.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         return [json.loads(line) for line in lines]
 
@@ -92,6 +98,18 @@ class Blackwheel:
         cached = {"BLACKWHEEL_CACHE": "sccache"}
         filling = self._build("fill", "--again", **cached)
         return {**self._build("warm", "--again", **cached), "filling": filling}
+
+    def second(self) -> dict[str, Any] | None:
+        """Build for another Python of the stack with the cache that `warm` left."""
+        request = self.bench.request
+        found = machine.interpreters(request.stack.python, self.bench.environment)
+        others = [one.version for one in found if one.version != request.python and one.header]
+        if not others:
+            return None
+        tag = f"cp{others[0].replace('.', '')}"
+        words = ("--again", "--python", others[0])
+        cost = self._build("second", *words, tag=tag, BLACKWHEEL_CACHE="sccache")
+        return {**cost, "python": others[0]}
 
     def again(self) -> dict[str, Any]:
         """Run the same command where nothing changed: the median of three."""
@@ -167,6 +185,8 @@ class Pip:
     def warm(self) -> dict[str, Any] | None:
         """It has no compile cache."""
         return None
+
+    second = warm
 
     def again(self) -> dict[str, Any]:
         """Run the same command in the same tree."""
@@ -286,6 +306,8 @@ class Fromager:
     def warm(self) -> dict[str, Any] | None:
         """It has no compile cache."""
         return None
+
+    second = warm
 
     def again(self) -> dict[str, Any]:
         """Run the same command: it finds its wheel."""

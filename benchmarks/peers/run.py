@@ -23,7 +23,7 @@ from bench import Bench
 from contenders import CONTENDERS
 from measure import FailedError, say
 
-PARTS = ("fetch", "environment", "cold", "again", "warm", "change")
+PARTS = ("fetch", "environment", "cold", "again", "warm", "second", "change")
 """In this order: each builds on what the one before left."""
 NONE = "-"
 
@@ -93,6 +93,7 @@ def table(kept: dict[str, Any]) -> str:
         ("largest process, GiB", [_memory(one.get("cold"), "largest_bytes") for one in seen]),
         ("all processes, GiB", [_memory(one.get("cold"), "together_bytes") for one in seen]),
         *_rows("warm", seen, "warm compile cache"),
+        *_rows("second", seen, "another Python, warm compile cache"),
         *_rows("again", seen, "again, nothing changed"),
         *_rows("change", seen, "one kernel file changed"),
     ]
@@ -162,6 +163,13 @@ def _notes(seen: list[dict[str, Any]]) -> list[str]:
         notes.append(
             f"The run that filled the cache took {filling['wall']} s; warm is {share:.0f} %."
         )
+        same = {one["wheel"] for one in (ours["cold"], filling, ours["warm"])}
+        notes += [
+            f"warm: {ours['warm']['cache']}",
+            f"Without, with an empty and with a full cache: {len(same)} sha256 of the wheel.",
+        ]
+    if ours.get("second"):
+        notes.append(f"Python {ours['second']['python']}: {ours['second']['cache']}")
     if ours.get("again"):
         notes.append(f"Three times nothing to do: {', '.join(map(str, ours['again']['walls']))} s.")
     return notes
