@@ -45,7 +45,7 @@ class Container:
     def __init__(self, root: Path, binds: list[str], passed: Mapping[str, str]) -> None:
         self.root, self.binds = root, ["/etc/resolv.conf", "/etc/hosts", *binds]
         self.passed = passed
-        self.variables = {"PATH": PATH, "HOME": "/root"}
+        self.variables = {"PATH": PATH}
         self.arguments: dict[str, str] = {}
         self.folder = "/"
 
@@ -64,7 +64,8 @@ class Container:
         inner = f"cd {shlex.quote(self.folder)} && exec {shlex.join(argv)}"
         lines.append(f"exec chroot . /bin/sh -c {shlex.quote(inner)}")
         outer = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "/bin/sh", "-c"]
-        environment = {**self.variables, **self.passed}
+        person = (self.root / "etc" / "passwd").read_text(encoding="utf-8").partition("\n")[0]
+        environment = {"HOME": person.split(":")[5], **self.variables, **self.passed}
         return subprocess.run(
             [*outer, "\n".join(lines)], env=environment, check=False, stdin=subprocess.DEVNULL
         ).returncode
