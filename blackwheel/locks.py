@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,11 @@ def versions_in(wheels: Path) -> list[str]:
     return [f"{name}=={version}" for name, version, _, _ in parsed]
 
 
+def pins_in(lock: str) -> tuple[str, ...]:
+    """Return `name==version` of every pin of a lock file's text."""
+    return tuple(re.findall(r"^([\w.-]+(?:\[[^\]]*\])?==[^\s;\\]+)", lock, re.MULTILINE))
+
+
 def compile_lock(
     requirements: Sequence[str],
     *,
@@ -49,6 +55,7 @@ def compile_lock(
     upgrade: bool = False,
     wheels: Path | None = None,
     without: Sequence[str] = (),
+    constraints: Sequence[str] = (),
     platform: str = PLATFORM,
 ) -> bool:
     """Resolve for Python `python` ("3.11") into `out`; return whether the file changed.
@@ -58,6 +65,7 @@ def compile_lock(
     `wheels` is a folder with wheels that no registry has: each is taken where its project is
     wanted, and the lock names it by version and hash as it names the others.
     `without` are projects that the environment gets otherwise, whoever requires them.
+    `constraints` hold for what is wanted, and ask for nothing.
     Only wheels are taken: building an sdist would run requirements that no lock covers.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -70,10 +78,12 @@ def compile_lock(
         argv = [str(uv), "pip", "compile", "--quiet", "--generate-hashes", "--no-header"]
         argv += ["--no-annotate", "--only-binary", ":all:", "--python-version", python]
         argv += ["--python-platform", platform, "--output-file", result.name, wanted.name]
-        if wheels:
+        if held := [*constraints, *(versions_in(wheels) if wheels else ())]:
             exact = Path(folder) / "constraints.txt"
-            exact.write_text("".join(f"{line}\n" for line in versions_in(wheels)), encoding="utf-8")
-            argv += ["--find-links", str(wheels), "--constraint", exact.name]
+            exact.write_text("".join(f"{line}\n" for line in held), encoding="utf-8")
+            argv += ["--constraint", exact.name]
+        if wheels:
+            argv += ["--find-links", str(wheels)]
             # Else uv keeps the digest that the lock already has for a version.
             for line in versions_in(wheels):
                 argv += ["--upgrade-package", line.partition("==")[0]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,27 +30,70 @@ def lock_all(site: Site, *, names: Sequence[str] = (), upgrade: bool = False) ->
         if stack.torch.source == "index" and not stack.torch.wheels:
             site.console.say(f"{name}: its torch is not locked: invoke pin torch")
             continue
+        agreed = {python: _agreed(site, stack, python, upgrade=upgrade) for python in stack.python}
         for file, requirements, python in _wanted(stack):
             out = site.constraints / name / f"{file}.txt"
-            with _wheels(site, stack, python) as wheels:
-                changed = locks.compile_lock(
-                    requirements,
-                    python=python,
-                    out=out,
-                    source=f"constraints/{name}.toml",
-                    uv=site.uv,
-                    environment=site.environment,
-                    upgrade=upgrade,
-                    wheels=wheels,
-                    without=("torch",) if stack.torch.source == "installed" else (),
-                    platform=_platform(stack) if file.startswith("run-") else locks.PLATFORM,
-                )
-            if wheels and file != "toolchain":
+            held = agreed[python] if file.startswith("run-") else ()
+            changed = _compile(
+                site, stack, requirements, python=python, out=out, constraints=held, upgrade=upgrade
+            )
+            if stack.torch.source == "index" and file != "toolchain":
                 torch = archive.locked_torch(stack, f"cp{python.replace('.', '')}")
                 archive.require_in_lock(torch, out, stack=name)
             site.console.say(f"{name}: {file}.txt {'written' if changed else 'unchanged'}")
     if not names:
         _lock_development(site, upgrade=upgrade)
+
+
+def _compile(
+    site: Site,
+    stack: Stack,
+    requirements: Sequence[str],
+    *,
+    python: str,
+    out: Path,
+    constraints: Sequence[str] = (),
+    upgrade: bool,
+) -> bool:
+    """Resolve one environment of a stack; return whether its lock changed."""
+    with _wheels(site, stack, python) as wheels:
+        return locks.compile_lock(
+            requirements,
+            python=python,
+            out=out,
+            source=f"constraints/{stack.name}.toml",
+            uv=site.uv,
+            environment=site.environment,
+            upgrade=upgrade,
+            wheels=wheels,
+            without=("torch",) if stack.torch.source == "installed" else (),
+            constraints=constraints,
+            platform=_platform(stack) if out.name.startswith("run-") else locks.PLATFORM,
+        )
+
+
+def _agreed(site: Site, stack: Stack, python: str, *, upgrade: bool) -> tuple[str, ...]:
+    """Resolve what all projects need at run time as one: their wheels share an environment.
+
+    Locked one by one they would agree on a day, and on another not.
+    """
+    wanted = {
+        line: None
+        for file, requirements, version in _wanted(stack)
+        if file.startswith("run-") and version == python
+        for line in requirements
+    }
+    folder = site.constraints / stack.name
+    known = [folder / f"run-{project}-py{python.replace('.', '')}.txt" for project in stack.build]
+    texts = [path.read_text(encoding="utf-8") for path in known if path.exists()]
+    if len(known) == 1:
+        return ()
+    with tempfile.TemporaryDirectory(prefix=".agreed-") as place:
+        out = Path(place) / "run-all.txt"
+        if texts:  # versions that are there stay
+            out.write_text(max(texts, key=len), encoding="utf-8")
+        _compile(site, stack, tuple(wanted), python=python, out=out, upgrade=upgrade)
+        return locks.pins_in(out.read_text(encoding="utf-8"))
 
 
 @contextmanager

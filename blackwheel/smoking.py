@@ -105,6 +105,7 @@ def smoke_installed(
         uv=site.uv,
         variables=variables,
         own_torch=stack.torch.source != "installed",
+        gpu=any(seen.gpu for seen in smoked),
     )
     site.console.say(f"{stack_name}: {len(wheels)} of its wheels in one environment: {found}")
     for seen in smoked:

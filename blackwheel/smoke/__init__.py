@@ -19,6 +19,7 @@ from blackwheel.stacks import ProjectPin, Stack
 
 IMPORT_SECONDS: Final = 900
 """An import that takes longer hangs; vLLM's took 95 s beside a build that has the cores."""
+ONLY_IMPORTED: Final = "import only"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +42,11 @@ class SmokedWheel:
     seed: int = 0
     checks: tuple[CheckResult, ...] = ()
     """Every kernel check; none where there is no GPU that the wheel has code for."""
+
+    @property
+    def gpu(self) -> bool:
+        """Tell whether one was found."""
+        return not self.device.startswith(ONLY_IMPORTED)
 
     def section(self) -> dict[str, Any]:
         """What the receipt says of it."""
@@ -108,7 +114,7 @@ def smoke(
         file = kernels.SMOKE / f"{project.replace('-', '_')}.py"
         if lack and require_gpu:
             raise _no_gpu(lack, wheel)
-        device = device or "import only, because no GPU was found"
+        device = device or f"{ONLY_IMPORTED}, because no GPU was found"
         idle = f"; kernels not run: {lack}" if capability and lack else ""
         stage.conclude(f"{device}{idle}")
     console.say(f"{project}: libraries: {loaded}")

@@ -18,7 +18,12 @@ from blackwheel import process
 from blackwheel.errors import BlackwheelError, Exit
 
 SECONDS: Final = 900
-"""`vllm --version` imports the server first: 10 s of CPU."""
+"""vLLM's command imports the server first: 10 s of CPU."""
+ASKED: Final = ("--version",)
+WITHOUT_GPU: Final[Mapping[str, tuple[str, ...]]] = {"vllm": ("bench", "--help")}
+"""What a command is asked where no GPU is found. `vllm --version` builds every parser first, and
+the server's ends with `Failed to infer device type`; before `bench` vLLM takes the CPU instead.
+"""
 FLASHINFER: Final = "flashinfer-python"
 CUBINS: Final = "flashinfer-cubin"
 NATIVE: Final = "flashinfer-jit-cache"
@@ -31,7 +36,7 @@ class Together:
     requirements: str
     """`fit together`, or why it was not asked."""
     scripts: tuple[tuple[str, str], ...]
-    """What each wheel's own command said of its version."""
+    """What each wheel's own command was asked, and its answer: its version, or `runs`."""
     flashinfer: str
     """Its version, and whether its kernels are native; empty where it is not installed."""
 
@@ -46,7 +51,7 @@ class Together:
     def __str__(self) -> str:
         """Tell it in one line."""
         parts = [f"requirements {self.requirements}"]
-        parts += [f"{name} says {version}" for name, version in self.scripts]
+        parts += [f"{asked}: {answer}" for asked, answer in self.scripts]
         return "; ".join([*parts, *([self.flashinfer] if self.flashinfer else [])])
 
 
@@ -57,20 +62,24 @@ def examine(
     uv: Path,
     variables: Mapping[str, str],
     own_torch: bool,
+    gpu: bool,
 ) -> Together:
     """Look at an environment in which these wheels lie; `own_torch` tells that torch does too.
+
+    `gpu` tells that one was found.
 
     Raises `requirements-unmet` and `script-failed`.
     """
     if own_torch:
         _require_fit(environment, uv, variables)
     packages = next(iter(sorted(environment.glob("lib/python3*/site-packages"))))
-    named = [(wheel, _script(wheel)) for wheel in wheels]
-    scripts = [
-        (f"{name} --version", _version_of(environment / "bin" / name, wheel, variables))
-        for wheel, name in named
-        if name
-    ]
+    scripts = []
+    for wheel in wheels:
+        name = _script(wheel)
+        asked = ASKED if gpu else WITHOUT_GPU.get(name, ASKED)
+        if name:
+            answer = _answer(environment / "bin" / name, asked, wheel, variables)
+            scripts.append((" ".join((name, *asked)), answer))
     return Together(
         requirements="fit together" if own_torch else "not asked: torch lies elsewhere",
         scripts=tuple(scripts),
@@ -105,32 +114,36 @@ def _script(wheel: Path) -> str:
     return str(name) if table.has_option("console_scripts", str(name)) else ""
 
 
-def _version_of(script: Path, wheel: Path, variables: Mapping[str, str]) -> str:
-    """Run a wheel's command, and hold what it says to the wheel's version."""
-    version = str(parse_wheel_filename(wheel.name)[1])
+def _answer(script: Path, asked: tuple[str, ...], wheel: Path, variables: Mapping[str, str]) -> str:
+    """Run a wheel's command; where it was asked for its version, hold that to the wheel's."""
     try:
         done = process.capture(
-            [str(script), "--version"],
+            [str(script), *asked],
             environment=variables,
             cwd=script.parent,
             timeout=SECONDS,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise _script_failed(script, wheel, f"hung: {SECONDS} s went by") from None
-    told = (done.stdout.split() or ["nothing"])[-1]
+        raise _script_failed(script, asked, wheel, f"hung: {SECONDS} s went by") from None
     if done.code != 0:
         tail = "\n".join(done.stderr.splitlines()[-12:])
-        raise _script_failed(script, wheel, f"ended with code {done.code}\n{tail}")
+        raise _script_failed(script, asked, wheel, f"ended with code {done.code}\n{tail}")
+    if asked != ASKED:
+        return "runs"
+    version = str(parse_wheel_filename(wheel.name)[1])
+    told = (done.stdout.split() or ["nothing"])[-1]
     if told != version:
-        raise _script_failed(script, wheel, f"said {told} instead of {version}")
+        raise _script_failed(script, asked, wheel, f"said {told} instead of {version}")
     return told
 
 
-def _script_failed(script: Path, wheel: Path, words: str) -> BlackwheelError:
+def _script_failed(
+    script: Path, asked: tuple[str, ...], wheel: Path, words: str
+) -> BlackwheelError:
     return BlackwheelError(
         "script-failed",
-        f"{script.name} --version of {wheel.name} {words}",
+        f"{' '.join((script.name, *asked))} of {wheel.name} {words}",
         where=str(script),
         fix="the wheel stays off the shelf; run the command above in that environment",
         code=Exit.SMOKE,

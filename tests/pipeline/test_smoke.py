@@ -20,7 +20,7 @@ import pytest
 from uv import find_uv_bin
 from wheel.wheelfile import WheelFile
 
-from blackwheel import cuda_stub, kernels, receipts, smoking, stacks
+from blackwheel import cuda_stub, kernels, locks, receipts, relock, smoking, stacks
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.smoke import loading, together
 
@@ -142,7 +142,9 @@ def load(wheel: Path, environment: Path, driver: Path | None = None) -> loading.
     )
 
 
-def examine(wheel: Path, environment: Path, *, own_torch: bool = True) -> together.Together:
+def examine(
+    wheel: Path, environment: Path, *, own_torch: bool = True, gpu: bool = True
+) -> together.Together:
     install(wheel, environment)
     return together.examine(
         [wheel],
@@ -150,6 +152,7 @@ def examine(wheel: Path, environment: Path, *, own_torch: bool = True) -> togeth
         uv=Path(find_uv_bin()),
         variables=kernels.variables_of({}, str(environment)),
         own_torch=own_torch,
+        gpu=gpu,
     )
 
 
@@ -292,7 +295,18 @@ def test_command_of_the_wheel_says_its_version(environment: Path, tmp_path: Path
         "scripts": {"toy --version": VERSION},
         "flashinfer": "",
     }
-    assert str(found) == f"requirements fit together; toy --version says {VERSION}"
+    assert str(found) == f"requirements fit together; toy --version: {VERSION}"
+
+
+def test_command_that_asks_for_a_device_is_asked_what_it_can_tell_without_one(
+    environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(together, "WITHOUT_GPU", {"toy": ("bench", "--help")})
+    script = "import sys\ndef main(): sys.exit(sys.argv[1:] != ['bench', '--help'])"
+    wheel = make_wheel(tmp_path, {}, script=script)
+    assert examine(wheel, environment, gpu=False).scripts == (("toy bench --help", "runs"),)
+    with pytest.raises(BlackwheelError, match=r"toy --version of .* ended with code 1"):
+        examine(wheel, environment, gpu=True)
 
 
 @pytest.mark.parametrize(
@@ -412,3 +426,46 @@ def test_wheels_of_other_pythons_than_the_one_asked_for_are_nothing_to_smoke(
         "  where: wheels/\n"
         "  fix:   invoke build-wheels --stack toy"
     )
+
+
+def test_run_locks_of_a_stack_agree_about_every_pin() -> None:
+    stable = Path(__file__).parents[2] / "constraints" / "stable"
+    for python in ("311", "312", "313"):
+        held: dict[str, set[str]] = {}
+        for lock in stable.glob(f"run-*-py{python}.txt"):
+            for pin in locks.pins_in(lock.read_text(encoding="utf-8")):
+                name, _, version = pin.partition("==")
+                held.setdefault(name, set()).add(version)
+        assert len(held) > 100
+        assert {name for name, versions in held.items() if len(versions) > 1} == set()
+
+
+def plain_wheel(folder: Path, name: str, version: str) -> None:
+    info = f"{name}-{version}.dist-info"
+    with WheelFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{name}.py", "")
+        head = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        wheel.writestr(f"{info}/METADATA", head)
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+
+
+def test_projects_that_are_locked_one_by_one_agree_all_the_same(tmp_path: Path) -> None:
+    for folder in ("packages", "none"):
+        (tmp_path / folder).mkdir()
+    for name, version in (("torch", "2.11.0"), ("einops", "1.0"), ("einops", "2.0")):
+        plain_wheel(tmp_path / "packages", name, version)
+    site = proved.new_checkout(tmp_path / "checkout")
+    variables = {
+        "UV_DEFAULT_INDEX": (tmp_path / "none").as_uri(),
+        "UV_FIND_LINKS": str(tmp_path / "packages"),
+    }
+    site = proved.site_of(site.checkout, variables)
+    toml = site.constraints / "toy.toml"
+    text = toml.read_text().replace('modules = ["toy"]', 'modules = ["toy"]\nruntime = ["einops"]')
+    text = text.replace('modules = ["other"]', 'modules = ["other"]\nruntime = ["einops<2"]')
+    toml.write_text(text)
+    relock.lock_all(site, names=["toy"])
+    folder, python = site.constraints / "toy", proved.PYTHON.replace(".", "")
+    for project in proved.PROJECTS:
+        lock = (folder / f"run-{project}-py{python}.txt").read_text()
+        assert locks.pins_in(lock) == ("einops==1.0", "torch==2.11.0")
