@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blackwheel import archs, index, isolation, keys, pythons, series, stacks
+from blackwheel import archs, fa3, index, isolation, keys, pythons, series, stacks
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.keys import Key, Request
 from blackwheel.site import Site
@@ -38,15 +38,16 @@ def requests(
 ) -> tuple[tuple[Request, ...], pythons.Python]:
     """Resolve what a command line asks for; raises what `stacks`, `archs` and `pythons` raise."""
     stack = stacks.load(stack_name, site.constraints)
+    wanted = tuple(str(a) for a in archs.parse_list(arch)) if arch else stack.archs
     for name in only:
+        fa3.refuse_project(name, wanted)
         stack.project(name)
     chosen = pythons.choose(stack, python, environment=site.environment)
-    wanted = tuple(str(a) for a in archs.parse_list(arch)) if arch else stack.archs
     names = [name for name in stack.build if not only or name in only]
     optional = {name: stack.projects[name].optional for name in names}
     if unknown := sorted(set(without) - {part for parts in optional.values() for part in parts}):
         raise _not_optional(unknown[0], stack, optional)
-    return tuple(
+    asked = tuple(
         Request(
             stack=stack,
             project=name,
@@ -55,7 +56,10 @@ def requests(
             without=tuple(sorted(set(without) & set(optional[name]))),
         )
         for name in names
-    ), chosen
+    )
+    for request in asked:
+        fa3.refuse(request)
+    return asked, chosen
 
 
 def _not_optional(

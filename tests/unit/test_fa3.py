@@ -1,0 +1,82 @@
+"""FlashAttention-3 is refused before anything is fetched, with the reason."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from blackwheel import work
+from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.site import Site, here
+
+ROOT = Path(__file__).parents[2]
+RELEASES = {"stable": "0.26.0", "nightly": "0.11.0"}
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """A checkout in which each stack has one beside it that leaves FA3 in."""
+    shutil.copytree(ROOT / "constraints", tmp_path / "constraints")
+    for name in RELEASES:
+        (tmp_path / "constraints" / f"fa3-{name}.toml").write_text(
+            f'extends = "{name}"\n[projects.vllm.variables]\n'
+            'VLLM_WITHOUT = "flashmla{without}"\n',
+            encoding="utf-8",
+        )
+    return replace(here(), checkout=tmp_path)
+
+
+def refused(site: Site, stack: str, *only: str, arch: str = "") -> BlackwheelError:
+    with pytest.raises(BlackwheelError) as raised:
+        work.requests(site, stack, only=only, arch=arch, python="3.11")
+    return raised.value
+
+
+@pytest.mark.parametrize("name", RELEASES)
+def test_vllm_with_fa3_is_refused_on_12_0_for_both_releases(site: Site, name: str) -> None:
+    error = refused(site, f"fa3-{name}")
+    assert error.code == Exit.CONFIG
+    assert str(error) == (
+        "error: no-flash-attn-3\n"
+        f"  vllm {RELEASES[name]} would build FlashAttention-3, which cannot run on 12.0a:\n"
+        "  it is made of wgmma, an instruction that only sm_90a has\n"
+        "  its tiles are larger than the 99 KB of shared memory of 12.0\n"
+        f"  where: constraints/fa3-{name}.toml, projects.vllm.variables.VLLM_WITHOUT\n"
+        "  fix:   name fa3 in it: FlashAttention-2 is what runs there"
+    )
+
+
+def test_fa3_beside_an_arch_that_has_it_is_refused_for_the_other(site: Site) -> None:
+    assert "on 10.0a:\n" in refused(site, "fa3-stable", arch="9.0a;10.0a").fact
+    assert "99 KB" not in refused(site, "fa3-stable", arch="9.0a;10.0a").fact
+
+
+def test_fa3_for_9_0_alone_is_not_refused(site: Site) -> None:
+    found, _ = work.requests(site, "fa3-stable", only=["vllm"], arch="9.0a", python="3.11")
+    assert [one.project for one in found] == ["vllm"]
+
+
+def test_stacks_as_they_ship_leave_fa3_out(site: Site) -> None:
+    for name in RELEASES:
+        assert "vllm" in {one.project for one in work.requests(site, name, python="3.11")[0]}
+
+
+@pytest.mark.parametrize("name", ["flash-attn-3", "fa3", "FlashAttention3", "hopper"])
+def test_fa3_asked_for_as_a_project_is_refused_with_the_reason(site: Site, name: str) -> None:
+    error = refused(site, "stable", name)
+    assert error.code == Exit.USAGE
+    assert str(error) == (
+        "error: no-flash-attn-3\n"
+        f"  '{name}' is FlashAttention-3, which cannot run on 12.0a:\n"
+        "  it is made of wgmma, an instruction that only sm_90a has\n"
+        "  its tiles are larger than the 99 KB of shared memory of 12.0\n"
+        "  where: --only\n"
+        "  fix:   --only flash-attn: FlashAttention-2 is what runs there"
+    )
+
+
+def test_fa3_as_a_project_is_unknown_where_it_could_run(site: Site) -> None:
+    assert refused(site, "stable", "fa3", arch="9.0").name == "unknown-project"
