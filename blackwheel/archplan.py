@@ -104,10 +104,10 @@ def make(
         with console.stage(request.project, "configure, compile nothing") as stage:
             done = process.run(command, environment=variables, cwd=shop.root, log=log)
             if done.code in (130, 143):
-                raise build.failure(plan, log, done.code)
+                raise build.failure(plan, log, done.code, noted=shop.heard)
             if done.code:
                 stage.conclude("it fails")
-                return _failed(build.failure(plan, log, done.code).fact)
+                return _failed(build.failure(plan, log, done.code, noted=shop.heard).fact)
             made = _read(shop, fixed.src, log)
             stage.conclude(f"{len(made.objects)} objects")
             return made

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from blackwheel import cache, isolation, machine, pool, process, torchpin
+from blackwheel import cache, heard, isolation, machine, pool, process, torchpin
 from blackwheel.cache import Cache
 from blackwheel.compiler import Compiler
 from blackwheel.console import Console, duration, size
@@ -86,12 +86,16 @@ def build(
             on_line=progress.line,
         )
         if done.code != 0:
-            raise failure(plan, log, done.code)
+            raise failure(plan, log, done.code, noted=workshop.heard)
         stage.update(progress.total, progress.total)
         recorded = _recorded(workshop)
         cpu = sum(line["cpu_seconds"] for line in recorded)
         stage.conclude(f"{len(recorded)} objects, {duration(cpu)} of CPU")
         seconds = stage.elapsed
+    asked = heard.hosts(workshop.heard, ())
+    if asked:
+        hosts = ", ".join(asked)
+        console.say(f"{request.project}: the build asked for {hosts}, and did without")
     seen = cache.figures(workshop.cached)
     if seen:
         console.say(f"{request.project}: {cache.told(seen)}")
@@ -155,7 +159,7 @@ def _recorded(workshop: Workshop) -> tuple[dict[str, Any], ...]:
     return tuple(sorted(kept, key=lambda line: str(line["object"])))
 
 
-def failure(plan: BuildPlan, log: Path, code: int) -> BlackwheelError:
+def failure(plan: BuildPlan, log: Path, code: int, *, noted: Path) -> BlackwheelError:
     """Tell from the log why a build failed: the failing object's own words, not the last lines."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     refused = [line for line in lines if line.startswith("blackwheel: refused ")]
@@ -168,6 +172,10 @@ def failure(plan: BuildPlan, log: Path, code: int) -> BlackwheelError:
     stopped = code in (130, 143)
     if killed and not stopped:
         return _out_of_memory(plan, killed[0].removeprefix("blackwheel: killed "), log)
+    asked = heard.hosts(noted, lines)
+    if asked and not refused and not stopped:
+        what = f"{plan.request.project} {plan.request.pin.version}"
+        return heard.refused(what, asked, "\n".join(line[:400] for line in block), log=log)
     series = f"{plan.request.project}/{plan.request.pin.version}/"
     return BlackwheelError(
         "build-stopped" if stopped else "wrong-arch" if refused else "build-failed",

@@ -38,9 +38,10 @@ FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
 GRACE = 1.0
 """Seconds between SIGTERM and SIGKILL: ninja removes half-written objects in between."""
 
+_DEAD_PORT = 9
 OFFLINE = {
     **{
-        name: "http://127.0.0.1:9"
+        name: f"http://127.0.0.1:{_DEAD_PORT}"
         for proxy in ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy")
         for name in (proxy, proxy.upper())
     },
@@ -49,7 +50,8 @@ OFFLINE = {
     "PIP_NO_INDEX": "1",
     "UV_OFFLINE": "1",
 }
-"""Set in both modes: a tool that wants the network fails at once and says so, port 9 is closed."""
+"""Set in both modes: a tool that wants the network fails at once and says so. Port 9 is closed, or
+answered by `_answer_proxies`."""
 
 _STOPS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
 _COVERED = Path("/tmp")  # noqa: S108  every Linux has it, and a build need not see what is there
@@ -103,6 +105,8 @@ class Spec:
     """Where it answers once it is ready."""
     companion_only: tuple[str, ...] = ()
     """Variables that the command does not get: the credentials of a store."""
+    heard: Path | None = None
+    """Where a namespace without network notes which hosts the command's proxies are asked for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -317,6 +321,8 @@ def _become_command(spec: Spec) -> int:
     if spec.mode == NAMESPACES and not spec.network:
         _unshare(_CLONE_NEWNET, "a network namespace")
         _raise_loopback()
+        if spec.heard:
+            _answer_proxies(spec.heard)
     os.setsid()  # a process group to stop as one, and no terminal to wait for
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     if not spec.argv:
@@ -440,6 +446,35 @@ def _raise_loopback() -> None:
         fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh", b"lo", flags | _IFF_UP))
 
 
+def _answer_proxies(heard: Path) -> None:
+    """Be the proxy that every tool in here is told of: note whom it is asked for, and refuse."""
+    server = socket.create_server(("127.0.0.1", _DEAD_PORT))
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        server.close()
+        return
+    if os.fork():  # the command shall have no child that it did not start
+        os._exit(0)
+    os.setsid()
+    for number in range(3):
+        os.dup2(os.open(os.devnull, os.O_RDWR), number)
+    while True:
+        connection, _ = server.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(5)
+            _refuse(connection, heard)
+
+
+def _refuse(connection: socket.socket, heard: Path) -> None:
+    words = connection.recv(4096).partition(b"\r\n")[0].decode(errors="replace").split()
+    address = words[1] if len(words) > 1 else ""
+    host = address.partition("://")[2].partition("/")[0] or address
+    with heard.open("a", encoding="utf-8") as file:  # a name and a password stay out of it
+        file.write(f"{host.rpartition('@')[2]}\n")
+    connection.sendall(b"HTTP/1.1 403 no network in a build\r\nContent-Length: 0\r\n\r\n")
+
+
 def _prctl(option: int, value: int) -> None:
     unused = ctypes.c_ulong(0)
     if _LIBC.prctl(option, ctypes.c_ulong(value), unused, unused, unused):
@@ -482,6 +517,7 @@ def _why_no_namespaces() -> str:
 def _load(path: Path) -> Spec:
     raw = json.loads(path.read_text(encoding="utf-8"))
     lock, answers = raw.pop("lock"), raw.pop("companion_socket")
+    heard = raw.pop("heard")
     return Spec(
         root=Path(raw.pop("root")),
         cwd=Path(raw.pop("cwd")),
@@ -492,6 +528,7 @@ def _load(path: Path) -> Spec:
         companion=tuple(raw.pop("companion")),
         companion_socket=Path(answers) if answers else None,
         companion_only=tuple(raw.pop("companion_only")),
+        heard=Path(heard) if heard else None,
         **raw,
     )
 

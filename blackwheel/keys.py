@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from blackwheel import archs as arch_names
+from blackwheel import requires
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.isolation import Paths
 from blackwheel.series import Series
@@ -153,6 +154,9 @@ def key(request: Request, *, series: Series, constraints: Path, isolation: str) 
         parts["without"] = list(request.without)
     if pin.requires:
         parts["requires"] = [asdict(one) for one in pin.requires]
+        lines = [line for one in pin.requires for line in one.set]
+        if any(f"{{{name}}}" in line for line in lines for name in requires.COMPANIONS):
+            parts["requires.set"] = [requires.filled(line, stack, request.python) for line in lines]
     if pin.readme:
         parts["readme"] = pin.readme
     # The number of jobs changes no byte.

@@ -14,6 +14,7 @@ from blackwheel import (
     build,
     cache,
     compiler,
+    handed,
     installed,
     isolation,
     keys,
@@ -67,9 +68,9 @@ def source_tree(site: Site, asked: Request) -> sources.SourceTree:
 
 
 def patched_tree(site: Site, asked: Request) -> patches.PatchedTree:
-    """Fetch and patch."""
+    """Fetch and patch; what the build is handed must be there."""
     try:
-        return patches.apply(
+        tree = patches.apply(
             source_tree(site, asked),
             series_of(site, asked),
             store=site.store,
@@ -80,6 +81,8 @@ def patched_tree(site: Site, asked: Request) -> patches.PatchedTree:
         if error.name == "stale-patch":  # patches know no stack, and the command must
             error.fix += f" --stack {asked.stack.name}"
         raise
+    handed.require_folders(asked, tree.root)
+    return tree
 
 
 def _toolchain(site: Site, asked: Request) -> toolchain.Toolchain:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from blackwheel import archive, locks, stacks
+from blackwheel.requires import filled
 from blackwheel.site import Site
 from blackwheel.stacks import Stack
 
@@ -141,4 +142,5 @@ def _wanted(stack: Stack) -> Iterator[tuple[str, tuple[str, ...], str]]:
         for python in stack.python:
             tag = f"{project}-py{python.replace('.', '')}"
             yield f"build-{tag}", (*torch, *pin.requirements), python
-            yield f"run-{tag}", (*torch, *pin.runtime), python
+            runtime = (filled(line, stack, python) for line in pin.runtime)
+            yield f"run-{tag}", (*torch, *runtime), python

@@ -3,16 +3,45 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import NormalizedName, canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name, parse_wheel_filename
 
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.stacks import RequirementFile, Stack
 
+COMPANIONS: Final = ("torchaudio", "torchvision")
+"""What a stack names in braces, where it is locked with a nightly torch."""
 
-def set_requirements(source: Path, stack: Stack, project: str) -> tuple[str, ...]:
+
+def filled(line: str, stack: Stack, python: str) -> str:
+    """Fill in `{torch}`, `{torchaudio}` and `{torchvision}`; raise `companion-not-locked`.
+
+    Which builds of those two belong to a nightly torch, only the lock tells: it read METADATA.
+    """
+    known: dict[str, str] = {"torch": stack.torch.requirement}
+    wheel = stack.torch.wheels.get(f"cp{python.replace('.', '')}")
+    for one in wheel.family if wheel else ():
+        project, version, _, _ = parse_wheel_filename(one.name)
+        known[project] = f"{project}=={version}"
+    for name in COMPANIONS:
+        if f"{{{name}}}" in line and name not in known:
+            raise BlackwheelError(
+                "companion-not-locked",
+                f"'{line}' wants the {name} of torch {stack.torch.version} for Python {python},"
+                " and none is locked",
+                where=f"constraints/{stack.name}.toml",
+                fix=f"invoke pin torch latest --stack {stack.name}: a day that has one,"
+                f"\nor name another release: {name}==VERSION",
+                code=Exit.CONFIG,
+            )
+    return line.format_map(known)
+
+
+def set_requirements(source: Path, stack: Stack, project: str, python: str) -> tuple[str, ...]:
     """Rewrite the files that the stack names; return what was set and dropped, one line each.
 
     A requirement that is to be replaced or dropped must be there: a release that renames it would
@@ -23,7 +52,8 @@ def set_requirements(source: Path, stack: Stack, project: str) -> tuple[str, ...
         path = source / edit.file
         where = f"constraints/{stack.name}.toml, projects.{project}.requires.{number}"
         before = path.read_text(encoding="utf-8") if path.is_file() else ""
-        after, said = _edited(before, edit, stack.torch.requirement, where)
+        wanted = [filled(line, stack, python) for line in edit.set]
+        after, said = _edited(before, edit, wanted, where)
         done += [f"{edit.file}: {line}" for line in said]
         if after != before:
             path.write_text(after, encoding="utf-8")
@@ -50,8 +80,9 @@ def shorten_readme(source: Path, stack: Stack, project: str) -> None:
     path.write_text(f"{pin.source.url} at {pin.source.commit}\n", encoding="utf-8")
 
 
-def _edited(text: str, edit: RequirementFile, torch: str, where: str) -> tuple[str, list[str]]:
-    wanted = [line.format(torch=torch) for line in edit.set]
+def _edited(
+    text: str, edit: RequirementFile, wanted: Sequence[str], where: str
+) -> tuple[str, list[str]]:
     new = {canonicalize_name(Requirement(line).name): line for line in wanted}
     gone = {canonicalize_name(name) for name in edit.drop}
     lines, said, found = [], [], set()

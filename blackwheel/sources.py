@@ -26,6 +26,7 @@ __all__ = ["NestedTree", "SourceTree", "fetch", "selected_paths", "tree_id"]
 
 Origin = Literal["git", "sdist"]
 _MARKER: Final = "fetched.json"
+_TOLD_BY_SDIST: Final = "only the sdist tells its commit"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,12 +75,17 @@ def fetch(
             found = _exported(project, pin, origin, store=store, console=console)
             if found:
                 return found
-        try:
-            return _from_git(project, pin, store=store, environment=environment, console=console)
-        except UnreachableError as error:
-            return _from_sdist(
-                project, pin, error, store=store, environment=environment, console=console
-            )
+        reason = None
+        if not pin.source.only_sdist:
+            try:
+                return _from_git(
+                    project, pin, store=store, environment=environment, console=console
+                )
+            except UnreachableError as error:
+                reason = error
+        return _from_sdist(
+            project, pin, reason, store=store, environment=environment, console=console
+        )
 
 
 def digest(pin: ProjectPin, origin: Origin) -> str:
@@ -93,6 +99,8 @@ def digest(pin: ProjectPin, origin: Origin) -> str:
 
 
 def _origins(pin: ProjectPin) -> tuple[Origin, ...]:
+    if pin.source.only_sdist:
+        return ("sdist",)
     return ("git", "sdist") if pin.sdist else ("git",)
 
 
@@ -156,21 +164,25 @@ def _written(stores: _Fetched, root: Path) -> tuple[NestedTree, ...]:
 def _from_sdist(
     project: str,
     pin: ProjectPin,
-    reason: UnreachableError,
+    reason: UnreachableError | None,
     *,
     store: Path,
     environment: Mapping[str, str],
     console: Console,
 ) -> SourceTree:
     if pin.sdist is None:
+        assert reason is not None  # noqa: S101  without an sdist the stack names a whole commit
         raise _unreachable(reason, "no sdist is pinned that could stand in")
-    console.say(f"{project}: {reason.url} cannot be reached ({reason})")
-    console.say(f"{project}: the sdist of the same release stands in: {pin.sdist.name}")
+    if reason:
+        console.say(f"{project}: {reason.url} cannot be reached ({reason})")
+        console.say(f"{project}: the sdist of the same release stands in: {pin.sdist.name}")
     try:
         archive = sdist.obtain(
             pin.sdist, project=project, store=store, environment=environment, console=console
         )
     except sdist.UnavailableError as error:
+        if reason is None:
+            raise _no_sdist(project, pin.sdist, error) from None
         lack = f"{pin.sdist.name} cannot be had either: {error}"
         raise _unreachable(reason, lack) from None
     inner = {n.path: n.sparse for n in pin.nested}
@@ -194,7 +206,8 @@ def _from_sdist(
             )
         except UnreachableError as error:
             raise _nested_unreachable(error, pin, lacking) from None
-        _mark(folder, found, (*bundled, *_written(stores, root)), str(reason))
+        told = str(reason) if reason else _TOLD_BY_SDIST
+        _mark(folder, found, (*bundled, *_written(stores, root)), told)
     return _announced(project, pin, "sdist", store=store, console=console)
 
 
@@ -303,6 +316,16 @@ def _nested_unreachable(
         f"{reason.url} cannot be reached: {reason}\nthe sdist does not hold {path}",
         where=reason.where,
         fix=f"connect to the network, or name a mirror with git's url.*.insteadOf{without}",
+        code=Exit.SOURCE,
+    )
+
+
+def _no_sdist(project: str, pin: SdistPin, error: Exception) -> BlackwheelError:
+    return BlackwheelError(
+        "no-sdist",
+        f"{pin.name} cannot be had: {error}\nno git host can be asked instead: {_TOLD_BY_SDIST}",
+        where=f"projects.{project}.sdist",
+        fix=f"connect to the network, or carry the sdist here: {sdist.CARRIED}=folder",
         code=Exit.SOURCE,
     )
 

@@ -23,6 +23,7 @@ def _inside(path: str) -> str:
 
 
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+SourceCommit = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{9}|[0-9a-f]{40})$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 PythonVersion = Annotated[str, StringConstraints(pattern=r"^3\.\d{1,2}$")]
 RelativePath = Annotated[str, AfterValidator(_inside)]
@@ -36,11 +37,18 @@ class GitPin:
     """A git source, pinned by commit and by the tree that this commit must hold."""
 
     url: str
-    commit: Commit
+    commit: SourceCommit
+    """Nine digits where the sdist alone tells it: then no git host is asked, the sdist is the
+    source (docs/decisions/0026-vllm-0.11.0.md)."""
     tree: Commit | None = None
     """None where nobody has seen it yet: then the commit alone decides."""
     sparse: tuple[RelativePath, ...] = ()
     """Folders to take beside the files at the top; all of the tree when empty."""
+
+    @property
+    def only_sdist(self) -> bool:
+        """Tell whether the commit is not one that a git host could be asked for."""
+        return len(self.commit) != 40
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
@@ -48,6 +56,7 @@ class NestedPin(GitPin):
     """A nested source and the path in the project's tree where it belongs."""
 
     path: RelativePath
+    commit: Commit
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
@@ -81,7 +90,8 @@ class RequirementFile:
 
     file: RelativePath
     set: tuple[str, ...] = ()
-    """Requirements that replace those of the same distribution; `{torch}` is the stack's."""
+    """Requirements that replace those of the same distribution; `{torch}` is the stack's,
+    `{torchvision}` and `{torchaudio}` are those that are locked with it."""
     drop: tuple[str, ...] = ()
     """Distributions whose requirement goes."""
 
@@ -105,7 +115,7 @@ class ProjectPin:
     requirements: tuple[str, ...] = ()
     """What the build environment holds besides torch."""
     runtime: tuple[str, ...] = ()
-    """What the wheel requires besides torch."""
+    """What the wheel requires besides torch; filled in as `requires` is."""
     requires: tuple[RequirementFile, ...] = ()
     """Set before the build, so that the wheel's own metadata keeps the stack's torch."""
     readme: RelativePath | None = None
@@ -334,6 +344,8 @@ def _inconsistencies(stack: Stack) -> list[str]:
             faults.append(
                 f"projects.{name}.sdist.name: '{pin.sdist.name}' is not version {pin.version}"
             )
+        if pin.source.only_sdist and not pin.sdist:
+            faults.append(f"projects.{name}.sdist: missing: source.commit is no whole one")
         for number, contract in enumerate(pin.contract):
             if (contract.older or not contract.native) and not contract.why:
                 faults.append(f"projects.{name}.contract.{number}.why: missing: say why")

@@ -45,6 +45,11 @@ class Workshop:
         return self.work / "cached"
 
     @property
+    def heard(self) -> Path:
+        """Which hosts the build asked for; it has no network."""
+        return self.work / "network.txt"
+
+    @property
     def expected(self) -> Path:
         """What the launcher reads: pools, and what each object is expected to take."""
         return self.work / "pool.txt"
@@ -55,13 +60,15 @@ def prepare(plan: BuildPlan, workshop: Workshop, compiler: Compiler) -> None:
     for folder in (workshop.src, workshop.work, workshop.tmp):
         folder.mkdir(parents=True, exist_ok=True)
     patches.sync(plan.tree, workshop.src, manifest=workshop.root / "manifest.json")
-    requires.set_requirements(workshop.src, plan.request.stack, plan.request.project)
-    requires.shorten_readme(workshop.src, plan.request.stack, plan.request.project)
+    request = plan.request
+    requires.set_requirements(workshop.src, request.stack, request.project, request.python)
+    requires.shorten_readme(workshop.src, request.stack, request.project)
     # A file that a patch has taken out would live on in setuptools' own copies.
     for stale in (*workshop.src.glob("build/lib*"), *workshop.src.glob("build/bdist*")):
         shutil.rmtree(stale)
     shutil.rmtree(workshop.work / "wheel", ignore_errors=True)
     shutil.rmtree(workshop.cached, ignore_errors=True)
+    workshop.heard.unlink(missing_ok=True)
     for child in workshop.tmp.iterdir():
         shutil.rmtree(child) if child.is_dir() else child.unlink()
     wrappers = workshop.work / "bin"
@@ -131,6 +138,7 @@ def command(
         binds=binds,
         cwd=paths.src,
         keep=(*_kept(plan.environment, compiler), *(path for path, _ in plan.pools)),
+        heard=paths.work / workshop.heard.name,
         lock=isolation.fixed_lock(store) if mode == isolation.PROCESSES else None,
         label=f"the build of {request.project} ({request.stack.name}, Python {request.python})",
     )

@@ -19,6 +19,7 @@ from blackwheel.audit.metadata import Expected, metadata_findings
 from blackwheel.build import BuiltWheel
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.keys import Request, label
+from blackwheel.requires import filled
 
 __all__ = [
     "AuditReport",
@@ -108,7 +109,7 @@ def expectation(request: Request) -> Expected:
         torch=stack.torch.requirement,
         archs=tuple(parse(arch) for arch in request.archs),
         contracts=pin.contract,
-        runtime=pin.runtime,
+        runtime=tuple(filled(line, stack, request.python) for line in pin.runtime),
         glibc=stack.glibc,
     )
 

@@ -116,6 +116,22 @@ def test_unknown_arch(toy: Checkout) -> None:
     )
 
 
+def test_nested_source_that_is_handed_to_the_build_and_not_pinned(toy: Checkout) -> None:
+    toy.edit(
+        toy.toml,
+        "[projects.toy-cuda.variables]\n",
+        '[projects.toy-cuda.variables]\nTOY_FMT_SRC_DIR = "{source}/third_party/fmt"\n',
+    )
+    assert refused(toy) == (
+        Exit.CONFIG,
+        "error: nested-missing\n"
+        "  TOY_FMT_SRC_DIR names third_party/fmt, and the sources of toy-cuda 1.0 hold nothing"
+        " there\n"
+        "  where: constraints/toy.toml, projects.toy-cuda.variables.TOY_FMT_SRC_DIR\n"
+        "  fix:   pin it as [[projects.toy-cuda.nested]] with its path, or correct the variable\n",
+    )
+
+
 @pytest.mark.parametrize("jobs", ["x", "-3", "0", "1.5"])
 def test_number_of_jobs_that_is_none(toy: Checkout, jobs: str) -> None:
     assert refused(toy, *BUILD, f"--jobs={jobs}") == (

@@ -34,6 +34,7 @@ CP = f"cp3{sys.version_info.minor}"
 LABEL = "cu130torch2.11.0.sm120a"
 LIBRARY = f"toy_cuda/_kernels.cpython-3{sys.version_info.minor}-x86_64-linux-gnu.so"
 MODE = isolation.available_isolation().mode
+FORBIDDEN = isolation.available_isolation().reason
 
 AUDIT_HOOK = """
 import sys
@@ -340,6 +341,60 @@ def test_compile_error_shows_the_objects_own_words_and_the_next_run_continues(
     fresh.edit(fresh.series / "0002-scale-by-three.patch", "FACTOR three", "FACTOR 3.0f")
     assert fresh.build().code == 0
     assert sorted(compiled(fresh)) == ["bindings.c", "offset.cu", "scale.cu"]
+
+
+FETCHING = """\
+From: somebody <somebody@upstream.invalid>
+Subject: setup.py: fetch while building
+
+As upstreams do whose nested sources nobody pinned.
+
+Origin: vendor, toy
+Forwarded: not-needed (a toy)
+Last-Update: 2026-11-25
+---
+
+diff --git a/setup.py b/setup.py
+--- a/setup.py
++++ b/setup.py
+@@ -12,3 +12,5 @@
+ HERE = Path(__file__).parent
++lost = "https://upstream.invalid/lost"
++subprocess.run(["git", "ls-remote", lost], check=@check@)
+ GENCODE = {
+     "9.0": "-gencode=arch=compute_90,code=sm_90",
+"""
+
+
+@pytest.mark.skipif(bool(FORBIDDEN), reason=f"namespaces: {FORBIDDEN}")
+def test_network_that_a_build_asks_for_is_named_and_ends_it_where_it_cannot_do_without(
+    fresh: Checkout,
+) -> None:
+    patch = fresh.series / "0003-fetch-while-building.patch"
+    patch.write_text(FETCHING.replace("@check@", "True"), encoding="utf-8")
+    series = fresh.series / "series"
+    series.write_text(f"{series.read_text(encoding='utf-8')}{patch.name}\n", encoding="utf-8")
+    done = fresh.build()
+    assert done.code == Exit.BUILD
+    error = done.err[done.err.index("error: ") : done.err.index("nox > Command")]
+    assert error.startswith(
+        "error: network-attempted\n"
+        "  toy-cuda 1.0 asked for upstream.invalid, and a build has no network\n"
+        "  $ "
+    )
+    assert "fatal: unable to access 'https://upstream.invalid/lost/': " in error
+    assert error.endswith(
+        f"  where: {fresh.workshop}/build.log\n"
+        "  fix:   pin what it fetches as a nested source, and name its folder in the project's"
+        " variables\n"
+    )
+    assert compiled(fresh) == []
+    assert not fresh.shelf.exists()
+
+    patch.write_text(FETCHING.replace("@check@", "False"), encoding="utf-8")
+    done = fresh.nox("--session", "build(toy-cuda)", "--", "--stack", "toy", "--python", VERSION)
+    assert done.code == 0, done.said
+    assert "toy-cuda: the build asked for upstream.invalid, and did without\n" in done.err
 
 
 def test_object_without_the_arch_of_the_contract_is_refused_before_it_compiles(

@@ -58,6 +58,7 @@ def site(tmp_path: Path, index: Index) -> Site:
     constraints = tmp_path / "checkout" / "constraints"
     constraints.mkdir(parents=True)
     text = (REPOSITORY / "constraints" / "nightly.toml").read_text(encoding="utf-8")
+    text = text.partition("[projects.vllm]")[0].replace('["flash-attn", "vllm"]', '["flash-attn"]')
     text = text.replace("https://download.pytorch.org/whl/nightly/cu128", index.channel())
     text = re.sub(r"^requirements = .*$", "requirements = []", text, flags=re.MULTILINE)
     text = re.sub(r"^runtime = \[.*$", "runtime = []", text, flags=re.MULTILINE)

@@ -497,6 +497,43 @@ def test_a_second_run_waits_and_says_for_whom(
     assert got[0].origin == "git"
 
 
+# --- where only the sdist tells the commit -------------------------------------------------------
+
+
+def test_a_commit_of_nine_digits_is_taken_from_the_sdist_and_no_git_host_is_asked(
+    upstream: Upstream, store: Path, environment: dict[str, str], release: Sdist
+) -> None:
+    environment["BLACKWHEEL_SDISTS"] = str(release.folder)
+    pin = upstream.pin(sparse=("src",))
+    known = GitPin(url=pin.url, commit=pin.commit[:9], sparse=("src",))
+    console = Quiet()
+
+    found = fetch(project(known, sdist=release.pin()), store, environment, console)
+
+    assert (found.origin, found.commit, found.tree) == ("sdist", pin.commit[:9], release.tree)
+    assert found.reason == "only the sdist tells its commit"
+    assert not list(store.glob("git/*"))
+    assert not any("cannot be reached" in line for line in console.lines)
+    again = fetch(project(known, sdist=release.pin()), store, environment)
+    assert again.root == found.root
+
+
+def test_an_sdist_that_alone_tells_the_commit_and_cannot_be_had_is_named(
+    upstream: Upstream, store: Path, environment: dict[str, str], release: Sdist
+) -> None:
+    environment["UV_DEFAULT_INDEX"] = "nothing://at.all/simple"
+    pin = GitPin(url=upstream.url, commit=upstream.commit[:9], sparse=("src",))
+
+    assert str(failure(project(pin, sdist=release.pin()), store, environment)) == (
+        "error: no-sdist\n"
+        "  toy-1.0.tar.gz cannot be had: the package index: No connection adapters were found for"
+        " 'nothing://at.all/simple/toy/'\n"
+        "  no git host can be asked instead: only the sdist tells its commit\n"
+        "  where: projects.toy.sdist\n"
+        "  fix:   connect to the network, or carry the sdist here: BLACKWHEEL_SDISTS=folder"
+    )
+
+
 # --- what git may not do --------------------------------------------------------------------------
 
 

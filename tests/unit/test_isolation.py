@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -162,6 +163,47 @@ def test_a_part_that_does_not_exist_is_said_with_125(mine: Place) -> None:
         125,
         "isolation: cannot open /no/such: No such file or directory\n",
     )
+
+
+# --- what asks for the network
+
+ASK = """
+import sys, urllib.request
+for address in sys.argv[1:]:
+    try:
+        urllib.request.urlopen(address, timeout=5)
+    except OSError as error:
+        print(error)
+"""
+
+
+@needs_namespaces
+def test_whom_the_command_asks_for_is_noted_without_its_password(place: Place) -> None:
+    heard = isolation.fixed_paths(NAMESPACES, place.store).tmp / "heard"
+    addresses = ("https://upstream.invalid/x", "http://name:secret@mirror.invalid:8080/y")
+    spec = place.spec(NAMESPACES, (place.python, "-c", ASK, *addresses), heard=heard)
+    done = place.run(spec)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        "<urlopen error Tunnel connection failed: 403 no network in a build>\n"
+        "HTTP Error 403: no network in a build\n"
+    )
+    noted = (place.store / "real" / "tmp" / "heard").read_text(encoding="utf-8")
+    assert noted == "upstream.invalid:443\nmirror.invalid:8080\n"
+
+
+@needs_namespaces
+def test_who_notes_it_is_no_child_of_the_command_and_ends_with_it(mine: Place) -> None:
+    heard = isolation.fixed_paths(NAMESPACES, mine.store).tmp / "heard"
+    script = "for p in /proc/[0-9]*; do cut -d' ' -f1,4 $p/stat; done; echo me $$"
+    done = mine.shell(NAMESPACES, script, heard=heard)
+    *lines, last = done.stdout.splitlines()
+    parents = dict(line.split() for line in lines)
+    (me,) = re.findall(r"me (\d+)", last)
+    assert len(parents) > 2, "the first process, the command, and who notes"
+    others = [pid for pid, parent in parents.items() if parent == me]
+    assert len(others) <= 1, "cut itself"
+    wait_for(lambda: not alive(str(mine.store)))
 
 
 # --- fixed paths

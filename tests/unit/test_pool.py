@@ -371,7 +371,9 @@ def test_object_that_was_killed_twice_is_out_of_memory_and_says_what_to_do(tmp_p
     said = "blackwheel: killed /tmp/blackwheel/src/csrc/bwd.cu: twice, the second time alone"
     log.write_text(f"[1/2] nvcc bwd.cu\n{said}\nFAILED: bwd.o\n", encoding="utf-8")
     request = SimpleNamespace(project="flash-attn", pin=SimpleNamespace(version="2.8.3"))
-    error = build.failure(cast("BuildPlan", SimpleNamespace(request=request)), log, 1)
+    error = build.failure(
+        cast("BuildPlan", SimpleNamespace(request=request)), log, 1, noted=tmp_path / "none"
+    )
     assert str(error) == (
         "error: out-of-memory\n"
         "  flash-attn 2.8.3: bwd.cu was killed twice, the second time with no other object"

@@ -14,7 +14,7 @@ import pytest
 from blackwheel import build, keys, series, stacks
 from blackwheel.compiler import Compiler
 from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.requires import set_requirements, shorten_readme
+from blackwheel.requires import filled, set_requirements, shorten_readme
 from blackwheel.stacks import RequirementFile, Stack
 
 STABLE = stacks.load("stable", Path(__file__).parents[2] / "constraints")
@@ -38,7 +38,7 @@ def test_the_stack_sets_and_drops_lines_and_leaves_the_others(tmp_path: Path) ->
     file = tmp_path / "cuda.txt"
     file.write_text(TEXT, encoding="utf-8")
     asked = stack(set=("{torch}", "torchvision==0.26.0"), drop=("xformers",))
-    assert set_requirements(tmp_path, asked, "vllm") == (
+    assert set_requirements(tmp_path, asked, "vllm", "3.11") == (
         "cuda.txt: torch==2.11.0 → torch===2.11.0",
         "cuda.txt: torchvision >= 0.20 # Required for one processor → torchvision==0.26.0",
         "cuda.txt: xformers==0.0.32.post1 → dropped",
@@ -52,13 +52,28 @@ def test_the_stack_sets_and_drops_lines_and_leaves_the_others(tmp_path: Path) ->
 def test_a_requirement_that_is_not_there_is_named(tmp_path: Path) -> None:
     (tmp_path / "cuda.txt").write_text("torch==2.11.0\n", encoding="utf-8")
     with pytest.raises(BlackwheelError) as raised:
-        set_requirements(tmp_path, stack(drop=("xformers",)), "vllm")
+        set_requirements(tmp_path, stack(drop=("xformers",)), "vllm", "3.11")
     assert raised.value.code == Exit.CONFIG
     assert str(raised.value) == (
         "error: requirement-missing\n"
         "  cuda.txt requires no xformers\n"
         "  where: constraints/stable.toml, projects.vllm.requires.0\n"
         "  fix:   correct the table: this release names its requirements otherwise"
+    )
+
+
+def test_the_companion_of_a_nightly_torch_that_nobody_locked_is_named() -> None:
+    nightly = stacks.load("nightly", Path(__file__).parents[2] / "constraints")
+    with pytest.raises(BlackwheelError) as raised:
+        filled("{torchvision}", nightly, "3.11")
+    assert raised.value.code == Exit.CONFIG
+    assert str(raised.value) == (
+        "error: companion-not-locked\n"
+        "  '{torchvision}' wants the torchvision of torch 2.10.0.dev20251016+cu128 for Python"
+        " 3.11, and none is locked\n"
+        "  where: constraints/nightly.toml\n"
+        "  fix:   invoke pin torch latest --stack nightly: a day that has one,\n"
+        "         or name another release: torchvision==VERSION"
     )
 
 
@@ -77,7 +92,7 @@ def test_a_readme_that_the_stack_names_is_one_line_in_metadata(tmp_path: Path) -
     tree.mkdir()
     (tree / "setup.py").write_text(SETUP, encoding="utf-8")
     (tree / "README.md").write_text("Long words.\n" * 2000, encoding="utf-8")
-    asked = SimpleNamespace(stack=SHORT, project="flash-attn")
+    asked = SimpleNamespace(stack=SHORT, project="flash-attn", python="3.11")
     plan = cast(Any, SimpleNamespace(tree=SimpleNamespace(root=tree), request=asked))
     compiler = Compiler(path=Path("/usr/bin/g++"), kind="gcc", version="12.2")
     for _ in range(2):

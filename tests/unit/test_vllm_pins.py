@@ -16,15 +16,17 @@ from blackwheel.audit.metadata import companion_findings, torch_findings
 from blackwheel.console import Console
 from blackwheel.errors import BlackwheelError
 from blackwheel.keys import Request
+from blackwheel.requires import filled, set_requirements
 from blackwheel.site import here
-from blackwheel.stacks import ProjectPin
+from blackwheel.stacks import LockedWheel, ProjectPin, Stack, TorchWheel
 
 ROOT = Path(__file__).parents[2]
-STABLE = stacks.load("stable", ROOT / "constraints")
+STABLE, NIGHTLY = (stacks.load(name, ROOT / "constraints") for name in ("stable", "nightly"))
 VLLM = STABLE.projects["vllm"]
+OLDER = NIGHTLY.projects["vllm"]
 CMAKE = "cmake/external_projects"
 PLACES = {
-    "third_party/cutlass": ("CMakeLists.txt", r'set\(CUTLASS_REVISION "(\S+)"\)'),
+    "third_party/cutlass": ("CMakeLists.txt", r'set\(CUTLASS_REVISION "(\S+)"'),
     "third_party/vllm-flash-attn": (f"{CMAKE}/vllm_flash_attn.cmake", r"GIT_TAG (\S+)"),
     "third_party/qutlass": (f"{CMAKE}/qutlass.cmake", r'UPSTREAM_TAG "(\S+)"'),
     "third_party/deepgemm": (f"{CMAKE}/deepgemm.cmake", r'UPSTREAM_TAG "(\S+)"'),
@@ -32,6 +34,7 @@ PLACES = {
 }
 """Nested source: the file that names its commit or tag, and how."""
 TAGS = {
+    "v4.0.0": "b995f933179c22d3fe0d871c3a53d11e4681950f",
     "v4.4.2": "da5e086dab31d63815acafdac9a9c5893b1c69e2",
     "v3.5.1": "0add68262ab0a2e33b84524346cb27cbb2787356",
 }
@@ -51,28 +54,170 @@ def differing(pin: ProjectPin, cmake: dict[str, str]) -> list[str]:
     return found
 
 
-@pytest.fixture(scope="module")
-def cmake(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    assert VLLM.sdist
+def texts(pin: ProjectPin, store: Path) -> dict[str, str]:
+    """What the sdist of a release holds: CMake's files, the requirements, and its version."""
+    assert pin.sdist
     archive = sdist.obtain(
-        VLLM.sdist,
+        pin.sdist,
         project="vllm",
-        store=tmp_path_factory.mktemp("store"),
+        store=store,
         environment=os.environ,
         console=Console(environment={}),
     )
+    ends = (".cmake", "CMakeLists.txt", "requirements/common.txt", "requirements/cuda.txt")
     with tarfile.open(archive) as tar:
-        wanted = {f"vllm-{VLLM.version}/{file}": file for file, _ in PLACES.values()}
         return {
-            wanted[m.name]: (tar.extractfile(m) or tar).read().decode()  # type: ignore[union-attr]
+            m.name.partition("/")[2]: tar.extractfile(m).read().decode()  # type: ignore[union-attr]
             for m in tar
-            if m.name in wanted
+            if m.name.endswith((*ends, "/vllm/_version.py", f"{pin.version}/setup.py"))
         }
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def cmake(store: Path) -> dict[str, str]:
+    return texts(VLLM, store)
+
+
+@pytest.fixture(scope="module")
+def older(store: Path) -> dict[str, str]:
+    return texts(OLDER, store)
+
+
 @pytest.mark.network
-def test_every_nested_pin_is_what_upstreams_cmake_files_name(cmake: dict[str, str]) -> None:
+def test_every_nested_pin_is_what_upstreams_cmake_files_name(
+    cmake: dict[str, str], older: dict[str, str]
+) -> None:
     assert differing(VLLM, cmake) == []
+    assert differing(OLDER, older) == []
+
+
+@pytest.mark.network
+def test_the_commit_of_the_older_release_is_what_its_sdist_says(older: dict[str, str]) -> None:
+    assert f"commit_id = 'g{OLDER.source.commit}'" in older["vllm/_version.py"]
+    assert OLDER.source.only_sdist
+    assert not VLLM.source.only_sdist
+
+
+@pytest.mark.network
+def test_every_source_that_the_older_release_fetches_is_pinned_or_left_out(
+    older: dict[str, str],
+) -> None:
+    """Those of the CPU apart: a build for CUDA does not read their file."""
+    fetched = [
+        project
+        for file, text in older.items()
+        if file != "cmake/cpu_extension.cmake"
+        for project in re.findall(r"FetchContent_MakeAvailable\(([\w-]+)\)", text)
+    ]
+    assert sorted(fetched) == ["cutlass", "flashmla", "vllm-flash-attn"]
+    pinned = {nested.path for nested in OLDER.nested}
+    assert {"third_party/cutlass", "third_party/vllm-flash-attn"} < pinned
+    assert "flashmla" in OLDER.variables["VLLM_WITHOUT"]
+
+
+@pytest.mark.network
+def test_rust_is_in_no_release_that_does_not_choose_it(
+    cmake: dict[str, str], older: dict[str, str]
+) -> None:
+    assert "rust" in cmake["setup.py"]
+    assert VLLM.variables["VLLM_REQUIRE_RUST_FRONTEND"] == "0"
+    assert "rust" not in older["setup.py"].lower()
+
+
+TORCH = TorchWheel(
+    name="torch-2.10.0.dev20251016+cu128-cp311-cp311-manylinux_2_28_x86_64.whl",
+    sha256="0" * 64,
+    size=1,
+    family=tuple(
+        LockedWheel(name=f"{name}-cp311-cp311-manylinux_2_28_x86_64.whl", sha256="0" * 64, size=1)
+        for name in (
+            "torchaudio-2.10.0.dev20251016+cu128",
+            "torchvision-0.25.0.dev20251016+cu128",
+        )
+    ),
+)
+"""As `invoke pin torch` would lock it; names alone matter here, and nobody has seen the bytes."""
+LOCKED = replace(NIGHTLY, torch=replace(NIGHTLY.torch, wheels={"cp311": TORCH}))
+
+
+def required(stack: Stack, texts: dict[str, str], folder: Path) -> list[Requirement]:
+    """What the metadata of a release would hold after the recorded step, as setup.py reads it."""
+    (folder / "requirements").mkdir()
+    files = [folder / "requirements" / name for name in ("common.txt", "cuda.txt")]
+    for file in files:
+        text = texts[f"requirements/{file.name}"]
+        file.write_text(text, encoding="utf-8")
+    set_requirements(folder, stack, "vllm", "3.11")
+    lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    kept = (re.sub(r"(^|\s)#.*", "", line).strip() for line in lines)
+    return [Requirement(line) for line in kept if line and not line.startswith("-")]
+
+
+@pytest.mark.network
+def test_the_older_release_requires_the_locked_family_and_nothing_that_would_swap_it(
+    older: dict[str, str], tmp_path: Path
+) -> None:
+    found = required(LOCKED, older, tmp_path)
+    family = {one.name: str(one) for one in found if one.name.startswith(("torch", "xformers"))}
+    assert family == {
+        "torch": "torch==2.10.0.dev20251016+cu128",
+        "torchaudio": "torchaudio==2.10.0.dev20251016+cu128",
+        "torchvision": "torchvision==0.25.0.dev20251016+cu128",
+    }
+    runtime = [filled(line, LOCKED, "3.11") for line in OLDER.runtime]
+    assert torch_findings(found, LOCKED.torch.requirement) == ()
+    assert list(companion_findings(found, runtime)) == []
+    stacks_own = [Requirement(line) for line in (*runtime, LOCKED.torch.requirement)]
+    here, there = (
+        {one.name for one in lines if one.marker is None or one.marker.evaluate()}
+        for lines in (found, stacks_own)
+    )
+    assert here == there
+
+
+@pytest.mark.network
+def test_a_requirement_that_would_swap_torch_and_slipped_in_is_refused(
+    older: dict[str, str], tmp_path: Path
+) -> None:
+    slipped = {**older}
+    slipped["requirements/common.txt"] += "torchao >= 0.14 # quantization\ntorch>=2.8\n"
+    found = required(LOCKED, slipped, tmp_path)
+    runtime = [filled(line, LOCKED, "3.11") for line in OLDER.runtime]
+    assert [str(one) for one in companion_findings(found, runtime)] == [
+        "may-swap-torch: it requires torchao>=0.14: only one exact release keeps the torch"
+    ]
+    assert [one.name for one in torch_findings(found, LOCKED.torch.requirement)] == [
+        "torch-not-pinned"
+    ]
+
+
+def test_the_locked_family_is_in_the_key_of_what_requires_it(tmp_path: Path) -> None:
+    (tmp_path / "nightly").mkdir()
+    (tmp_path / "nightly" / "build-vllm-py311.txt").write_text("", encoding="utf-8")
+    other = replace(TORCH, family=(TORCH.family[0], replace(TORCH.family[1], name=LATER)))
+    found = [
+        keys.key(
+            Request(
+                stack=replace(NIGHTLY, torch=replace(NIGHTLY.torch, wheels={"cp311": wheel})),
+                project="vllm",
+                python="3.11",
+                archs=NIGHTLY.archs,
+            ),
+            series=series.load_series(ROOT / "patches" / "vllm" / OLDER.version),
+            constraints=tmp_path,
+            isolation="namespaces",
+        )
+        for wheel in (TORCH, other)
+    ]
+    assert found[1].changes(dict(found[0].parts)) == ("requires.set changed",)
+
+
+LATER = "torchvision-0.25.0.dev20251017+cu128-cp311-cp311-manylinux_2_28_x86_64.whl"
 
 
 @pytest.mark.network
@@ -89,6 +234,26 @@ def test_a_nested_pin_that_differs_from_upstreams_is_named(cmake: dict[str, str]
 
 def request(*without: str) -> Request:
     return Request(stack=STABLE, project="vllm", python="3.11", archs=STABLE.archs, without=without)
+
+
+def test_only_a_project_with_an_sdist_may_be_pinned_by_nine_digits(tmp_path: Path) -> None:
+    text = (ROOT / "constraints" / "stable.toml").read_text(encoding="utf-8")
+    short = text.replace(VLLM.source.commit, VLLM.source.commit[:9])
+    short = short.replace(VLLM.nested[0].commit, VLLM.nested[0].commit[:9])
+    (tmp_path / "mine.toml").write_text(short, encoding="utf-8")
+    with pytest.raises(BlackwheelError) as raised:
+        stacks.load("mine", tmp_path)
+    assert raised.value.fact.splitlines()[1:] == [
+        "projects.vllm.nested.0.commit: 'da5e086da' does not match ^[0-9a-f]{40}$"
+    ]
+    head, _, rest = short.partition("[projects.vllm.sdist]")
+    rest = rest[rest.index("[[projects.vllm.nested]]") :].replace("da5e086da", "0" * 40, 1)
+    (tmp_path / "mine.toml").write_text(head + rest, encoding="utf-8")
+    with pytest.raises(BlackwheelError) as raised:
+        stacks.load("mine", tmp_path)
+    assert raised.value.fact.splitlines()[1:] == [
+        "projects.vllm.sdist: missing: source.commit is no whole one"
+    ]
 
 
 def test_what_is_left_out_changes_key_label_build_tree_and_variables() -> None:
