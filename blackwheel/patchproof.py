@@ -45,9 +45,11 @@ class Proof:
 class Probe:
     """How a patch shows what it changes, where the pinned tree alone does not."""
 
-    files: tuple[str, ...]
-    """Empty files to put into the tree with and without the patch."""
     why: str
+    files: tuple[str, ...] = ()
+    """Empty files to put into the tree with and without the patch."""
+    untried: bool = False
+    """No plan is made without the patch: it is what lets a plan compile nothing."""
 
 
 def plan_file(site: Site, item: Work, *, proofs: bool = False) -> Path:
@@ -114,8 +116,13 @@ def prove(site: Site, item: Work, *, environment: Path) -> None:
         shutil.rmtree(leftover)
     rows = []
     for patch in series:
+        probe = known.get(patch.name)
+        if probe and probe.untried:
+            told = f"not tried: {probe.why}"
+            rows.append(Proof(patch=patch.name, effects=(told,), apart_from=()))
+            continue
         site.console.say(f"{item.request.project}: without {patch.name}")
-        given = known[patch.name].files if patch.name in known else ()
+        given = probe.files if probe else ()
         with tempfile.TemporaryDirectory(prefix="without-", dir=folder) as scratch:
             others = [each for each in series if each is not patch]
             trial = _tree_of(site, made, others, Path(scratch) / "without", given)
@@ -154,6 +161,8 @@ def probes(series: Series) -> dict[str, Probe]:
         f"{name}: not in the series{nearest(name, names)}" for name in set(known) - set(names)
     ]
     for name, probe in known.items():
+        if bool(probe.files) == probe.untried:
+            faults.append(f"{name}: `files` or `untried`, one of them")
         outside = [f for f in probe.files if f.startswith("/") or ".." in f.split("/")]
         faults += [f"{name}: '{file}' leaves the tree" for file in outside]
     if faults:
@@ -161,7 +170,7 @@ def probes(series: Series) -> dict[str, Probe]:
             "bad-probes",
             "\n".join(faults),
             where=f"patches/{series.project}/{series.version}/{_PROBES}",
-            fix="name patches of the series, each with `files` and `why`",
+            fix="name patches of the series, each with `why`, and `files` or `untried`",
             code=Exit.CONFIG,
         )
     return known

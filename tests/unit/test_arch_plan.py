@@ -16,7 +16,7 @@ from blackwheel.archplan import ArchPlan, PlannedObject, compiled_texts, content
 from blackwheel.effects import effects
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.patchproof import probes
-from blackwheel.series import Patch, Series
+from blackwheel.series import Patch, Series, load_series
 
 
 def compile_as_planned(here: Path, source: Path) -> list[dict[str, object]]:
@@ -183,6 +183,13 @@ def test_probe_of_an_unknown_patch_and_outside_the_tree_is_refused(tmp_path: Pat
         "error: bad-probes\n"
         "  0001-do-that.patch: not in the series; did you mean '0001-do-this.patch'?\n"
         "  0001-do-this.patch: '../x' leaves the tree\n"
+        "  0001-do-that.patch: `files` or `untried`, one of them\n"
         "  where: patches/toy/1.0/probes.toml\n"
-        "  fix:   name patches of the series, each with `files` and `why`"
+        "  fix:   name patches of the series, each with `why`, and `files` or `untried`"
     )
+
+
+def test_patch_without_which_everything_would_compile_is_not_tried() -> None:
+    folder = Path(__file__).parents[2] / "patches" / "vllm" / "0.11.0"
+    (name,) = [name for name, probe in probes(load_series(folder)).items() if probe.untried]
+    assert name == "0005-pass-cmake-args-on.patch"
