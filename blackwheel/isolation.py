@@ -448,7 +448,10 @@ def _raise_loopback() -> None:
 
 def _answer_proxies(heard: Path) -> None:
     """Be the proxy that every tool in here is told of: note whom it is asked for, and refuse."""
-    server = socket.create_server(("127.0.0.1", _DEAD_PORT))
+    try:
+        server = socket.create_server(("127.0.0.1", _DEAD_PORT))
+    except OSError:  # root without the right to low ports, in some containers: nothing is noted
+        return
     child = os.fork()
     if child:
         os.waitpid(child, 0)
