@@ -35,7 +35,8 @@ class Blackwheel:
         log = self.bench.log(f"blackwheel-{name}")
         log.unlink(missing_ok=True)
         before = len(self._records(tag))
-        jobs = ("--jobs", str(self.bench.jobs))
+        # Without --replace the wheel that `change` left would be in the way.
+        jobs = ("--jobs", str(self.bench.jobs), "--replace")
         call = ("build-wheels", "--stack", self.stack, *jobs, *words)
         cost = self.bench.invoke(f"blackwheel-{name}", *call, **variables)
         records = self._records(tag)
@@ -127,7 +128,7 @@ class Blackwheel:
         with (series / "series").open("a", encoding="utf-8") as file:
             file.write(f"{name}\n")
         try:
-            return self._build("change", "--replace")
+            return self._build("change")
         finally:
             (series / name).unlink()
             text = (series / "series").read_text(encoding="utf-8")
