@@ -176,12 +176,15 @@ def check_patches(
 
 @task(
     help={
-        "what": "torch",
-        "version": "2.10.0.dev20251016+cu128, or latest; installed: what --python has",
+        "what": "torch, or a project of the stack: flash-attn",
+        "version": "2.10.0.dev20251016+cu128, 2.8.3, or latest; installed: what --python has",
         "stack": "whose pin (default: nightly)",
         "channel": "cu128: of which CUDA, where VERSION does not say (default: the stack's)",
         "archive": "a folder that gets the wheels too: shared, or for a closed network",
         "python": "with installed: the interpreter that has torch",
+        "commit": "of a project, where its git host cannot be asked; third_party/NAME=COMMIT",
+        "dry-run": "of a project: show what would be written, and write nothing",
+        "objects": "of a project: plan every object before and after; needs torch and the compiler",
     }
 )
 def pin(
@@ -192,16 +195,36 @@ def pin(
     channel: str = "",
     archive: str = "",
     python: str = "",
+    commit: str = "",
+    dry_run: bool = False,
+    objects: bool = False,
 ) -> None:
-    """Lock a stack's torch at a nightly and keep it, e.g. invoke pin torch latest."""
+    """Move the pin of a stack's torch or project, e.g. invoke pin flash-attn 2.8.3 -s stable."""
     from blackwheel import pin as pins
 
     name = stack or c.config.blackwheel.stack
     _run(
         lambda site: pins.pin(
-            site, what, version, stack=name, channel=channel, archive_in=archive, python=python
+            site,
+            what,
+            version,
+            stack=name,
+            channel=channel,
+            archive_in=archive,
+            python=python,
+            commits=_words(commit),
+            dry_run=dry_run,
+            objects=objects,
         )
     )
+
+
+@task(help={"stack": "only this one (default: all)", "json": "for programs"})
+def outdated(c: Context, stack: str = "", json: bool = False) -> None:  # noqa: ARG001
+    """List newer upstreams and patches they have taken, e.g. invoke outdated --stack stable."""
+    from blackwheel import outdated as newer
+
+    _run(lambda site: newer.show_outdated(site, stack, as_json=json))
 
 
 @task(
@@ -479,6 +502,7 @@ namespace = Collection(
     doctor,
     lock_consumer,
     explain,
+    outdated,
     pin,
     plan,
     prune,

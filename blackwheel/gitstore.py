@@ -74,10 +74,10 @@ class GitStore:
         """Git tree id of the commit."""
         return self._read("rev-parse", f"{self.pin.commit}^{{tree}}").decode().strip()
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self, wanted: Callable[[str], bool] | None = None) -> Iterator[Entry]:
         """Read every selected file as it was committed: no filter or attribute applies."""
         for mode, oid, path in self._listed():
-            if mode == _GITLINK:
+            if mode == _GITLINK or (wanted and not wanted(path)):
                 continue
             try:
                 data = self._git.get_object_data(oid)[3]
@@ -86,14 +86,29 @@ class GitStore:
             yield Entry(path=path, mode=mode, data=data)
         self._git.clear_cache()
 
-    def _listed(self) -> list[tuple[int, str, str]]:
-        """Mode, object id and path of what the pin selects."""
+    @property
+    def links(self) -> dict[str, str]:
+        """The commit of each submodule, by its path."""
+        return {path: oid for mode, oid, path in self._rows() if mode == _GITLINK}
+
+    @property
+    def blobs(self) -> dict[str, str]:
+        """The object id of each selected file, by its path."""
+        return {path: oid for mode, oid, path in self._listed() if mode != _GITLINK}
+
+    def _rows(self) -> list[tuple[int, str, str]]:
+        """Mode, object id and path of all that the commit holds."""
         listing = self._read("ls-tree", "-r", "-z", "--full-tree", self.pin.commit)
         rows = []
         for row in filter(None, listing.split(b"\0")):
             head, _, name = row.partition(b"\t")
             mode, _, oid = head.decode().split()
             rows.append((int(mode, 8), oid, os.fsdecode(name)))
+        return rows
+
+    def _listed(self) -> list[tuple[int, str, str]]:
+        """The same of what the pin selects."""
+        rows = self._rows()
         for folder in self.pin.sparse:
             if not any(path.startswith(f"{folder.rstrip('/')}/") for _, _, path in rows):
                 raise self._error(

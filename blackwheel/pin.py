@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -14,6 +14,7 @@ from packaging.version import InvalidVersion, Version
 from blackwheel import (
     archive,
     installed,
+    moving,
     nightly,
     pythons,
     relock,
@@ -23,7 +24,7 @@ from blackwheel import (
 )
 from blackwheel.archive import Archive
 from blackwheel.downloads import AbsentError, Patience
-from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.errors import BlackwheelError, Exit, nearest
 from blackwheel.family import Sought, family_of
 from blackwheel.githost import shown
 from blackwheel.nightly import Listing
@@ -56,17 +57,26 @@ def pin(
     channel: str = "",
     archive_in: str = "",
     python: str = "",
+    commits: Sequence[str] = (),
+    dry_run: bool = False,
+    objects: bool = False,
     patience: Patience | None = None,
 ) -> None:
     """Move one pin of a stack, and show what changed; raise `cannot-pin` for what it cannot."""
-    if what != "torch":
+    known = ["torch", *stacks.load(stack, site.constraints).build]
+    if what not in known:
         raise BlackwheelError(
             "cannot-pin",
-            f"'{what}' is no pin that can be moved",
+            f"'{what}' is no pin that can be moved{nearest(what, known)}",
             where="invoke pin",
-            fix=f"invoke pin torch {LATEST} --stack {stack}",
+            fix=f"one of: {', '.join(known)}",
             code=Exit.USAGE,
         )
+    if what != "torch":
+        moving.pin_project(
+            site, stack, what, version, commits=commits, dry_run=dry_run, objects=objects
+        )
+        return
     if version == torchpin.INSTALLED:
         pin_installed(site, stack, python)
         return

@@ -7,10 +7,12 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
+
+import tomlkit
 
 from blackwheel.console import Console
 from blackwheel.errors import BlackwheelError, Exit
@@ -19,10 +21,15 @@ from blackwheel.scratch import QUIET, Scratch, allowed_paths, reasons
 from blackwheel.series import Patch, Series
 from blackwheel.sources import SourceTree
 
-Outcome = Literal["kept", "rebased", "dropped"]
+Outcome = Literal["kept", "rebased", "dropped", "conflicts"]
 
 _MARKER: Final = b"<<<<<<< "
 _DIFF: Final = ("--full-index", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames")
+_REJECTS: Final = re.compile(
+    r"^Applying patch (.+) with \d+ rejects?\.\.\.$|^Rejected hunk #(\d+)\.$"
+)
+_HUNK: Final = re.compile(rb"^(?:\+\+\+ (?:b/)?(.+)|(@@ -[\d,]+ \+[\d,]+ @@).*)$", re.MULTILINE)
+_PROBES: Final = "probes.toml"
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
 
@@ -33,6 +40,21 @@ class Refreshed:
 
     name: str
     outcome: Outcome
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rebased:
+    """A series as another source wants it, not written yet."""
+
+    series: Series
+    patches: tuple[Refreshed, ...]
+    contents: Mapping[str, bytes]
+    """Of those that are left, by name."""
+
+    @property
+    def changed(self) -> bool:
+        """Tell whether anything is not as it was."""
+        return any(patch.outcome != "kept" for patch in self.patches)
 
 
 def refresh(
@@ -49,9 +71,8 @@ def refresh(
     """Rebase a series from the source that it was made for onto another, and write it to `folder`.
 
     `old` and `new` may be one source: then hunks that moved are put where they belong. `folder` is
-    the series' own, or that of a new version. All of it is written, or nothing; headers stay, but
-    for `date` (2026-11-22) as Last-Update of a rebased patch. Raises `refresh-conflict`,
-    `stale-patch` for one that fits neither source, and `series-exists` for a version that has one.
+    the series' own, or that of a new version. All of it is written, or nothing. Raises what
+    `rebase` raises, and `series-exists` for a version that has one.
     """
     if folder != series.folder and folder.exists():
         raise BlackwheelError(
@@ -61,6 +82,34 @@ def refresh(
             fix="refresh that one, or remove its folder",
             code=Exit.PATCH,
         )
+    found = rebase(
+        series, old=old, new=new, date=date, store=store, environment=environment, console=console
+    )
+    if folder != series.folder or found.changed:
+        part = staged(found, folder)
+        try:
+            exchange(part, folder)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    return found.patches
+
+
+def rebase(
+    series: Series,
+    *,
+    old: SourceTree,
+    new: SourceTree,
+    date: str,
+    store: Path,
+    environment: Mapping[str, str],
+    console: Console,
+    keep_going: bool = False,
+) -> Rebased:
+    """Rebase a series in a scratch folder; headers stay, but for `date` (2026-11-22) of a change.
+
+    Raises `refresh-conflict`, and `stale-patch` for one that fits neither source; with `keep_going`
+    such a patch is left out, and said to conflict.
+    """
     store.mkdir(parents=True, exist_ok=True)
     count = len(series.patches)
     contents: dict[str, bytes] = {}
@@ -74,8 +123,14 @@ def refresh(
         bench = _bench(Path(scratch), old, new, environment)
         for done, patch in enumerate(series.patches):
             stage.update(done, count, patch.name)
-            content = _rebased(bench, series, patch, old=old, new=new)
             outcome: Outcome = "dropped"
+            try:
+                content = _rebased(bench, series, patch, old=old, new=new)
+            except BlackwheelError:
+                if not keep_going:
+                    raise
+                bench.new.git("reset", "--hard", "--quiet")
+                outcome, content = "conflicts", None
             if content is not None:
                 outcome = "kept" if content == patch.content else "rebased"
                 contents[patch.name] = content if outcome == "kept" else _dated(content, date)
@@ -84,9 +139,7 @@ def refresh(
     for result in results:
         why = ": upstream has taken it" if result.outcome == "dropped" else ""
         console.say(f"{result.name}: {result.outcome}{why}")
-    if folder != series.folder or any(result.outcome != "kept" for result in results):
-        _write_series(series, contents, folder)
-    return tuple(results)
+    return Rebased(series=series, patches=tuple(results), contents=contents)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,10 +190,10 @@ def _rebased(
         bench.new.git("apply", "--index", *QUIET, str(file))
         _commit(bench.new, patch.name)
         return patch.content
-    if made.code == 0:
-        return _merged(bench, series, patch, new)
     if bench.new.git("apply", "--reverse", "--check", *QUIET, str(file), check=False).code == 0:
         return None
+    if made.code == 0:
+        return _merged(bench, series, patch, new)
     error = stale(old, series, patch, "\n".join(f"git: {line}" for line in reasons(made.stderr)))
     error.fix = f"correct {patch.name} by hand, or take it out of the series"
     raise error
@@ -175,6 +228,7 @@ def _conflict(
         ]
         places += found or [f"{name}: changed by one side, removed by the other"]
     facts = places or [f"git: {line}" for line in reasons(stderr)]
+    facts += _unfitting(scratch, patch, [name for name in names if name])
     return BlackwheelError(
         "refresh-conflict",
         "\n".join([f"{patch.name} conflicts with {new.project} at {new.commit[:12]}", *facts]),
@@ -184,12 +238,36 @@ def _conflict(
     )
 
 
+def _unfitting(scratch: Scratch, patch: Patch, files: Sequence[str]) -> list[str]:
+    """Name the hunks of these files that find no place; changes the tree, which is given up."""
+    headers: dict[str, list[str]] = {}
+    for name, header in _HUNK.findall(patch.content):
+        if name:
+            hunks = headers.setdefault(os.fsdecode(name.rstrip()), [])
+        else:
+            hunks.append(header.decode())
+    scratch.git("reset", "--hard", "--quiet")
+    file = scratch.tree.with_name(patch.name)
+    tried = scratch.git("apply", "--reject", "--verbose", *QUIET, str(file), check=False)
+    found, path = [], ""
+    for line in tried.stderr.splitlines():
+        match = _REJECTS.match(line)
+        if match and match[1]:
+            path = match[1]
+        elif match and path in files:
+            number = int(match[2])
+            header = headers.get(path, [])[number - 1 : number]
+            found.append(" ".join([f"{path}: hunk {number} does not fit:", *header]))
+    return found
+
+
 def _dated(content: bytes, date: str) -> bytes:
     return re.sub(rb"(?m)^Last-Update:.*$", f"Last-Update: {date}".encode(), content, count=1)
 
 
-def _write_series(series: Series, contents: Mapping[str, bytes], folder: Path) -> None:
-    """Write the whole folder beside `folder`, then exchange the two."""
+def staged(rebased: Rebased, folder: Path) -> Path:
+    """Write the whole series into a hidden folder beside `folder`, for `exchange`."""
+    series, contents = rebased.series, rebased.contents
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.part-", dir=folder.parent))
     try:
@@ -198,18 +276,31 @@ def _write_series(series: Series, contents: Mapping[str, bytes], folder: Path) -
         for path in series.folder.iterdir():  # a note beside the patches stays
             if path.is_file() and path != kept and path.suffix != ".patch":
                 shutil.copy2(path, part)
-        dropped = {patch.line for patch in series.patches if patch.name not in contents}
+        dropped = [patch for patch in series.patches if patch.name not in contents]
+        numbers = {patch.line for patch in dropped}
         lines = kept.read_text(encoding="utf-8").splitlines(keepends=True)
-        text = "".join(line for number, line in enumerate(lines, 1) if number not in dropped)
+        text = "".join(line for number, line in enumerate(lines, 1) if number not in numbers)
         (part / "series").write_text(text, encoding="utf-8")
+        _forget_probes(part / _PROBES, [patch.name for patch in dropped])
         for name, content in contents.items():
             (part / name).write_bytes(content)
-        _exchange(part, folder)
-    finally:
+    except BaseException:
         shutil.rmtree(part, ignore_errors=True)
+        raise
+    return part
 
 
-def _exchange(part: Path, folder: Path) -> None:
+def _forget_probes(path: Path, names: Sequence[str]) -> None:
+    """Take patches that are gone out of the probes, which may name none but the series'."""
+    if not names or not path.exists():
+        return
+    document = tomlkit.parse(path.read_text(encoding="utf-8"))
+    for name in set(names) & set(document):
+        document.remove(name)
+    path.write_text(tomlkit.dumps(document), encoding="utf-8")
+
+
+def exchange(part: Path, folder: Path) -> None:
     """Put `part` in the place of `folder`, whose former content is then in `part`."""
     if not folder.exists():
         part.replace(folder)

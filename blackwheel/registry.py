@@ -53,7 +53,7 @@ def wheel_of(name: str, version: Version, *, site: Site, tags: Sequence[Tag] = (
     Raises `no-project-there`, `no-version-there`, `no-wheel-there`, `no-digest-there`,
     `wrong-sha256` and what the download raises.
     """
-    offered = _offered(name, site)
+    offered = offered_files(name, site)
     chosen = _best(name, version, offered, tuple(tags) or tuple(sys_tags()))
     digest = chosen.digests.get("sha256")
     if not digest:
@@ -72,7 +72,32 @@ def wheel_of(name: str, version: Version, *, site: Site, tags: Sequence[Tag] = (
     return kept
 
 
-def _offered(name: str, site: Site) -> list[DistributionPackage]:
+def sdist_of(name: str, version: Version, *, site: Site) -> Path | None:
+    """Return the sdist of a release in `sdists/`, compared with what the index lists; None if none.
+
+    Raises `no-project-there`, `no-answer`, `wrong-sha256` and what the download raises.
+    """
+    offered = offered_files(name, site)
+    files = [one for one in offered if one.package_type == "sdist" and _version(one) == version]
+    if not files:
+        return None
+    chosen = files[0]
+    kept = site.store / "sdists" / chosen.filename
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    digest = chosen.digests.get("sha256", "")
+    with held(site.store, f"sdist-{kept.name}", project=name, console=site.console):
+        if not digest or not kept.is_file() or _sha256(kept) != digest:
+            _take(chosen, kept, digest, name=name, site=site)
+    return kept
+
+
+def versions(name: str, site: Site) -> list[Version]:
+    """Return the versions of a project that the index lists and nobody has taken back."""
+    listed = {_version(one) for one in offered_files(name, site) if not one.is_yanked}
+    return sorted(version for version in listed if version)
+
+
+def offered_files(name: str, site: Site) -> list[DistributionPackage]:
     """Every file that the index lists for a project."""
     endpoint = index_address(site.environment) or PYPI_SIMPLE_ENDPOINT
     try:
@@ -180,7 +205,7 @@ def _take(package: DistributionPackage, kept: Path, digest: str, *, name: str, s
             code=Exit.INDEX,
         ) from None
     found = _sha256(part)
-    if found != digest:
+    if digest and found != digest:
         forget(part)
         raise BlackwheelError(
             "wrong-sha256",

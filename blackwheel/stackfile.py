@@ -1,12 +1,15 @@
-"""Rewrites the torch of a stack file: comments stay, and the file is whole or as it was."""
+"""Rewrites a pin of a stack file: comments stay, and the file is whole or as it was."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +18,7 @@ from tomlkit.items import Table
 
 from blackwheel import stacks
 from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.stacks import LockedWheel, TorchPin, TorchWheel
+from blackwheel.stacks import GitPin, LockedWheel, ProjectPin, TorchPin, TorchWheel
 
 PLAIN: Final = ("version", "runtime", "cuda", "index", "git_version")
 
@@ -30,7 +33,7 @@ def rewrite(name: str, constraints: Path, torch: TorchPin) -> tuple[str, str]:
     after = edited(before, torch)
     _require_same(name, constraints, after, torch)
     if after != before:
-        _replace(path, after)
+        replace(path, after)
     return before, after
 
 
@@ -97,13 +100,103 @@ def _fields(wheel: LockedWheel) -> dict[str, Any]:
     return fields
 
 
-def _require_same(name: str, constraints: Path, text: str, torch: TorchPin) -> None:
-    """Raise `cannot-write-pin` unless the new text loads as exactly this torch."""
+def edited_project(
+    text: str, project: str, before: ProjectPin, pin: ProjectPin, renamed: Mapping[str, str]
+) -> str:
+    """Return the text of a stack file with this pin of a project in it.
+
+    `renamed` are refs that comments of nested pins may quote: `v4.4.2` → `v4.5.0`.
+    """
+    document = tomlkit.parse(text)
+    table: Any = document["projects"][project]
+    if "description" in document and before.version != str(
+        document.get("torch", {}).get("version")
+    ):
+        word = rf"(?<![\w.]){re.escape(before.version)}(?![\w.]*\d)"
+        _set(document, "description", re.sub(word, pin.version, str(document["description"])))
+    for key in ("version", "revision"):
+        if key in table or getattr(pin, key) != getattr(before, key):
+            _set(table, key, getattr(pin, key))
+    for key in ("objects", "requirements", "runtime"):
+        if getattr(pin, key) != getattr(before, key):
+            _put(table, key, getattr(pin, key))
+    _set_source(table["source"], pin.source)
+    if pin.sdist and "sdist" in table:
+        for key, value in asdict(pin.sdist).items():
+            _set(table["sdist"], key, value)
+    elif "sdist" in table:
+        table.remove("sdist")
+    known = {nested.path: nested for nested in pin.nested}
+    for row in table.get("nested", []):
+        _set_source(row, known[row["path"]])
+        _requote(row, renamed)
+    return tomlkit.dumps(document)
+
+
+def _set_source(table: Any, pin: GitPin) -> None:
+    """Set what moves of a git source; the keys stay in their order."""
+    _set(table, "url", pin.url)
+    _set(table, "commit", pin.commit)
+    if pin.tree:
+        if "tree" in table or "sparse" not in table:
+            _set(table, "tree", pin.tree)
+        else:
+            after = table["sparse"]  # tree belongs above it, and a table only grows at its end
+            table.remove("sparse")
+            table.add("tree", pin.tree)
+            table.add("sparse", after)
+    elif "tree" in table:
+        table.remove("tree")
+
+
+def _requote(row: Any, renamed: Mapping[str, str]) -> None:
+    for key in row:
+        item = row.item(key) if hasattr(row, "item") else row[key]
+        for was, is_ in renamed.items():
+            note = item.trivia.comment
+            item.trivia.comment = re.sub(rf"(?<![\w.]){re.escape(was)}(?![\w.])", is_, note)
+
+
+def _put(table: Any, key: str, value: Any) -> None:
+    """Set a number, or change what differs in a list: its lines and comments stay."""
+    if not isinstance(value, tuple) or key not in table:
+        _set(table, key, list(value) if isinstance(value, tuple) else value)
+        return
+    array, have = table[key], list(table[key])
+    for kind, a, b, c, d in reversed(SequenceMatcher(a=have, b=value).get_opcodes()):
+        if kind == "equal":
+            continue
+        shared = min(b - a, d - c)
+        for number in range(shared):
+            array[a + number] = value[c + number]
+        for number in reversed(range(a + shared, b)):
+            del array[number]
+        for number in range(shared, d - c):
+            array.insert(a + number, value[c + number])
+
+
+def loaded(name: str, constraints: Path, text: str) -> stacks.Stack:
+    """Load a stack as it would be with this text, and every stack that extends it."""
+    with _copy(name, constraints, text) as folder:
+        for other in stacks.names(folder):
+            if stacks.own_table(other, folder).get("extends") == name:
+                stacks.load(other, folder)
+        return stacks.load(name, folder)
+
+
+@contextlib.contextmanager
+def _copy(name: str, constraints: Path, text: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="blackwheel-pin-") as folder:
         for path in constraints.glob("*.toml"):
             shutil.copyfile(path, Path(folder) / path.name)
         (Path(folder) / f"{name}.toml").write_text(text, encoding="utf-8")
-        found = stacks.load(name, Path(folder)).torch
+        yield Path(folder)
+
+
+def _require_same(name: str, constraints: Path, text: str, torch: TorchPin) -> None:
+    """Raise `cannot-write-pin` unless the new text loads as exactly this torch."""
+    with _copy(name, constraints, text) as folder:
+        found = stacks.load(name, folder).torch
     if found != torch:
         raise BlackwheelError(
             "cannot-write-pin",
@@ -114,7 +207,7 @@ def _require_same(name: str, constraints: Path, text: str, torch: TorchPin) -> N
         )
 
 
-def _replace(path: Path, text: str) -> None:
+def replace(path: Path, text: str) -> None:
     """Write beside the file, then replace it: a reader sees the old one or the new one."""
     new = path.with_name(f".{path.name}.new")
     with new.open("w", encoding="utf-8") as sink:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from killing import forked, killed
 
 from blackwheel.console import Quiet
 from blackwheel.errors import BlackwheelError, Exit
@@ -461,56 +461,6 @@ def test_later_patch_is_refused_before_anything_is_copied(bench: Bench) -> None:
     assert error.where == "patches/toy/1.0/series, line 3"
 
 
-def forked(call: Callable[[], object], *, kill_at: int = 0) -> tuple[int, Callable[[], int]]:
-    """Run `call` in a child that kills itself at its n-th step on the file system.
-
-    Returns the child's id, and a reader of the number of its steps for after its end.
-    """
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child:
-        os.close(writer)
-        return child, lambda: int(os.read(reader, 20) or b"0")
-    steps = 0
-
-    def step(event: str, _: tuple[object, ...]) -> None:
-        nonlocal steps
-        if event.startswith(("open", "os.", "subprocess.")):
-            steps += 1
-            if steps == kill_at:
-                signal.raise_signal(signal.SIGKILL)
-
-    sys.addaudithook(step)
-    try:
-        call()
-        os.write(writer, str(steps).encode())
-        os._exit(0)
-    finally:
-        os._exit(1)
-
-
-def killed(
-    call: Callable[[], object],
-    points: Callable[[int], Sequence[int]],
-    *,
-    before: Callable[[], object],
-    after: Callable[[], object],
-) -> None:
-    """Run `call` once, then kill it at `points` of the number of steps that it took."""
-    before()
-    child, steps = forked(call)
-    assert os.waitpid(child, 0)[1] == 0
-    ends = []
-    for kill_at in points(steps()):
-        before()
-        child, _ = forked(call, kill_at=kill_at)
-        ends.append(os.waitpid(child, 0)[1])
-        after()
-    # a run may take a step less than the one before, and then ends before its last is due
-    assert set(ends[:-2]) == {signal.SIGKILL}
-    assert set(ends) <= {signal.SIGKILL, 0}
-
-
 def test_killed_apply_leaves_nothing_half_written(bench: Bench) -> None:
     files: dict[str, str] = {f"d{n % 20}/f{n}.txt": TEXT for n in range(60)}
     after = files | {"d0/f0.txt": "changed\n", "d19/f59.txt": "changed\n", "new.txt": "n\n"}
@@ -672,6 +622,7 @@ def test_conflict_is_named_and_nothing_is_written(bench: Bench) -> None:
         "error: refresh-conflict\n"
         "  0002-change-toy.patch conflicts with toy at aaaaaaaaaaaa\n"
         "  a.txt:21\n"
+        "  a.txt: hunk 1 does not fit: @@ -17,7 +17,7 @@\n"
         "  where: patches/toy/1.0/series, line 3\n"
         "  fix:   correct 0002-change-toy.patch by hand for aaaaaaaaaaaa, "
         "or take it out of the series"

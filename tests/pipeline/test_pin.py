@@ -622,9 +622,9 @@ def test_other_pins_than_torch_are_refused(site: Site) -> None:
         pin.pin(site, "tourch", VERSION, stack="nightly")
     assert str(caught.value) == (
         "error: cannot-pin\n"
-        "  'tourch' is no pin that can be moved\n"
+        "  'tourch' is no pin that can be moved; did you mean 'torch'?\n"
         "  where: invoke pin\n"
-        "  fix:   invoke pin torch latest --stack nightly"
+        "  fix:   one of: torch, flash-attn, vllm"
     )
 
 

@@ -7,7 +7,7 @@ import json
 import sys
 
 import pytest
-from checkout import Checkout
+from checkout import Checkout, git
 
 from blackwheel.errors import Exit
 
@@ -123,3 +123,27 @@ def test_setup_that_fails_ends_the_plan_with_its_own_words(fresh: Checkout) -> N
         "  where: toy-cuda 1.0 in stack toy\n"
         "  fix:   correct the patch, the pin or the variable that its words name\n"
     )
+
+
+def test_pin_that_moves_is_planned_before_and_after_and_its_objects_are_counted(
+    fresh: Checkout,
+) -> None:
+    upstream = fresh.upstream / "toy_cuda"
+    git(upstream, "tag", "v1.0")
+    fresh.edit(upstream / "setup.py", '"csrc/offset.cu", ', "")
+    fresh.edit(upstream / "setup.py", 'version="1.0+"', 'version="1.1+"')
+    git(upstream, "commit", "--quiet", "--all", "--message", "1.1")
+    git(upstream, "tag", "v1.1")
+    headers = git(fresh.upstream / "toy_headers", "rev-parse", "HEAD")
+    named = ("--commit", f"third_party/toy_headers={headers}")
+    done = fresh.invoke("pin", "toy-cuda", "1.1", "--stack", "toy", "--objects", *named)
+    assert done.code == 0, done.said
+    assert (
+        "  objects  3 → 2\n"
+        "  objects  _kernels: csrc/*.cu: 2 of sm_120a → none\n"
+        "  objects  _kernels: csrc/scale.cu: none → 1 of sm_120a\n"
+    ) in done.out
+    assert "objects = 2\n" in fresh.toml.read_text(encoding="utf-8")
+    again = fresh.invoke(*PLAN)
+    assert again.out.endswith("2 objects\n")
+    assert "nox >" not in again.err, "out of the store: no environment was looked at"

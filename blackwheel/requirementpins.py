@@ -1,0 +1,105 @@
+"""Requirements of a new release: what upstream changed, made to the stack's own lists."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+_Known = dict[str, list[Requirement]]
+
+
+def build_lines(root: Path) -> list[str]:
+    """Return what pyproject.toml asks for in a build environment; nothing where it does not."""
+    path = root / "pyproject.toml"
+    if not path.is_file():
+        return []
+    table = tomllib.loads(path.read_text(encoding="utf-8"))
+    return list(table.get("build-system", {}).get("requires", []))
+
+
+def file_lines(root: Path, files: Iterable[str]) -> list[str]:
+    """Return the requirements of files, and of the files that they include."""
+    found: list[str] = []
+    waiting, seen = list(files), set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen or not (root / name).is_file():
+            continue
+        seen.add(name)
+        for line in (root / name).read_text(encoding="utf-8").splitlines():
+            text = re.sub(r"(^|\s)#.*", "", line).strip()
+            if included := re.fullmatch(r"(?:-r|--requirement)[ =]*(\S+)", text):
+                waiting.append(str(PurePosixPath(name).parent / included[1]))
+            elif text and _parsed(text):
+                found.append(text)
+    return found
+
+
+def moved(
+    have: Sequence[str], *, before: Sequence[str], after: Sequence[str], own: Collection[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Make upstream's changes to a list; return it, and what a person should look at.
+
+    A requirement that the stack writes otherwise than upstream did, or left out, stays so. `own`
+    are the distributions that the stack sets itself.
+    """
+    was, is_, held = _by_name(before), _by_name(after), _by_name(have)
+    lines = list(have)
+    notes = []
+    for name in dict.fromkeys([*was, *is_]):
+        old, new, mine = was.get(name, []), is_.get(name, []), held.get(name, [])
+        if name in own or _same(old, new) or (old and not mine):
+            continue
+        # Single quotes, as the stack file's: double ones would be escaped there.
+        wanted = [line.replace('"', "'") for line in after if _name(line) == name]
+        if _same(mine, new):
+            continue
+        if not _same(mine, old):
+            asks = ", ".join(wanted) or f"no {name} any more"
+            notes.append(f"upstream asks for {asks}; the stack keeps {', '.join(map(str, mine))}")
+            continue
+        places = [number for number, line in enumerate(lines) if _name(line) == name]
+        place = places[0] if places else len(lines)
+        lines = [line for line in lines if _name(line) != name]
+        lines[place:place] = wanted
+    return tuple(lines), tuple(notes)
+
+
+def torch_note(after: Sequence[str], torch: str) -> str:
+    """Say it where a release asks for another torch than the stack has (2.11.0)."""
+    for line in after:
+        found = _parsed(line)
+        if not found or found.name != "torch" or (found.marker and not found.marker.evaluate()):
+            continue
+        if not found.specifier.contains(torch, prereleases=True):
+            return f"upstream asks for {line}; the stack has torch {torch}"
+    return ""
+
+
+def _by_name(lines: Sequence[str]) -> _Known:
+    known: _Known = {}
+    for line in lines:
+        if found := _parsed(line):
+            known.setdefault(canonicalize_name(found.name), []).append(found)
+    return known
+
+
+def _same(left: list[Requirement], right: list[Requirement]) -> bool:
+    return sorted(map(str, left)) == sorted(map(str, right))
+
+
+def _parsed(line: str) -> Requirement | None:
+    try:
+        return Requirement(line)
+    except InvalidRequirement:
+        return None
+
+
+def _name(line: str) -> str:
+    found = _parsed(line)
+    return canonicalize_name(found.name) if found else ""
