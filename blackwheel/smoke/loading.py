@@ -34,6 +34,7 @@ _ELF: Final = b"\x7fELF"
 _LIBRARY: Final = re.compile(r"\.so(\.[0-9.]+)?$")
 _OTHER: Final = re.compile(r"\.(cpython-3\d+)-")
 _INSTALLED: Final = re.compile(r"^[^/]+\.data/(purelib|platlib)/")
+_SWITCH: Final = re.compile("_ALLOW_OTHER_TORCH$")
 _GUARDED: Final = "was built for torch "
 
 
@@ -209,6 +210,8 @@ def _told(
 ) -> dict[str, Any]:
     probe = Path(__file__).with_name("libraries.py")
     argv = [str(python), "-I", str(probe), json.dumps(request)]
+    # What switches a guard off for a person would hide here whether it works.
+    variables = {name: value for name, value in variables.items() if not _SWITCH.search(name)}
     try:
         done = process.capture(
             argv, environment=variables, cwd=python.parent, timeout=SECONDS, check=False

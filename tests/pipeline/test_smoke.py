@@ -27,9 +27,10 @@ from blackwheel.smoke import loading, together
 VERSION = f"1.0+{proved.LABEL}.1"
 NAME = f"toy-{VERSION}-{proved.TAG}-{proved.TAG}-linux_x86_64.whl"
 CUDA_H = "CUresult CUDAAPI cuInit(unsigned int Flags);\n"
+SWITCH = "FLASH_ATTN_ALLOW_OTHER_TORCH"
 GUARD = """\
-import torch
-if torch.version.git_version != "{git}":
+import os, torch
+if "{switch}" not in os.environ and torch.version.git_version != "{git}":
     raise ImportError("toy was built for torch 2.11.0 (git {git}), and found another")
 """
 TORCH = {
@@ -137,7 +138,7 @@ def load(wheel: Path, environment: Path, driver: Path | None = None) -> loading.
         modules=("toy",),
         packages=packages_of(environment),
         python=environment / "bin" / "python",
-        variables=kernels.variables_of({}, str(environment)),
+        variables=kernels.variables_of({SWITCH: "1"}, str(environment)),
         driver=driver,
     )
 
@@ -211,7 +212,7 @@ def test_library_that_lacks_a_symbol_is_told_beside_those_that_crash_and_ask_too
 
 
 def test_guard_is_seen_to_refuse_another_torch(environment: Path, tmp_path: Path) -> None:
-    files = guarded(GUARD.format(git=proved.GIT), before="")
+    files = guarded(GUARD.format(git=proved.GIT, switch=SWITCH), before="")
     found = load(make_wheel(tmp_path, files), environment)
     assert found.guard == "another torch is refused before any library of it loads"
     assert load(make_wheel(tmp_path, {}), environment).sections() == {"libraries": [], "guard": ""}
@@ -230,7 +231,7 @@ def guarded(guard: str, *, before: str) -> dict[str, bytes]:
         ("import lost", "", "ends otherwise: No module named 'lost'"),
         ("1 / 0", "", "ends otherwise: ZeroDivisionError: division by zero"),
         (
-            GUARD.format(git=proved.GIT),
+            GUARD.format(git=proved.GIT, switch=SWITCH),
             "import ctypes, toy; ctypes.CDLL(toy.__path__[0] + '/plain.so')",
             "is refused too late: plain.so was loaded by then",
         ),
