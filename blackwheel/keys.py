@@ -157,6 +157,8 @@ def key(request: Request, *, series: Series, constraints: Path, isolation: str) 
         lines = [line for one in pin.requires for line in one.set]
         if any(f"{{{name}}}" in line for line in lines for name in requires.COMPANIONS):
             parts["requires.set"] = [requires.filled(line, stack, request.python) for line in lines]
+    if pin.one_folder:
+        parts["one_folder"] = True
     if pin.readme:
         parts["readme"] = pin.readme
     # The number of jobs changes no byte.

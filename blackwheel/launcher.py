@@ -7,7 +7,8 @@ is refused before it compiles, unless BLACKWHEEL_OLDER names its source: a wrong
 not hours. Where BLACKWHEEL_SOURCE_TIME
 is set, a .cu object comes out the same byte for byte each time: its source gets that modification
 time and its compiler process numbers of its own, both of which nvcc puts into names
-(docs/decisions/0007-what-makes-kernel-names-differ.md). The exit code is the compiler's, 97 for a
+(docs/decisions/0007-what-makes-kernel-names-differ.md); where BLACKWHEEL_FOLDER names one, it is
+compiled in that folder, for the same reason. The exit code is the compiler's, 97 for a
 refusal. Where BLACKWHEEL_PLAN names a file, nothing is compiled: each object is noted there, and an
 empty one is left (docs/decisions/0012-arch-plan.md).
 
@@ -316,14 +317,23 @@ def kills() -> str:
     return _text("/proc/vmstat").partition("\noom_kill ")[2].partition("\n")[0]
 
 
-def run(command: list[str], *, own_numbers: bool) -> tuple[int, float, int]:
+def all_absolute(words: list[str]) -> bool:
+    """Tell whether a command means the same in every folder."""
+    before = ("-o", "-I", "-isystem", "-include", "-MF", "--dependency-output")
+    paths = [words[n + 1] for n, word in enumerate(words[:-1]) if word in before]
+    paths += [word[2:] for word in words if word.startswith("-I") and len(word) > 2]
+    paths += [word for word in words if word.endswith(".cu")]
+    return all(path.startswith("/") for path in paths)
+
+
+def run(command: list[str], *, own_numbers: bool, folder: str = "") -> tuple[int, float, int]:
     """Run a compiler; return its exit code, CPU seconds and largest process in bytes.
 
     `own_numbers`: in a process namespace of its own, where its process numbers are always the same.
     """
     child = os.fork()
     if child == 0:
-        _end_with(_run_in_namespace if own_numbers else _execute, command)
+        _end_with(_run_in_namespace if own_numbers else _execute, command, folder)
     _, status, usage = os.wait4(child, 0)
     return _exit_code(status), usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
 
@@ -366,10 +376,12 @@ def _execute(command: list[str]) -> int:
     os.execvp(command[0], command)  # noqa: S606  not a shell: that is the point
 
 
-def _end_with(child: "Callable[[list[str]], int]", command: list[str]) -> None:
+def _end_with(child: "Callable[[list[str]], int]", command: list[str], folder: str = "") -> None:
     """End a forked process with what `child` returns, whatever happens."""
     code = 127
     try:
+        if folder:
+            os.chdir(folder)
         code = child(command)
     except OSError as error:
         sys.stderr.write(f"blackwheel: {error}\n")
@@ -437,7 +449,8 @@ def _compile(
         os.environ["BLACKWHEEL_STEPS"] = os.path.abspath(steps)
     before = kills()
     began = time.time()
-    code, cpu_seconds, peak_bytes = run(command, own_numbers=device)
+    folder = os.environ.get("BLACKWHEEL_FOLDER", "") if device and all_absolute(command) else ""
+    code, cpu_seconds, peak_bytes = run(command, own_numbers=device, folder=folder)
     noted = behind_cache(steps) if steps else (0.0, 0, True)
     records = os.environ.get("BLACKWHEEL_RECORDS")
     if records:

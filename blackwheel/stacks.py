@@ -121,6 +121,8 @@ class ProjectPin:
     readme: RelativePath | None = None
     """The file of the long description, of which one line is left before the build: it is most of
     METADATA, which installers fetch at every resolve."""
+    one_folder: bool = False
+    """Compile device code in one working folder whatever the Python: nvcc puts it into names."""
     optional: tuple[str, ...] = ()
     """Nested sources, by the last part of their path, that `--without` may leave out."""
     contract: tuple[Contract, ...] = ()

@@ -125,6 +125,7 @@ def command(
         "BLACKWHEEL_RECORDS": str(paths.work / "objects.jsonl"),
         "BLACKWHEEL_EXPECTED": str(paths.work / "pool.txt") if plan.pools else "",
         "BLACKWHEEL_SOURCE_TIME": str(SOURCE_DATE_EPOCH) if mode == isolation.NAMESPACES else "",
+        "BLACKWHEEL_FOLDER": str(paths.src) if request.pin.one_folder else "",
         "BLACKWHEEL_NATIVE": ",".join(archs.parse(arch).sm for arch in request.archs),
         "BLACKWHEEL_OLDER": ",".join(name for one in request.pin.contract for name in one.older),
     }

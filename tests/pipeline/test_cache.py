@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from checkout import Checkout, persons_environment, within
 
-from blackwheel import cache, isolation
+from blackwheel import cache, isolation, launcher
 from blackwheel.errors import BlackwheelError, Exit
 
 pytestmark = [pytest.mark.toolchain, pytest.mark.network]
@@ -55,6 +55,8 @@ class Bench:
 
     def __init__(self, home: Path, cuda_home: Path, **settings: str) -> None:
         self.home, self.folder = home, home / "work" / "cached"
+        self.launched: dict[str, str] = {}
+        """Set: through the launcher, told these."""
         found = cache.found({**persons_environment(), **settings}, home)
         assert found
         self.cache = found
@@ -94,17 +96,19 @@ class Bench:
         return objects
 
     def object(self, compilers: Path, text: str, python: str) -> bytes:
-        """Compile as setuptools has it done: folder and headers are named after the Python."""
+        """Compile as setuptools has it done: folders and headers are named after the Python."""
         headers = self.home / f"env/lib/python3.{python}/site-packages/torch/include"
         target = self.home / f"build/temp.linux-x86_64-cpython-3{python}/one.o"
         for folder in (headers, target.parent):
             folder.mkdir(parents=True, exist_ok=True)
         (headers / "torch.h").write_text(HEADER, encoding="utf-8")
-        (self.home / "one.cu").write_text(f"{text}__global__ void nothing() {{}}\n")
+        (self.home / "one.cu").write_text(text or "__global__ void nothing() {}\n")
         cxx = compilers / "g++" if compilers == self.folder else "/usr/bin/g++"
-        words = ["-ccbin", cxx, "-I", headers, "-c", "one.cu", "-o", target]
-        argv = [compilers / "nvcc", *FLAGS, *words]
-        subprocess.run(argv, cwd=self.home, env=self.environment, check=True)
+        words = ["-ccbin", cxx, "-I", headers, "-c", self.home / "one.cu", "-o", target]
+        starter = [sys.executable, "-I", "-S", launcher.__file__] if self.launched else []
+        argv = [*starter, compilers / "nvcc", *FLAGS, *words]
+        environment = {**self.environment, **self.launched}
+        subprocess.run(argv, cwd=target.parent, env=environment, check=True)
         return target.read_bytes()
 
     @property
@@ -127,6 +131,26 @@ def test_second_python_finds_the_device_steps_of_the_first(tmp_path: Path, cuda_
     assert bench.figures["hits"].get("CUBIN", 0) == 0, "the first Python's path in the second's"
     assert objects[0] != objects[1]
     assert objects[1] == bench.object(cuda_home / "bin", path_in_device_code, "12")
+
+
+@pytest.mark.skipif(
+    isolation.available_isolation().mode != isolation.NAMESPACES, reason="no namespaces here"
+)
+def test_second_python_finds_internal_names_too_where_the_stack_has_one_folder(
+    tmp_path: Path, cuda_home: Path
+) -> None:
+    bench = Bench(tmp_path, cuda_home)
+    bench.launched = {"BLACKWHEEL_SOURCE_TIME": "1577836800"}
+    text = "#include <cuda/std/tuple>\ntemplate <int N> __global__ void k(float *p) { *p = N; }\n"
+    text += (
+        "template <int N> int add();\ntemplate <> int add<1>() { k<1><<<1, 1>>>(0); return 0; }\n"
+    )
+    objects = bench.compile(text, pythons=("11", "12"))
+    assert objects[0] != objects[1], "nvcc names nothing after its folder any more: see 0029"
+    bench.launched["BLACKWHEEL_FOLDER"] = str(tmp_path)
+    objects = bench.compile(text, pythons=("11", "12"))
+    assert bench.figures["hits"] == {"PTX": 1, "CUBIN": 1, "C/C++": 1}
+    assert objects[0] == objects[1]
 
 
 def test_changed_host_code_of_a_kernel_file_is_no_hit(tmp_path: Path, cuda_home: Path) -> None:

@@ -383,3 +383,10 @@ def test_object_that_was_killed_twice_is_out_of_memory_and_says_what_to_do(tmp_p
         " it continues with the objects already compiled"
     )
     assert error.code == Exit.BUILD
+
+
+@pytest.mark.parametrize("relative", ["-Iinclude", "-I include", "-MF x.d", "x.cu", "-o x.o"])
+def test_only_a_command_of_absolute_paths_is_moved_to_another_folder(relative: str) -> None:
+    words = ["nvcc", "-I/a", "-isystem", "/b", "-MF", "/c.d", "-c", "/x.cu", "-o", "/x.o"]
+    assert launcher.all_absolute(words)
+    assert not launcher.all_absolute([*words, *relative.split()])
