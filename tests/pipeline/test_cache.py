@@ -49,6 +49,14 @@ __device__ inline float twice(float x) { return 2 * x; }
 __device__ inline const char *where() { return __FILE__; }
 """
 
+INTERNAL = """
+namespace { struct Mine {}; }
+template <class T> __global__ void kernel(float *p) { *p = sizeof(T); }
+template <int N> int add();
+template <> int add<1>() { kernel<Mine><<<1, 1>>>(nullptr); return 0; }
+"""
+"""No ordinary function: nvcc makes names of the folder, as in flash-attention's kernels."""
+
 
 class Bench:
     """A cache around the toolkit, outside of any build, with one source file."""
@@ -130,7 +138,6 @@ def test_second_python_finds_the_device_steps_of_the_first(tmp_path: Path, cuda_
     objects = bench.compile(path_in_device_code, pythons=("11", "12"))
     assert bench.figures["hits"].get("CUBIN", 0) == 0, "the first Python's path in the second's"
     assert objects[0] != objects[1]
-    assert objects[1] == bench.object(cuda_home / "bin", path_in_device_code, "12")
 
 
 @pytest.mark.skipif(
@@ -141,14 +148,10 @@ def test_second_python_finds_internal_names_too_where_the_stack_has_one_folder(
 ) -> None:
     bench = Bench(tmp_path, cuda_home)
     bench.launched = {"BLACKWHEEL_SOURCE_TIME": "1577836800"}
-    text = "#include <cuda/std/tuple>\ntemplate <int N> __global__ void k(float *p) { *p = N; }\n"
-    text += (
-        "template <int N> int add();\ntemplate <> int add<1>() { k<1><<<1, 1>>>(0); return 0; }\n"
-    )
-    objects = bench.compile(text, pythons=("11", "12"))
+    objects = bench.compile(INTERNAL, pythons=("11", "12"))
     assert objects[0] != objects[1], "nvcc names nothing after its folder any more: see 0029"
     bench.launched["BLACKWHEEL_FOLDER"] = str(tmp_path)
-    objects = bench.compile(text, pythons=("11", "12"))
+    objects = bench.compile(INTERNAL, pythons=("11", "12"))
     assert bench.figures["hits"] == {"PTX": 1, "CUBIN": 1, "C/C++": 1}
     assert objects[0] == objects[1]
 
