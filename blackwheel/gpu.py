@@ -52,9 +52,10 @@ def document(
 
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python3 -m blackwheel.gpu", description=__doc__)
-    parser.add_argument("wheel", nargs="?", type=Path, help="a flash_attn wheel file")
+    parser.add_argument("wheel", nargs="?", type=Path, help="of flash_attn or vllm")
     parser.add_argument("--python", type=Path, default=Path(sys.executable), help="has torch")
-    parser.add_argument("--checks", type=Path, default=kernels.SMOKE / "flash_attn.py")
+    parser.add_argument("--checks", type=Path, help="default: those of the wheel's project")
+    parser.add_argument("--path", type=Path, action="append", default=[], help="of what it needs")
     parser.add_argument("--only", default="", help="forward,causal")
     parser.add_argument("--archs", default="", help="what the wheel holds: '9.0;12.0a'")
     parser.add_argument("--seed", type=int, default=0, help="default: a fresh one")
@@ -66,20 +67,22 @@ def _arguments() -> argparse.ArgumentParser:
 def _checked(options: argparse.Namespace, folder: str, say: Callable[[str], None]) -> int:
     """Unpack, look at the device, run every check, and tell."""
     wheel: Path | None = options.wheel
-    path: tuple[str, ...] = ()
+    path = tuple(str(folder.absolute()) for folder in options.path)
     told: tuple[dict[str, str], list[str]] = ({}, [])
     archs = [word for word in re.split("[;,]", options.archs) if word]
+    project = wheel.name.split("-")[0] if wheel else "flash_attn"
     modules = []
     if wheel:
         told = receipt_sections(wheel)
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(folder)
-        path, modules = (folder,), ["flash_attn"]
+        path, modules = (folder, *path), [project]
         archs = archs or told[1] or labelled_archs(wheel.name)
     bench = kernels.Bench(
         python=options.python,
         variables={
             **kernels.variables_of(os.environ, folder),
+            "PYTHONPATH": ":".join(path),  # a check ignores it, what vLLM starts does not
             **{name: value for name, value in os.environ.items() if name.startswith("PLANTED")},
         },
         path=path,
@@ -100,7 +103,7 @@ def _checked(options: argparse.Namespace, folder: str, say: Callable[[str], None
         say(f"not run: {lack}{'; ' + facts['failed'] if 'failed' in facts else ''}")
     else:
         results = kernels.run_checks(
-            options.checks.absolute(),
+            (options.checks or kernels.SMOKE / f"{project}.py").absolute(),
             bench,
             modules=modules,
             only=options.only.split(",") if options.only else (),

@@ -155,7 +155,7 @@ def fresh_seed() -> int:
 
 
 def table_of(file: Path, name: str) -> dict[str, Any]:
-    """Read CHECKS (names only) or NEEDS of a file of checks without running it: it needs torch."""
+    """Read CHECKS (names only), NEEDS or UNSEEN of a file of checks without running it."""
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and any(
             isinstance(target, ast.Name) and target.id == name for target in node.targets
@@ -168,11 +168,6 @@ def table_of(file: Path, name: str) -> dict[str, Any]:
                 if key is not None
             }
     return {}
-
-
-def is_unseen(file: Path) -> bool:
-    """Tell whether no GPU has run a file of checks yet: then its findings may be its own faults."""
-    return "\nUNSEEN = True\n" in file.read_text(encoding="utf-8")
 
 
 def run_checks(
@@ -313,5 +308,5 @@ def diagnosis(code: int, said: str, seconds: float) -> Diagnosis:
 def _tail(said: str) -> str:
     """The line that names the exception, for its message may have many; else the last."""
     lines = [line for line in said.splitlines() if line.strip()]
-    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    named = [line for line in lines if re.match(r"(\[rank\d+\]: )?[\w.]*(Error|Exception)\b", line)]
     return (named or lines or [""])[-1][:400]

@@ -6,11 +6,11 @@ a hang or a CUDA error is left to whoever started this: `blackwheel/kernels.py`.
 
 import faulthandler
 import importlib
-import importlib.util
 import json
 import re
 import sys
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,13 +126,11 @@ class Kit:
 
 
 def load_checks(path: str) -> dict[str, Callable[[Kit], None]]:
-    """Load a file of checks by path: beside it lies flash_attn.py, which must hide no package."""
-    spec = importlib.util.spec_from_file_location("blackwheel_checks", path)
-    assert spec is not None  # noqa: S101
-    assert spec.loader is not None  # noqa: S101
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["blackwheel_checks"] = module
-    spec.loader.exec_module(module)
+    """Load a file of checks as a package's module: flash_attn.py beside it hides no other then."""
+    package = types.ModuleType("blackwheel_checks")
+    package.__path__ = [str(Path(path).parent)]
+    sys.modules[package.__name__] = package
+    module = importlib.import_module(f"{package.__name__}.{Path(path).stem}")
     found: dict[str, Callable[[Kit], None]] = module.CHECKS
     return found
 
