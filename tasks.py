@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from invoke import Collection, Context, task
@@ -471,15 +472,26 @@ def prune(c: Context, stack: str = "", keep: int = 3, index: str = "", yes: bool
         "project": "only this one",
         "python": "a version or a path",
         "html": "draw it on one page in this file",
+        "bundle": "write one file to send with a question: receipts, logs, doctor; no secrets",
     }
 )
 def report(
-    c: Context, stack: str = "", project: str = "", python: str = "", html: str = ""
+    c: Context,
+    stack: str = "",
+    project: str = "",
+    python: str = "",
+    html: str = "",
+    bundle: bool = False,
 ) -> None:
     """Tell what the last build did with cores and memory, e.g. invoke report --html build.html."""
     from blackwheel import report as reports
 
     default = c.config.blackwheel
+    if bundle:
+        from blackwheel import bundle as bundles
+
+        _run(lambda site: bundles.show_bundle(site, stack or default.stack, Path.cwd()))
+        return
     _run(
         lambda site: reports.show_report(
             site,
