@@ -72,6 +72,9 @@ def pin(
             fix=f"one of: {', '.join(known)}",
             code=Exit.USAGE,
         )
+    of_torch = {"--channel": channel, "--archive": archive_in, "--python": python}
+    of_project = {"--commit": commits, "--dry-run": dry_run, "--objects": objects}
+    _refuse_options(what, of_project if what == "torch" else of_torch)
     if what != "torch":
         moving.pin_project(
             site, stack, what, version, commits=commits, dry_run=dry_run, objects=objects
@@ -82,6 +85,18 @@ def pin(
         return
     named = Path(archive_in).absolute() if archive_in else None
     pin_torch(site, stack, version, channel=channel, archive_in=named, patience=patience)
+
+
+def _refuse_options(what: str, others: Mapping[str, object]) -> None:
+    """Raise `bad-option` for what this pin would ignore: `--dry-run` of all things."""
+    if given := [name for name, value in others.items() if value]:
+        raise BlackwheelError(
+            "bad-option",
+            f"{given[0]} means nothing for {what}",
+            where="invoke pin",
+            fix="leave it out; invoke --help pin tells what is for which",
+            code=Exit.USAGE,
+        )
 
 
 def pin_torch(

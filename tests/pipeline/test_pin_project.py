@@ -476,3 +476,18 @@ def test_word_that_is_no_pin_is_refused_with_those_there_are(site: Site) -> None
         "  where: invoke pin\n"
         "  fix:   one of: torch, toy"
     )
+
+
+def test_option_that_would_be_ignored_is_refused(site: Site) -> None:
+    before = files(site)
+    with pytest.raises(BlackwheelError) as caught:
+        pin.pin(site, "torch", "latest", stack="toy", dry_run=True)
+    assert str(caught.value) == (
+        "error: bad-option\n"
+        "  --dry-run means nothing for torch\n"
+        "  where: invoke pin\n"
+        "  fix:   leave it out; invoke --help pin tells what is for which"
+    )
+    with pytest.raises(BlackwheelError, match="bad-option"):
+        pin.pin(site, "toy", "1.1", stack="toy", channel="cu130")
+    assert files(site) == before
