@@ -140,13 +140,6 @@ def test_plan_and_diff_are_shown(moved: Site, world: World) -> None:
         assert line in text.splitlines(), line
 
 
-def test_dry_run_shows_the_same_and_writes_nothing(site: Site, moved: Site) -> None:
-    before = files(site)
-    assert not pinned(site, dry_run=True)
-    assert files(site) == before
-    assert said(site) == said(moved)
-
-
 def test_pinning_the_pinned_release_again_changes_nothing(site: Site) -> None:
     before = files(site)
     pin.pin(site, "toy", "1.0", stack="toy")
@@ -355,10 +348,15 @@ def move(site: Site) -> projectpin.Move:
     return projectpin.prepare(site, "toy", "toy", "1.1", commits={})
 
 
-def test_write_is_whole_or_not_at_all_killed_stopped_or_overtaken(
-    site: Site, move: projectpin.Move, monkeypatch: pytest.MonkeyPatch
+def test_write_is_whole_or_not_at_all_dry_killed_stopped_or_overtaken(
+    site: Site, moved: Site, move: projectpin.Move, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, seen, original = site.patches / "toy" / "1.1", set(), files(site)
+    with monkeypatch.context() as patched:
+        patched.setattr(projectpin, "prepare", lambda *_, **__: move)  # once is enough
+        assert not pinned(site, dry_run=True)
+    assert files(site) == original
+    assert said(site) == said(moved), "a dry run shows the same"
 
     def before() -> None:
         toml(site).write_text(move.before, encoding="utf-8")
@@ -366,12 +364,12 @@ def test_write_is_whole_or_not_at_all_killed_stopped_or_overtaken(
             shutil.rmtree(path, ignore_errors=True)
 
     def after() -> None:
-        moved = toml(site).read_text(encoding="utf-8") == move.after
-        assert moved or toml(site).read_text(encoding="utf-8") == move.before
+        done = toml(site).read_text(encoding="utf-8") == move.after
+        assert done or toml(site).read_text(encoding="utf-8") == move.before
         if folder.exists():
             assert len(load_series(folder).patches) == 2
-        assert folder.exists() or not moved
-        seen.add((folder.exists(), moved))
+        assert folder.exists() or not done
+        seen.add((folder.exists(), done))
 
     killed(
         lambda: projectpin.write(site, move),
