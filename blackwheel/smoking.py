@@ -17,7 +17,8 @@ from blackwheel.smoke import loading, together
 def groups(
     site: Site, stack_name: str, python: str, wheels: Sequence[Path] = ()
 ) -> list[dict[str, Any]]:
-    """Return what a smoke session does, one environment at a time: each wheel alone, then the set.
+    """Return what a smoke session does, one environment at a time: each wheel alone, then the set:
+    the newest wheel of each project.
 
     Without wheels those on the shelf are taken, without a stack those of every stack, without
     `python` every Python of them: one that does not run here is one row, for a session of its own.
@@ -37,8 +38,10 @@ def groups(
         for version, members in sorted(by_python.items()):
             if python and version != running:
                 continue  # else two Pythons' sessions would start each other for ever
-            sets = [[wheel] for wheel in members] if version == running else []
-            sets += [members] if len(members) > 1 or not sets else []
+            sets = [members]
+            if version == running:
+                newest = _newest(members)
+                sets = [[wheel] for wheel in members] + ([newest] if len(newest) > 1 else [])
             for group in sets:
                 locks = {_lock(site, stack, wheel, version) for wheel in group}
                 if stack.torch.source == "index":
@@ -65,6 +68,14 @@ def groups(
             code=Exit.SMOKE,
         )
     return found
+
+
+def _newest(wheels: Sequence[Path]) -> list[Path]:
+    """Return the newest wheel of each project: two of one cannot be installed together."""
+    found: dict[str, Path] = {}
+    for wheel in sorted(wheels, key=lambda wheel: parse_wheel_filename(wheel.name)[1]):
+        found[parse_wheel_filename(wheel.name)[0]] = wheel
+    return sorted(found.values())
 
 
 def smoke_installed(

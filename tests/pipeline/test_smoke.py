@@ -414,6 +414,15 @@ def test_wheel_of_the_stable_abi_is_smoked_by_every_python_and_each_python_by_on
     assert rows(proved.PYTHON) == here
 
 
+def test_set_is_the_newest_wheel_of_each_project(tmp_path: Path) -> None:
+    site = proved.new_checkout(tmp_path)
+    names = ["toy-1.0+cu130.9", "toy-1.0+cu130.10", "other-1.0+cu130.1"]
+    wheels = [tmp_path / f"{name}-{proved.TAG}-{proved.TAG}-linux_x86_64.whl" for name in names]
+    rows = smoking.groups(site, "toy", proved.PYTHON, wheels)
+    taken = [[Path(wheel).name.split("-cp")[0] for wheel in row["wheels"]] for row in rows]
+    assert taken == [*([name] for name in names), [names[2], names[1]]]
+
+
 def test_wheels_of_other_pythons_than_the_one_asked_for_are_nothing_to_smoke(
     tmp_path: Path,
 ) -> None:
