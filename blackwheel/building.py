@@ -24,6 +24,7 @@ from blackwheel import (
 )
 from blackwheel.edge import EXIT_FILE
 from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.keys import Request
 from blackwheel.site import Site
 from blackwheel.work import Work, taken_labels, work
 
@@ -75,7 +76,8 @@ def _built(
         ended = 0
         if again or not pipeline.candidate(site, item):
             pipeline.patched_tree(site, item.request)
-            ended = in_session(site, f"build({item.request.project})", item, options)
+            words = [*options, *without_words(item.request)]
+            ended = in_session(site, f"build({item.request.project})", item, words)
         if ended == 0:
             built.append(item)
         elif not keep_going:
@@ -158,6 +160,11 @@ def _opening(site: Site, pending: Sequence[Work], jobs: int) -> None:
         )
         say(f"{request.project}: log: {site.store / 'builds' / request.slug / 'build.log'}")
     _require_disk(site, pending[0].request.stack)
+
+
+def without_words(request: Request) -> list[str]:
+    """Return `--without` for one project's session, with what only that project can lack."""
+    return ["--without", ",".join(request.without)] if request.without else []
 
 
 def in_session(site: Site, session: str, item: Work, options: Sequence[str]) -> int:

@@ -49,7 +49,6 @@ def build_wheels(
     options = ["--jobs", str(jobs)] if jobs else []
     options += ["--arch", arch] if arch else []
     options += ["--again"] if again else []
-    options += ["--without", ",".join(without)] if without else []
     code, shelved = building.build_pending(
         site,
         stack,

@@ -30,7 +30,7 @@ def show_objects(
     plans = []
     for request in asked:
         item = work(site, request, chosen)
-        code, path = _made(site, item, ["--arch", arch] if arch else [], without=without)
+        code, path = _made(site, item, ["--arch", arch] if arch else [])
         if code:
             return code
         plans.append((request, patchproof.load_plan(path)))
@@ -57,7 +57,7 @@ def check_patches(
     found = []
     for request in asked:
         item = work(site, request, chosen)
-        code, path = _made(site, item, [], without=without, proofs=True)
+        code, path = _made(site, item, [], proofs=True)
         if code:
             return code
         found.append((request, patchproof.load_proofs(path)))
@@ -91,12 +91,7 @@ def check_patches(
 
 
 def _made(
-    site: Site,
-    item: Work,
-    options: Sequence[str],
-    *,
-    without: Sequence[str],
-    proofs: bool = False,
+    site: Site, item: Work, options: Sequence[str], *, proofs: bool = False
 ) -> tuple[int, Path]:
     """Return where the plan lies; make it in the project's environment when it is not there."""
     path = patchproof.plan_file(site, item, proofs=proofs)
@@ -110,7 +105,7 @@ def _made(
     with store.held(site.store, name, project=request.project, console=site.console):
         code = 0
         if not path.exists():
-            words = [*options, *(["--without", ",".join(without)] if without else [])]
+            words = [*options, *building.without_words(request)]
             words += ["--proofs"] if proofs else []
             code = building.in_session(site, f"plan({request.project})", item, words)
     return code, path

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from blackwheel import keys, launcher, sdist, series, stacks, work
+from blackwheel import building, keys, launcher, sdist, series, stacks, work
 from blackwheel.audit.metadata import companion_findings, torch_findings
 from blackwheel.console import Console
 from blackwheel.errors import BlackwheelError
@@ -277,6 +277,14 @@ def test_what_is_left_out_changes_key_label_build_tree_and_variables() -> None:
     assert keys.build_variables(request(), jobs=1)["VLLM_WITHOUT"] == (
         "fa3,flashmla,fmha_sm100,tml_fa4"
     )
+
+
+def test_session_of_each_project_is_told_to_leave_out_only_what_is_its_own() -> None:
+    asked, _ = work.requests(here(), "stable", without=["triton_kernels"])
+    assert {one.project: building.without_words(one) for one in asked} == {
+        "flash-attn": [],
+        "vllm": ["--without", "triton_kernels"],
+    }
 
 
 def test_only_an_optional_nested_source_can_be_left_out() -> None:
