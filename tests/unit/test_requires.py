@@ -80,7 +80,7 @@ def test_the_companion_of_a_nightly_torch_that_nobody_locked_is_named() -> None:
 # The long description
 
 FLASH = STABLE.projects["flash-attn"]
-SHORT = replace(STABLE, projects={"flash-attn": replace(FLASH, readme="README.md")})
+LONG = replace(STABLE, projects={"flash-attn": replace(FLASH, readme=None)})
 SETUP = """from setuptools import setup
 setup(name="toy", version="1.0", long_description=open("README.md").read())
 """
@@ -92,7 +92,7 @@ def test_a_readme_that_the_stack_names_is_one_line_in_metadata(tmp_path: Path) -
     tree.mkdir()
     (tree / "setup.py").write_text(SETUP, encoding="utf-8")
     (tree / "README.md").write_text("Long words.\n" * 2000, encoding="utf-8")
-    asked = SimpleNamespace(stack=SHORT, project="flash-attn", python="3.11")
+    asked = SimpleNamespace(stack=STABLE, project="flash-attn", python="3.11")
     plan = cast(Any, SimpleNamespace(tree=SimpleNamespace(root=tree), request=asked))
     compiler = Compiler(path=Path("/usr/bin/g++"), kind="gcc", version="12.2")
     for _ in range(2):
@@ -106,7 +106,7 @@ def test_a_readme_that_the_stack_names_is_one_line_in_metadata(tmp_path: Path) -
 
 def test_a_readme_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(BlackwheelError) as raised:
-        shorten_readme(tmp_path, SHORT, "flash-attn")
+        shorten_readme(tmp_path, STABLE, "flash-attn")
     assert raised.value.code == Exit.CONFIG
     assert str(raised.value) == (
         "error: readme-missing\n"
@@ -125,7 +125,7 @@ def test_a_short_readme_changes_the_key_and_none_leaves_it_as_it_was() -> None:
             constraints=root / "constraints",
             isolation="namespaces",
         )
-        for stack in (STABLE, SHORT)
+        for stack in (LONG, STABLE)
     )
     assert short.changes(dict(held.parts)) == ("readme is new",)
     assert held.digest != short.digest
