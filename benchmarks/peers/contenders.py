@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import CHANGED, REQUIRES, Bench, Served, compiled, git_bytes
+from measure import FailedError
 from uv import find_uv_bin
 
 from blackwheel import machine
@@ -168,6 +169,8 @@ class Pip:
         return self.bench.do("pip-environment", *argv).record
 
     def _wheel(self, name: str) -> dict[str, Any]:
+        if not self.env.is_dir():
+            raise FailedError("pip wheel has no environment yet: --only pip-wheel:environment")
         log = self.bench.log(f"pip-{name}")
         log.unlink(missing_ok=True)
         path = f"{self.env}/bin:{self.bench.cuda}/bin:{self.bench.environment['PATH']}"
