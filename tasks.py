@@ -45,7 +45,7 @@ def _count(text: str) -> int:
         "only": "build only these projects: flash-attn,vllm (default: all of the stack)",
         "arch": "other archs than the stack's: '9.0;12.0a'",
         "jobs": "compilers at once (default: as cores and memory allow)",
-        "python": "a version or a path (default: the running one, where the stack serves it)",
+        "python": "a version, a path, several (3.11,3.12) or all (default: the running one)",
         "again": "build from nothing although nothing changed",
         "keep-going": "go on with the next project when one fails",
         "lock": "lock the stack's nightly torch first, without asking",

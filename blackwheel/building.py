@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from blackwheel import (
+    cache,
     doctor,
     index,
+    isolation,
     pipeline,
     plan,
-    process,
     pythons,
     receipts,
+    sessions,
     stacks,
     store,
     torchpin,
     window,
 )
-from blackwheel.edge import EXIT_FILE
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.keys import Request
 from blackwheel.site import Site
-from blackwheel.work import Work, taken_labels, work
+from blackwheel.work import Work, isolation_mode, taken_labels, work
 
 
 def build_pending(
@@ -51,8 +51,11 @@ def build_pending(
     taken = taken_labels(site, pending)
     if taken and not replace_shelved:
         raise _label_taken(*taken[0])
-    name, project = f"run-{stack}-py{pending[0].request.python}", pending[0].request.project
-    with store.held(site.store, name, project=project, console=site.console):
+    with contextlib.ExitStack() as held:
+        for python in sorted({item.request.python for item in pending}):
+            name, project = f"run-{stack}-py{python}", pending[0].request.project
+            lock = store.held(site.store, name, project=project, console=site.console)
+            held.enter_context(lock)
         looked = [work(site, item.request, item.python, again=again) for item in pending]
         shelved = tuple(item.shelved for item in looked if item.shelved and not item.reasons)
         todo = [item for item in looked if item.reasons]
@@ -71,20 +74,19 @@ def _built(
 ) -> tuple[int, tuple[index.ShelvedWheel, ...]]:
     if pending:
         _opening(site, pending, jobs)
-    code, built = int(Exit.OK), []
+    built, todo = [], []
     for item in pending:
-        ended = 0
         if again or not pipeline.candidate(site, item):
-            pipeline.patched_tree(site, item.request)
-            words = [*options, *without_words(item.request)]
-            ended = in_session(site, f"build({item.request.project})", item, words)
-        if ended == 0:
+            pipeline.patched_tree(site, item.request)  # all sources are at hand before hours begin
+            todo.append(item)
+        else:
             built.append(item)
-        elif not keep_going:
-            return ended, ()
-        code = ended or code
+    code, done = sessions.run(site, _lanes(site, todo, options), keep_going=keep_going)
+    if code and not keep_going:
+        return code, ()
+    built = [item for item in pending if item in built or item in done]
     ended, shelved = _smoke_and_shelve(site, built)
-    return ended or code, shelved
+    return code or ended, shelved
 
 
 def with_located_python(site: Site, item: Work) -> Work:
@@ -159,7 +161,7 @@ def _opening(site: Site, pending: Sequence[Work], jobs: int) -> None:
             " it can be stopped, and continues when started again"
         )
         say(f"{request.project}: log: {site.store / 'builds' / request.slug / 'build.log'}")
-    _require_disk(site, pending[0].request.stack)
+    _require_disk(site, pending)
 
 
 def without_words(request: Request) -> list[str]:
@@ -167,37 +169,45 @@ def without_words(request: Request) -> list[str]:
     return ["--without", ",".join(request.without)] if request.without else []
 
 
-def in_session(site: Site, session: str, item: Work, options: Sequence[str]) -> int:
-    """Run one nox session with this terminal's output; return the exit code of what ran in it."""
-    exit_file = site.store / f"exit-{item.key.digest[:16]}"
-    exit_file.parent.mkdir(parents=True, exist_ok=True)
-    exit_file.unlink(missing_ok=True)
-    words = ["--stack", item.request.stack.name, "--python", item.python.where, *options]
-    code = process.hand_over(
-        [sys.executable, "-m", "nox", "--session", session, "--", *words],
-        environment={**site.environment, EXIT_FILE: str(exit_file)},
-        cwd=site.checkout,
-    )
-    if code and exit_file.exists():
-        code = int(exit_file.read_text(encoding="ascii"))
-    exit_file.unlink(missing_ok=True)
-    return code
+def _lanes(
+    site: Site, pending: Sequence[Work], options: Sequence[str]
+) -> dict[str, list[sessions.Job]]:
+    """Put what can be built at the same time into lanes of their own.
+
+    The Pythons of a project share a lane where there is a compile cache: the second finds there
+    what the first compiled. All share one where a build's paths are not its own.
+    """
+    apart = isolation_mode(site).mode == isolation.NAMESPACES
+    cached = cache.found(site.environment, site.store) is not None
+    several = len({item.request.python for item in pending}) > 1
+    found: dict[str, list[sessions.Job]] = {}
+    for item in pending:
+        request = item.request
+        name = request.project if apart else ""
+        if apart and several and not cached:
+            name += f" {request.python}"
+        words = [*options, *without_words(request)]
+        one = sessions.job(site, f"build({request.project})", item, words)
+        found.setdefault(name, []).append(one)
+    return found
 
 
 def _smoke_and_shelve(
     site: Site, built: Sequence[Work]
 ) -> tuple[int, tuple[index.ShelvedWheel, ...]]:
-    """Smoke the candidates alone and together, then shelve all of them, or none.
+    """Smoke the candidates of each Python alone and together, then shelve all of them, or none.
 
     A wheel of the same name that is still there was allowed to be replaced.
     """
     taken = taken_labels(site, built)
-    wheels = [wheel for item in built if (wheel := pipeline.candidate(site, item))]
-    if not wheels:
-        return 0, ()
-    code = in_session(site, "smoke", built[0], ["--wheels", *map(str, wheels)])
-    if code:
-        return code, ()
+    candidates = {item.request.slug: pipeline.candidate(site, item) for item in built}
+    wheels = [wheel for wheel in candidates.values() if wheel]
+    for python in dict.fromkeys(item.request.python for item in built):
+        items = [item for item in built if item.request.python == python]
+        mine = [str(wheel) for item in items if (wheel := candidates[item.request.slug])]
+        code = sessions.alone(site, sessions.job(site, "smoke", items[0], ["--wheels", *mine]))
+        if code:
+            return code, ()
     shelved = []
     for wheel in wheels:
         path = pipeline.receipt_path(wheel)
@@ -221,8 +231,8 @@ def _smoke_and_shelve(
     return 0, tuple(shelved)
 
 
-def _require_disk(site: Site, stack: stacks.Stack) -> None:
-    check = doctor.disk(stack, _place(site))
+def _require_disk(site: Site, pending: Sequence[Work]) -> None:
+    check = doctor.disk(pending[0].request.stack, _place(site), trees=len(pending))
     if check.ok is False:
         raise BlackwheelError(
             "disk-too-small",

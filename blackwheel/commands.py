@@ -7,9 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from blackwheel import index, receipts
+from blackwheel import index, pythons, receipts, stacks
 from blackwheel.console import size
 from blackwheel.errors import Exit
+from blackwheel.keys import Request
 from blackwheel.site import Site
 from blackwheel.work import requests, work
 
@@ -29,15 +30,15 @@ def build_wheels(
     without: Sequence[str] = (),
 ) -> int:
     """Run the whole chain for a stack's projects; return the exit code."""
-    ask = partial(requests, site, stack, only=only, arch=arch, python=python, without=without)
-    asked, chosen = ask()
-    if asked[0].stack.torch.source == "index":
+    ask = partial(_asked, site, stack, python, only=only, arch=arch, without=without)
+    asked = ask()
+    if asked[0][0].stack.torch.source == "index":
         from blackwheel import building, pin
 
-        if pin.lock_first(site, asked[0].stack, lock=lock):
-            asked, chosen = ask()
-        building.require_locked(site, asked[0].stack)
-    todo = [work(site, request, chosen, again=again) for request in asked]
+        if pin.lock_first(site, asked[0][0].stack, lock=lock):
+            asked = ask()
+        building.require_locked(site, asked[0][0].stack)
+    todo = [work(site, request, chosen, again=again) for request, chosen in asked]
     done = [item.shelved for item in todo if item.shelved and not item.reasons]
     pending = [item for item in todo if item.reasons]
     if not pending:
@@ -64,8 +65,22 @@ def build_wheels(
     return code
 
 
+def _asked(
+    site: Site, stack: str, python: str, **options: Any
+) -> list[tuple[Request, pythons.Python]]:
+    """Return each project for each Python: `3.12`, `3.11,3.12`, a path, or `all` of the stack."""
+    served = stacks.load(stack, site.constraints).python if python == "all" else ()
+    found: dict[str, tuple[Request, pythons.Python]] = {}
+    for word in served or python.split(","):
+        asked, chosen = requests(site, stack, python=word.strip(), **options)
+        for request in asked:
+            found.setdefault(request.slug, (request, chosen))
+    return list(found.values())
+
+
 def _summary(site: Site, wheels: Sequence[index.ShelvedWheel]) -> None:
     """End with what was built, what is in it, and the line that installs it."""
+    files: dict[str, list[str]] = {}
     for wheel in wheels:
         held = receipts.sections(receipts.load(wheel.receipt))
         libraries = "\n         ".join(_archs(library) for library in held["audit"]["libraries"])
@@ -79,8 +94,10 @@ def _summary(site: Site, wheels: Sequence[index.ShelvedWheel]) -> None:
             f"receipt  {_short(wheel.receipt)}\n"
             f"log      {site.store / 'builds' / slug / 'build.log'}\n"
         )
-    files = " ".join(f"'{_short(wheel.path)}'" for wheel in wheels)
-    site.console.result(f"install: python3 -m pip install {files}")
+        files.setdefault(held["environment"]["python"], []).append(f"'{_short(wheel.path)}'")
+    for python, names in files.items():
+        version = python if len(files) > 1 else "3"
+        site.console.result(f"install: python{version} -m pip install {' '.join(names)}")
 
 
 def _archs(library: Any) -> str:

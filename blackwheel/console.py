@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 QUIET_SECONDS: Final = 30.0
 """On a pipe, a stage says nothing for this long unless another tenth is done."""
+EAGER: Final = "BLACKWHEEL_BESIDE"
+"""Set by a run that draws the bars of several builds: each step is told, for it alone to read."""
 BAR_WIDTH: Final = 30
 _BAR_LEAST: Final = 6
 _RED: Final = "\x1b[1;31m"
@@ -72,7 +74,13 @@ class Stage:
     """One stage of one project while it runs; `Console.stage` makes it."""
 
     def __init__(
-        self, project: str, text: str, *, clock: Callable[[], float], tell: Callable[[str], None]
+        self,
+        project: str,
+        text: str,
+        *,
+        clock: Callable[[], float],
+        tell: Callable[[str], None],
+        eager: bool = False,
     ) -> None:
         self.project = project
         self.text = text
@@ -84,6 +92,7 @@ class Stage:
         self._began_at: int | None = None
         self._clock = clock
         self._tell = tell
+        self._eager = eager
         self._started = self._said = clock()
         self._tenth = 0
 
@@ -98,7 +107,8 @@ class Stage:
         self.done, self.total, self._note, self._left = done, total, note, left
         tenth = done * 10 // total if total else 0
         now = self._clock()
-        if done < total and (tenth > self._tenth or now - self._said >= QUIET_SECONDS):
+        due = self._eager or tenth > self._tenth or now - self._said >= QUIET_SECONDS
+        if done < total and due:
             self._tenth, self._said = tenth, now
             self._tell(f"{self.project}: {self.text}: {', '.join(filter(None, self.parts()))}")
 
@@ -159,6 +169,7 @@ class Console:
         self._clock = clock
         self._stages: list[Stage] = []
         self._live: Live | None = None
+        self._eager = EAGER in environment
         self.is_terminal = self._err.isatty() and environment.get("TERM", "dumb") != "dumb"
 
     def say(self, line: str) -> None:
@@ -217,10 +228,8 @@ class Console:
     @contextlib.contextmanager
     def stage(self, project: str, text: str) -> Iterator[Stage]:
         """Say that a stage of a project begins and ends, and show between them how far it is."""
-        stage = Stage(project, text, clock=self._clock, tell=self._tell)
-        self.say(f"{project}: {text}")
+        stage = self.begin(project, text)
         verb = "failed"
-        self._show(stage)
         try:
             yield stage
             verb = "done"
@@ -228,8 +237,19 @@ class Console:
             verb = "stopped"
             raise
         finally:
-            self._hide(stage)
-            self.say(stage.last_line(verb))
+            self.end(stage, verb)
+
+    def begin(self, project: str, text: str) -> Stage:
+        """Begin a stage that `end` ends, for what runs beside others."""
+        stage = Stage(project, text, clock=self._clock, tell=self._tell, eager=self._eager)
+        self.say(f"{project}: {text}")
+        self._show(stage)
+        return stage
+
+    def end(self, stage: Stage, verb: str) -> None:
+        """End a stage: `done`, `failed` or `stopped`."""
+        self._hide(stage)
+        self.say(stage.last_line(verb))
 
     def _tell(self, line: str) -> None:
         if not self.is_terminal:

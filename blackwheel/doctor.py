@@ -192,12 +192,12 @@ def _locks(stack: Stack, place: Place) -> Iterator[Check]:
         yield Check(name="locks", ok=False, fact=fact, cure="nox -s lock")
 
 
-def disk_needed(stack: Stack, *, toolchain: bool, torch: bool) -> int:
-    """Return bytes that a build will still take; `toolchain`, `torch`: already in the store.
+def disk_needed(trees: int, *, toolchain: bool, torch: bool) -> int:
+    """Return bytes that builds will still take; `toolchain`, `torch`: already in the store.
 
     torch counts twice: in uv's cache, and in the environment where hard links do not reach.
     """
-    needed = TREE_BYTES * len(stack.build)
+    needed = TREE_BYTES * trees
     if not toolchain:
         needed += TOOLCHAIN_BYTES
     if not torch:
@@ -205,13 +205,16 @@ def disk_needed(stack: Stack, *, toolchain: bool, torch: bool) -> int:
     return needed
 
 
-def disk(stack: Stack, place: Place) -> Check:
-    """Measure the disk where the store is, or will be; alone, it starts no process."""
+def disk(stack: Stack, place: Place, *, trees: int = 0) -> Check:
+    """Measure the disk where the store is, or will be; alone, it starts no process.
+
+    `trees` are builds of a project and a Python; else one of each project.
+    """
     there = next(path for path in (place.store, *place.store.parents) if path.exists())
     toolchain, torch = _in_store(stack, place)
     return disk_check(
         free=shutil.disk_usage(there).free,
-        needed=disk_needed(stack, toolchain=toolchain, torch=torch),
+        needed=disk_needed(trees or len(stack.build), toolchain=toolchain, torch=torch),
         store=place.store,
     )
 

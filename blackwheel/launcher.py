@@ -1,10 +1,11 @@
 """The compiler launcher: stands before nvcc and g++, one call per object; standard library only.
 
-`python -I -S launcher.py COMPILER ARGUMENT…` runs the compiler and appends one JSON line per object
-to the file that BLACKWHEEL_RECORDS names: seconds, CPU seconds, the largest resident set of one
-process, archs. A .cu object whose command line lacks an arch of BLACKWHEEL_NATIVE (`sm_90,sm_120a`)
-is refused before it compiles, unless BLACKWHEEL_OLDER names its source: a wrong arch costs seconds,
-not hours. Where BLACKWHEEL_SOURCE_TIME
+workshop.py copies it into a build, where `launcher.py COMPILER ARGUMENT…` runs the compiler and
+appends one JSON line per object to the file that BLACKWHEEL_RECORDS names: seconds, CPU seconds,
+the largest resident set of one process, archs. A .cu object whose command line lacks an arch of
+BLACKWHEEL_NATIVE (`sm_90,sm_120a`) is refused before it compiles, unless BLACKWHEEL_OLDER names its
+source: a wrong arch costs seconds, not hours.
+Where BLACKWHEEL_SOURCE_TIME
 is set, a .cu object comes out the same byte for byte each time: its source gets that modification
 time and its compiler process numbers of its own, both of which nvcc puts into names
 (docs/decisions/0007-what-makes-kernel-names-differ.md); where BLACKWHEEL_FOLDER names one, it is
@@ -22,18 +23,14 @@ import os
 import sys
 import time
 
+from blackwheel import shares
+
 TYPE_CHECKING = False  # the module typing costs 8 ms
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 REFUSED, NOT_BEGUN = 97, 98
 KILLED = 137
-ALONE = 1 << 59
-"""Bytes that no machine has: who holds a share of them is alone."""
-SHARES, QUEUE, GATE = 1 << 60, 1 << 61, 1 << 62
-"""Offsets in a pool's file: shares lie below the first, places in the queue behind the second."""
-WAKE = 0.05
-"""Seconds between two looks of the first in the queue; all others sleep in the kernel."""
 _SIGKILL, _SIGPIPE, _SIGXFSZ = 9, 13, 25  # the module signal costs 5 ms
 _CLONE_NEWUSER, _CLONE_NEWPID, _PR_SET_PDEATHSIG = 0x10000000, 0x20000000, 1
 _EMPTY_OBJECT = (  # x86-64 ELF with a table of section names alone: a file of no bytes fits no ar
@@ -146,175 +143,9 @@ def same_each_time(source: str, target: str, moment: int) -> None:
     os.utime(source, (moment, moment))
 
 
-class Settings:
-    """What pool.py wrote for one build: pools, cores, and what its objects are expected to take."""
-
-    def __init__(self, path: str, source: str) -> None:
-        self.failed = path + ".failed"
-        self.pools: list[tuple[str, str]] = []
-        self.cores = 1
-        self.wanted, self.seconds = 0, 0.0
-        with open(path, encoding="utf-8") as file:
-            for line in file:
-                kind, *words = line.rstrip("\n").split("\t")
-                if kind == "pool":
-                    self.pools.append((words[0], words[1]))
-                elif kind == "cores":
-                    self.cores = int(words[0])
-                elif not self.wanted and _names(words[0], source):
-                    self.wanted, self.seconds = int(words[1]), float(words[2])
-
-
-def _names(word: str, source: str) -> bool:
-    """Tell whether a line is for this source: `*bwd` for a part of the name, else the whole."""
-    return word[1:] in source if word.startswith("*") else word == source
-
-
-def shares(settings: Settings, *, alone: bool) -> list[int]:
-    """Wait for the object's share in each pool, the innermost first; return the files that hold it.
-
-    The locks belong to the open files, which the compiler inherits: the kernel frees a share when
-    the last process of the object ends, however it ends. Raises TimeoutError when another object
-    has failed meanwhile: ninja would wait for this one before it says so.
-    """
-    held = []
-    for path, group in settings.pools:
-        file = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
-        last = path == settings.pools[-1][0]
-        _share(file, group, settings, ALONE if alone else settings.wanted, limit_cores=last)
-        # A cache's client may leave a server behind, which would hold it for ever.
-        os.set_inheritable(file, "SCCACHE_SERVER_UDS" not in os.environ)
-        held.append(file)
-    return held
-
-
-def _share(file: int, group: str, settings: Settings, wanted: int, *, limit_cores: bool) -> None:
-    place = _place(file, settings.seconds)
-    while True:
-        before = _locked(file, QUEUE, place)
-        if before:
-            # Who is behind another sleeps until that one has left; it cannot be a circle.
-            _lock(file, before[0], 1, shared=True)
-            _unlock(file, before[0], 1)
-        else:
-            _lock(file, GATE, 1)
-            taken = _held(file, 0, SHARES)
-            crowded = limit_cores and len(taken) >= settings.cores
-            if not taken or (not crowded and _fits(file, group, wanted, taken)):
-                _lock(file, _gap(taken, wanted), wanted)
-                _unlock(file, GATE, 1)
-                _unlock(file, place, 1)
-                return
-            _unlock(file, GATE, 1)
-            time.sleep(WAKE)
-        if os.path.exists(settings.failed):
-            raise TimeoutError
-
-
-def _place(file: int, seconds: float) -> int:
-    """Take a place in the queue: an object goes before all that are shorter than it by more than
-    they have waited. So the longest begin first, and nobody waits for ever.
-    """
-    place = QUEUE + (int((time.monotonic() - seconds) * 1000) + (1 << 40)) * 1024
-    while not _lock(file, place, 1, wait=False):
-        place += 1
-    return place
-
-
-def _fits(file: int, group: str, wanted: int, taken: list[tuple[int, int]]) -> bool:
-    """Tell whether the pool has room; the file's text is its size, as last seen.
-
-    What holders have taken so far is between nothing and their shares, so the size is between
-    `free` and `free + held`: within these bounds what was seen before holds.
-    """
-    held = sum(end - start for start, end in taken)
-    free = free_bytes(group)
-    text = os.pread(file, 32, 0).strip(b"\0 \n")
-    before = int(text) if text.isdigit() else 0
-    size = min(max(before, free), free + held)
-    if size != before:
-        os.pwrite(file, b"%-31d\n" % size, 0)
-    return held + wanted <= size
-
-
-def free_bytes(group: str) -> int:
-    """Return what is free: in a cgroup with a limit, or ("") on this machine; file cache is."""
-    if not group:
-        line = _text("/proc/meminfo").partition("MemAvailable:")[2]
-        return int(line.split(None, 1)[0]) * 1024 if line else SHARES
-    if os.path.exists(group + "/memory.max"):
-        names, kinds = ("memory.max", "memory.current"), ("inactive_file", "active_file")
-    else:
-        names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
-        kinds = ("total_inactive_file", "total_active_file")
-    limit, used = (_text(f"{group}/{name}").strip() for name in names)
-    if not (limit.isdigit() and used.isdigit()):
-        return SHARES
-    lines = [line.split() for line in _text(group + "/memory.stat").splitlines()]
-    cache = sum(int(line[1]) for line in lines if line[0] in kinds)
-    return int(limit) - max(0, int(used) - cache)
-
-
-def _gap(taken: list[tuple[int, int]], wanted: int) -> int:
-    """Return where a share of this length touches no other."""
-    start = 0
-    for begins, ends in sorted(taken):
-        if begins - start >= wanted:
-            break
-        start = ends
-    return start
-
-
-def _held(file: int, start: int, end: int) -> list[tuple[int, int]]:
-    """Return (start, end) of each lock that others hold in a range."""
-    found = _locked(file, start, end) if start < end else None
-    if not found:
-        return []
-    return [*_held(file, start, found[0]), found, *_held(file, found[1], end)]
-
-
-def _locked(file: int, start: int, end: int) -> tuple[int, int] | None:
-    """Return one exclusive lock of others that touches a range."""
-    import fcntl  # noqa: PLC0415  only where there is a pool
-    import struct  # noqa: PLC0415
-
-    asked = struct.pack("hhqqii", fcntl.F_RDLCK, 0, start, end - start, 0, 0)
-    told = struct.unpack("hhqqii", fcntl.fcntl(file, fcntl.F_OFD_GETLK, asked))
-    return None if told[0] == fcntl.F_UNLCK else (max(start, told[2]), min(end, told[2] + told[3]))
-
-
-def _lock(file: int, start: int, length: int, *, wait: bool = True, shared: bool = False) -> bool:
-    import fcntl  # noqa: PLC0415
-    import struct  # noqa: PLC0415
-
-    kind = fcntl.F_RDLCK if shared else fcntl.F_WRLCK
-    command = fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK
-    try:
-        fcntl.fcntl(file, command, struct.pack("hhqqii", kind, 0, start, length, 0, 0))
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _unlock(file: int, start: int, length: int) -> None:
-    import fcntl  # noqa: PLC0415
-    import struct  # noqa: PLC0415
-
-    asked = struct.pack("hhqqii", fcntl.F_UNLCK, 0, start, length, 0, 0)
-    fcntl.fcntl(file, fcntl.F_OFD_SETLK, asked)
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
 def kills() -> str:
     """Return the kernel's count of processes that it killed for want of memory."""
-    return _text("/proc/vmstat").partition("\noom_kill ")[2].partition("\n")[0]
+    return shares.text_of("/proc/vmstat").partition("\noom_kill ")[2].partition("\n")[0]
 
 
 def all_absolute(words: list[str]) -> bool:
@@ -411,7 +242,7 @@ def main(argv: list[str]) -> int:
     if unit is None:
         return run(command, own_numbers=False)[0]
     file = os.environ.get("BLACKWHEEL_EXPECTED")
-    settings = Settings(file, unit[0].rpartition("/")[2]) if file else None
+    settings = shares.Settings(file, unit[0].rpartition("/")[2]) if file else None
     code, killed = _compile(command, unit, archs, settings, alone=False)
     if killed:
         sys.stderr.write(f"blackwheel: {unit[0]} was killed: compiled again, alone\n")
@@ -429,13 +260,13 @@ def _compile(
     command: list[str],
     unit: tuple[str, str],
     archs: list[str],
-    settings: "Settings | None",
+    settings: "shares.Settings | None",
     *,
     alone: bool,
 ) -> tuple[int, bool]:
     """Compile once, when there is room; return the exit code, and whether something killed it."""
     try:
-        held = shares(settings, alone=alone) if settings else []
+        held = shares.shares(settings, alone=alone) if settings else []
     except TimeoutError:
         sys.stderr.write(f"blackwheel: not begun: {unit[0]}: another object failed\n")
         return NOT_BEGUN, False
@@ -470,7 +301,3 @@ def _compile(
         os.close(file)
     # g++ says 1 when its compiler proper was killed: only the kernel's count tells.
     return code, code == KILLED or (code != 0 and kills() != before)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from blackwheel import archplan, archs, building, patchproof, pipeline, store
+from blackwheel import archplan, archs, building, patchproof, pipeline, sessions, store
 from blackwheel.archplan import ArchPlan
 from blackwheel.effects import archs_text
 from blackwheel.errors import BlackwheelError, Exit
@@ -107,7 +107,8 @@ def _made(
         if not path.exists():
             words = [*options, *building.without_words(request)]
             words += ["--proofs"] if proofs else []
-            code = building.in_session(site, f"plan({request.project})", item, words)
+            session = f"plan({request.project})"
+            code = sessions.alone(site, sessions.job(site, session, item, words))
     return code, path
 
 

@@ -117,5 +117,5 @@ def settings(pools: tuple[tuple[Path, str], ...], cores: int, known: Mapping[str
     for source, expected in sorted(known.items()):
         wanted = round(expected.peak_bytes * MARGIN)
         lines.append(f"take\t{source}\t{wanted}\t{expected.cpu_seconds:.0f}")
-    lines += [f"take\t*{word}\t{wanted}\t{plan.OBJECT_SECONDS}" for word, wanted in plan.MEMORY]
+    lines += [f"take\t{text}\t{gib << 30}\t{seconds}" for text, gib, seconds in plan.OBJECTS]
     return "\n".join(lines) + "\n"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import selectors
 import shutil
 import subprocess
 from collections import deque
@@ -86,12 +88,18 @@ def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
         if isinstance(stop, KeyboardInterrupt):  # Ctrl-C reached the child too: let it tidy up
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=1)
+        _end(process)
+        raise
+
+
+def _end(*processes: subprocess.Popen[bytes]) -> None:
+    for process in processes:
         process.terminate()
+    for process in processes:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=5)
         process.kill()
         process.wait()
-        raise
 
 
 def _exit_code(returncode: int) -> int:
@@ -174,3 +182,64 @@ def hand_over(argv: Sequence[str], *, environment: Mapping[str, str], cwd: Path)
     with _ended(process):
         process.wait()
     return _exit_code(process.returncode)
+
+
+class Together:
+    """Commands that run at the same time; their output comes as whole lines, by name."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._selector = selectors.DefaultSelector()
+
+    def __enter__(self) -> Together:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        left = self._running.values()
+        if kind and issubclass(kind, KeyboardInterrupt):  # Ctrl-C reached them too
+            for process in left:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=1)
+        _end(*left)
+        self._selector.close()
+
+    def start(
+        self, name: str, argv: Sequence[str], *, environment: Mapping[str, str], cwd: Path
+    ) -> None:
+        """Start a command under a name that none that runs has."""
+        process = _start(
+            argv,
+            environment=environment,
+            cwd=cwd,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert process.stdout is not None  # noqa: S101  PIPE was asked for
+        self._running[name] = process
+        self._selector.register(process.stdout, selectors.EVENT_READ, (name, bytearray()))
+
+    def stop(self) -> None:
+        """Ask all that run to end; what they still say comes."""
+        for process in self._running.values():
+            process.terminate()
+
+    def events(self) -> Iterator[tuple[str, str | int]]:
+        """Yield (name, line) and, at a command's end, (name, exit code) until none runs.
+
+        What is started meanwhile joins in.
+        """
+        while self._running:
+            for key, _ in self._selector.select():
+                name, kept = key.data
+                content = os.read(key.fd, 1 << 16)
+                kept += content
+                *lines, rest = kept.split(b"\n")
+                kept[:] = rest
+                for line in lines:
+                    yield name, line.decode("utf-8", "replace")
+                if not content:
+                    self._selector.unregister(key.fileobj)
+                    if rest:
+                        yield name, rest.decode("utf-8", "replace")
+                    process = self._running.pop(name)
+                    yield name, _exit_code(process.wait())

@@ -5,12 +5,20 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
-from blackwheel import archs, cache, isolation, launcher, patches, requires, torchpin
+from blackwheel import archs, cache, isolation, launcher, patches, requires, shares, torchpin
 from blackwheel.cache import Cache
 from blackwheel.compiler import Compiler
 from blackwheel.plan import SOURCE_DATE_EPOCH, BuildPlan
 from blackwheel.toolchain import toolchain_variables
+
+_STARTER: Final = """\
+import sys
+sys.path.append(__file__.rpartition("/")[0])
+from blackwheel.launcher import main
+sys.exit(main(sys.argv))
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +81,7 @@ def prepare(plan: BuildPlan, workshop: Workshop, compiler: Compiler) -> None:
         shutil.rmtree(child) if child.is_dir() else child.unlink()
     wrappers = workshop.work / "bin"
     wrappers.mkdir(exist_ok=True)
-    shutil.copyfile(launcher.__file__, wrappers / "launcher.py")
+    lay_out_launcher(wrappers)
     # torch asks `$CXX --version` and refuses a command of two words: a file of that name serves.
     wrapper = wrappers / compiler.path.name
     wrapper.write_text(
@@ -82,6 +90,21 @@ def prepare(plan: BuildPlan, workshop: Workshop, compiler: Compiler) -> None:
         encoding="utf-8",
     )
     wrapper.chmod(0o755)
+
+
+def lay_out_launcher(folder: Path) -> Path:
+    """Copy the launcher into a folder; return the script for `python -I -S`.
+
+    It imports the rest, which Python then compiles once and not for each object.
+    """
+    package = folder / "blackwheel"
+    package.mkdir(parents=True, exist_ok=True)
+    (package / "__init__.py").touch()
+    for module in (launcher, shares):
+        shutil.copy(str(module.__file__), package)
+    script = folder / "launcher.py"
+    script.write_text(_STARTER, encoding="utf-8")
+    return script
 
 
 def command(

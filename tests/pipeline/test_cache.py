@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 from checkout import Checkout, persons_environment, within
+from launching import LAUNCHER
 
-from blackwheel import cache, isolation, launcher
+from blackwheel import cache, isolation
 from blackwheel.errors import BlackwheelError, Exit
 
 pytestmark = [pytest.mark.toolchain, pytest.mark.network]
@@ -113,7 +114,7 @@ class Bench:
         (self.home / "one.cu").write_text(text or "__global__ void nothing() {}\n")
         cxx = compilers / "g++" if compilers == self.folder else "/usr/bin/g++"
         words = ["-ccbin", cxx, "-I", headers, "-c", self.home / "one.cu", "-o", target]
-        starter = [sys.executable, "-I", "-S", launcher.__file__] if self.launched else []
+        starter = LAUNCHER if self.launched else []
         argv = [*starter, compilers / "nvcc", *FLAGS, *words]
         environment = {**self.environment, **self.launched}
         subprocess.run(argv, cwd=target.parent, env=environment, check=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 import ninja
 import pytest
 
-from blackwheel import isolation, launcher
+from blackwheel import isolation, workshop
 from blackwheel.isolation import NAMESPACES, PROCESSES
 
 FORBIDDEN = isolation.available_isolation().reason
@@ -131,7 +131,9 @@ class Chain:
             "src/a.cu": "",
             "src/b.cu": "",
             "src/build.ninja": BUILD_NINJA.format(
-                python=sys.executable, launcher=launcher.__file__, here=self.here
+                python=sys.executable,
+                launcher=workshop.lay_out_launcher(self.here / "bin"),
+                here=self.here,
             ),
         }
         for name, text in files.items():

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from launching import LAUNCHER
 
-from blackwheel import launcher
 from blackwheel.archplan import ArchPlan, PlannedObject, compiled_texts, content, groups, parse
 from blackwheel.effects import effects
 from blackwheel.errors import BlackwheelError, Exit
@@ -30,7 +29,7 @@ def compile_as_planned(here: Path, source: Path) -> list[dict[str, object]]:
     }
     (here / "out").mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
-        [sys.executable, "-I", "-S", launcher.__file__, *argv],
+        [*LAUNCHER, *argv],
         cwd=here,
         env=environment,
         capture_output=True,

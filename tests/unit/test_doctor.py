@@ -191,9 +191,9 @@ def test_an_unlocked_torch_is_the_only_reason_named_for_missing_locks(
 
 
 def test_a_fresh_stable_takes_12_gib_and_what_is_there_counts() -> None:
-    assert doctor.disk_needed(STABLE, toolchain=False, torch=False) == 12 * GIB
-    assert doctor.disk_needed(STABLE, toolchain=True, torch=False) == 10 * GIB
-    assert doctor.disk_needed(STABLE, toolchain=True, torch=True) == GIB
+    assert doctor.disk_needed(len(STABLE.build), toolchain=False, torch=False) == 12 * GIB
+    assert doctor.disk_needed(len(STABLE.build), toolchain=True, torch=False) == 10 * GIB
+    assert doctor.disk_needed(len(STABLE.build), toolchain=True, torch=True) == GIB
 
 
 def test_too_little_disk_is_a_lack_with_its_cure() -> None:

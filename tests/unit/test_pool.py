@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,8 +15,10 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
 import pytest
+from checkout import within
+from launching import LAUNCHER
 
-from blackwheel import build, launcher, pool
+from blackwheel import build, launcher, pool, shares
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.pool import Expected
 
@@ -23,10 +26,10 @@ if TYPE_CHECKING:
     from blackwheel.plan import BuildPlan
 
 GB = 1 << 30
-LAUNCHER = (sys.executable, "-I", "-S", launcher.__file__)
 COMPILER = """
 import os, pathlib, sys, time
 words = dict(word.partition("=")[::2] for word in sys.argv[1:] if "=" in word)
+pathlib.Path(words.get("mark", "/dev/null")).touch()
 taken = bytearray(int(words.get("take", 0)) << 20)
 for page in range(0, len(taken), 4096):
     taken[page] = 1
@@ -164,12 +167,33 @@ def test_longest_objects_begin_first(bench: Callable[..., Bench]) -> None:
     here = bench(cores=1)
     first = here.expect("first.cu", 1)
     sources = [here.expect(f"{n}.cu", 1, seconds=n) for n in (10, 300, 40, 200)]
-    here.start(first, "sleep=0.6")
-    time.sleep(0.2)
+    here.start(first, "mark=begun", "sleep=2")
+    assert within(20, (here.here / "begun").exists)
     for source in sources:
         here.start(source)
     assert here.wait() == [0] * 5
     assert here.order() == ["first.cu", "300.cu", "200.cu", "40.cu", "10.cu"]
+
+
+def test_of_those_that_come_at_the_same_time_the_longest_begins(
+    bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shares, "SETTLE", 0.5)
+    here, began = bench(cores=1), list[str]()
+
+    def compile_one(source: str) -> None:
+        held = shares.shares(shares.Settings(str(here.here / "pool.txt"), source), alone=False)
+        began.append(source)
+        for file in held:
+            os.close(file)
+
+    names = [here.expect(f"{n}.cu", 1, seconds=n) for n in (10, 40, 300)]
+    threads = [threading.Thread(target=compile_one, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert began == ["300.cu", "40.cu", "10.cu"]
 
 
 @pytest.mark.parametrize("who", ["launcher", "compiler", "one that waits"])
@@ -252,14 +276,14 @@ def test_another_user_takes_shares_of_the_same_pool(tmp_path: Path) -> None:
         os.umask(old)
     folder = os.open(tmp_path, os.O_RDONLY)
     tmp_path.chmod(0o1777)
-    source = Path(launcher.__file__).read_text(encoding="utf-8")
+    source = Path(shares.__file__).read_text(encoding="utf-8")
     done = subprocess.run(
         [
             sys.executable,
             "-I",
             "-S",
             "-c",
-            source.partition("if __name__")[0] + PROBE.replace("FOLDER", str(folder)),
+            source + PROBE.replace("FOLDER", str(folder)),
         ],
         pass_fds=(folder,),
         capture_output=True,
@@ -313,12 +337,13 @@ def test_expectations_come_from_history_and_else_from_the_table(tmp_path: Path) 
     assert pool.history(tmp_path, "toy")["flash_bwd_a.cu"].peak_bytes == 4 * GB
 
     def expected(source: str) -> tuple[float, float]:
-        read = launcher.Settings(str(tmp_path / "pool.txt"), source)
+        read = shares.Settings(str(tmp_path / "pool.txt"), source)
         return round(read.wanted / GB, 2), read.seconds
 
     assert expected("flash_bwd_a.cu") == (4.2, 90)
     assert [expected(name)[0] for name in ("flash_bwd_b.cu", "flash_fwd_split_x.cu")] == [7, 5]
-    assert [expected(name)[0] for name in ("marlin_x.cu", "other.cu", "api.cpp")] == [3, 3, 1]
+    assert [expected(name)[0] for name in ("sm80_kernel_x.cu", "other.cu", "api.cpp")] == [1, 3, 2]
+    assert [expected(name)[0] for name in ("gemm.cu", "q_gemm.cu")] == [10, 3], "a whole name"
 
 
 GROUPS = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
@@ -352,9 +377,8 @@ def test_three_objects_of_200_mb_in_a_cgroup_of_400_need_the_pool(
     here = bench()
     here.pools = ((here.pools[0][0], str(small_group)),)
     sources = [here.expect(f"{n}.cu", 0.21) for n in "abc"]
-    program = launcher.__file__ if pooled else ""
     compiler = f"{sys.executable} -I -S {here.here}/compiler.py take=200 sleep=1"
-    start = f"{sys.executable} -I -S {program} " if pooled else ""
+    start = f"{' '.join(LAUNCHER)} " if pooled else ""
     line = " & ".join(f"{start}{compiler} -c {s} -o {s}.o || touch {s}.failed" for s in sources)
     script = f"echo $$ > {small_group}/cgroup.procs; {line} & wait"
     subprocess.run(
