@@ -134,9 +134,7 @@ class Bench:
         """Return a patch that adds one line to one kernel file."""
         name = CHANGED[self.request.project]
         before = (self.tree() / name).read_text(encoding="utf-8").splitlines(keepends=True)
-        if not before[-1].endswith("\n"):
-            before[-1] += "\n"
-        after = [*before, "// one line more\n"]
+        after = ["// one line more\n", *before]
         diff = difflib.unified_diff(before, after, f"a/{name}", f"b/{name}")
         return f"diff --git a/{name} b/{name}\n{''.join(diff)}"
 

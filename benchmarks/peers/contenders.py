@@ -200,7 +200,7 @@ class Pip:
         """Change one kernel file in the tree."""
         name = CHANGED[self.bench.request.project]
         text = (self.tree / name).read_text(encoding="utf-8")
-        (self.tree / name).write_text(f"{text}\n// one line more\n", encoding="utf-8")
+        (self.tree / name).write_text(f"// one line more\n{text}", encoding="utf-8")
         return self._wheel("change")
 
 

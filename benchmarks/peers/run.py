@@ -40,7 +40,7 @@ def main() -> int:
     if (kept["jobs"], kept["toy"]) != (options.jobs, options.toy):
         print(f"{work} holds another run: --work another folder", file=sys.stderr)
         return 2
-    bench = Bench(work=work, toy=options.toy, jobs=options.jobs)
+    bench, failed = Bench(work=work, toy=options.toy, jobs=options.jobs), list[str]()
     for part in PARTS:
         for contender in CONTENDERS:
             name = contender.name.replace(" ", "-")
@@ -54,13 +54,16 @@ def main() -> int:
                 found = getattr(contender(bench), part)()
             except FailedError as failure:
                 print(failure, file=sys.stderr)
-                return 1
+                failed.append(f"{name}:{part}")
+                continue
             done[part] = found and {**found, "load": load, "at": time.strftime("%Y-%m-%d %H:%M")}
             path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     text = table(kept)
     (work / "results.md").write_text(text, encoding="utf-8")
     print(text, end="")
-    return 0
+    if failed:
+        print(f"not measured: {', '.join(failed)}", file=sys.stderr)
+    return int(bool(failed))
 
 
 def arguments() -> argparse.Namespace:
