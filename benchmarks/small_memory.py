@@ -30,7 +30,7 @@ from bench import Bench, steps
 from contenders import Pip
 from measure import say
 
-from blackwheel import launcher, pool
+from blackwheel import pool, workshop
 from blackwheel.pool import Expected
 
 STACK = """\
@@ -155,7 +155,8 @@ def toys(here: Path) -> list[Result]:
             environment = dict(os.environ)
             eater = f"{sys.executable} -I -S {here}/eater.py"
             if name == "blackwheel":
-                eater = f"{sys.executable} -I -S {launcher.__file__} {eater}"
+                launcher = workshop.lay_out_launcher(here / "bin")
+                eater = f"{sys.executable} -I -S {launcher} {eater}"
                 pools = ((pool._file(here / "pool"), str(made.folder)),)
                 known = {f"{n}.cu": Expected(peak_bytes=210 << 20, cpu_seconds=1) for n in "abc"}
                 text = pool.settings(pools, 3, known)

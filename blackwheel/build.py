@@ -67,7 +67,9 @@ def build(
     prepare(plan, workshop, compiler)
     known = pool.history(store, request.project)
     cores = max(plan.jobs, machine.read_machine().cores)
-    workshop.expected.write_text(pool.settings(plan.pools, cores, known), encoding="utf-8")
+    settle = pool.SETTLE if plan.queued > plan.jobs else 0
+    expected = pool.settings(plan.pools, cores, known, settle=settle)
+    workshop.expected.write_text(expected, encoding="utf-8")
     Path(f"{workshop.expected}.failed").unlink(missing_ok=True)
     log.write_text("", encoding="utf-8")
     spec, variables = command(plan, workshop, store, compiler, mode)
@@ -76,7 +78,7 @@ def build(
     if cached:
         spec, variables, secret = through_cache(cached, spec, variables, workshop, plan, compiler)
     isolated = isolation.isolated_command(spec, workshop.root / "isolation.json")
-    with console.stage(request.project, "compile") as stage:
+    with console.stage(request.project, "compile", objects=True) as stage:
         progress = _Progress(plan, stage, compiled=len(_recorded(workshop)))
         done = process.run(
             isolated,

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from blackwheel import (
     cache,
@@ -15,6 +16,7 @@ from blackwheel import (
     isolation,
     pipeline,
     plan,
+    pool,
     pythons,
     receipts,
     sessions,
@@ -74,19 +76,43 @@ def _built(
 ) -> tuple[int, tuple[index.ShelvedWheel, ...]]:
     if pending:
         _opening(site, pending, jobs)
-    built, todo = [], []
+    code, built, todo = 0, [], []
     for item in pending:
-        if again or not pipeline.candidate(site, item):
-            pipeline.patched_tree(site, item.request)  # all sources are at hand before hours begin
-            todo.append(item)
-        else:
+        if not again and pipeline.candidate(site, item):
             built.append(item)
-    code, done = sessions.run(site, _lanes(site, todo, options), keep_going=keep_going)
+            continue
+        try:
+            pipeline.patched_tree(site, item.request)  # all sources are at hand before hours begin
+        except BlackwheelError as error:
+            if not keep_going:
+                raise
+            site.console.error(error)
+            code = code or int(error.code)
+            continue
+        todo.append(item)
+    lanes = _lanes(site, todo, options, jobs=jobs)
+    ended, done = sessions.run(site, lanes, keep_going=keep_going)
+    code = code or ended
     if code and not keep_going:
         return code, ()
-    built = [item for item in pending if item in built or item in done]
-    ended, shelved = _smoke_and_shelve(site, built)
+    for item in done:
+        if not pipeline.candidate(site, item):
+            raise _changed_meanwhile(item)
+    ended, shelved = _smoke_and_shelve(site, [i for i in pending if i in built or i in done])
     return code or ended, shelved
+
+
+def _changed_meanwhile(item: Work) -> BlackwheelError:
+    """Say that what was built is not what was asked for."""
+    request = item.request
+    return BlackwheelError(
+        "changed-meanwhile",
+        f"pins, patches or locks of {request.project} changed before its build for Python"
+        f" {request.python} began: its wheel is of another key",
+        where=f"constraints/{request.stack.name}.toml, patches/{request.project}/",
+        fix="run the same command again",
+        code=Exit.BUILD,
+    )
 
 
 def with_located_python(site: Site, item: Work) -> Work:
@@ -153,6 +179,7 @@ def _opening(site: Site, pending: Sequence[Work], jobs: int) -> None:
         request, pin = item.request, item.request.pin
         wide, cost = pipeline.width(site, request, jobs), plan.cpu_seconds(request)
         expected = f", about {wide.took(cost)}" if cost else ""
+        expected += " alone" if expected and len(pending) > 1 else ""
         wheel = f"{request.project} {request.version}"
         site.console.say(f"{wheel} for Python {request.python}: {'; '.join(item.reasons)}")
         say = site.console.say
@@ -170,24 +197,26 @@ def without_words(request: Request) -> list[str]:
 
 
 def _lanes(
-    site: Site, pending: Sequence[Work], options: Sequence[str]
-) -> dict[str, list[sessions.Job]]:
+    site: Site, pending: Sequence[Work], options: Sequence[str], *, jobs: int
+) -> dict[str, list[sessions.Session]]:
     """Put what can be built at the same time into lanes of their own.
 
     The Pythons of a project share a lane where there is a compile cache: the second finds there
-    what the first compiled. All share one where a build's paths are not its own.
+    what the first compiled. All share one where a build's paths are not its own, where nothing
+    shares out memory, and where a number of jobs was asked for.
     """
-    apart = isolation_mode(site).mode == isolation.NAMESPACES
+    pooled = pool.folder(site.environment) is not None and not jobs
+    apart = pooled and isolation_mode(site).mode == isolation.NAMESPACES
     cached = cache.found(site.environment, site.store) is not None
     several = len({item.request.python for item in pending}) > 1
-    found: dict[str, list[sessions.Job]] = {}
+    found: dict[str, list[sessions.Session]] = {}
     for item in pending:
         request = item.request
         name = request.project if apart else ""
         if apart and several and not cached:
             name += f" {request.python}"
         words = [*options, *without_words(request)]
-        one = sessions.job(site, f"build({request.project})", item, words)
+        one = sessions.session(site, f"build({request.project})", item, words)
         found.setdefault(name, []).append(one)
     return found
 
@@ -195,20 +224,26 @@ def _lanes(
 def _smoke_and_shelve(
     site: Site, built: Sequence[Work]
 ) -> tuple[int, tuple[index.ShelvedWheel, ...]]:
-    """Smoke the candidates of each Python alone and together, then shelve all of them, or none.
-
-    A wheel of the same name that is still there was allowed to be replaced.
-    """
-    taken = taken_labels(site, built)
-    candidates = {item.request.slug: pipeline.candidate(site, item) for item in built}
-    wheels = [wheel for wheel in candidates.values() if wheel]
+    """Smoke the candidates of each Python alone and together, then shelve all of it, or none."""
+    code, shelved = 0, []
     for python in dict.fromkeys(item.request.python for item in built):
         items = [item for item in built if item.request.python == python]
-        mine = [str(wheel) for item in items if (wheel := candidates[item.request.slug])]
-        code = sessions.alone(site, sessions.job(site, "smoke", items[0], ["--wheels", *mine]))
-        if code:
-            return code, ()
-    shelved = []
+        wheels = [wheel for item in items if (wheel := pipeline.candidate(site, item))]
+        words = ["--wheels", *map(str, wheels)]
+        ended = sessions.alone(site, sessions.session(site, "smoke", items[0], words))
+        if ended:
+            code = code or ended
+        else:
+            shelved += _shelve(site, items, wheels)
+    if shelved:
+        index.show_all(site.wheels)
+    return code, tuple(shelved)
+
+
+def _shelve(site: Site, items: Sequence[Work], wheels: Sequence[Path]) -> list[index.ShelvedWheel]:
+    """Shelve smoked wheels; one of the same name that is there was allowed to be replaced."""
+    taken, shelved = taken_labels(site, items), []
+    shelf = site.wheels / items[0].request.stack.name
     for wheel in wheels:
         path = pipeline.receipt_path(wheel)
         document = receipts.load(path)
@@ -221,18 +256,21 @@ def _smoke_and_shelve(
                 fix="invoke build-wheels --again",
                 code=Exit.INDEX,
             )
-        shelf = site.wheels / built[0].request.stack.name
         for _, old, _ in taken:
             if old.path.name == wheel.name:
                 index.withdraw(old, shelf)
         shelved.append(index.shelve(wheel, document, shelf))
         shutil.rmtree(wheel.parent)
-    index.show_all(site.wheels)
-    return 0, tuple(shelved)
+    return shelved
 
 
 def _require_disk(site: Site, pending: Sequence[Work]) -> None:
-    check = doctor.disk(pending[0].request.stack, _place(site), trees=len(pending))
+    check = doctor.disk(
+        pending[0].request.stack,
+        _place(site),
+        trees=len(pending),
+        pythons=len({item.request.python for item in pending}),
+    )
     if check.ok is False:
         raise BlackwheelError(
             "disk-too-small",

@@ -1,7 +1,7 @@
 """The compile cache: sccache before the steps of nvcc that are pure functions of their input.
 
-nvcc stays the driver, so that names and bytes are those of a build without a cache: only cicc,
-ptxas and `g++ -c` go through sccache (docs/decisions/0021-cache-the-steps-not-nvcc.md).
+nvcc stays the driver, so that names and bytes are those of a build without a cache: only cudafe++,
+cicc, ptxas and `g++ -c` go through sccache (docs/decisions/0021-cache-the-steps-not-nvcc.md).
 """
 
 from __future__ import annotations
@@ -24,6 +24,12 @@ PASSED: Final = ("SCCACHE_", "AWS_", "ACTIONS_", "ALIBABA_", "TENCENTCLOUD_")
 """The settings of sccache's own stores; its server alone sees them."""
 OURS: Final = ("SCCACHE_SERVER_UDS", "SCCACHE_START_SERVER", "SCCACHE_NO_DAEMON", "SCCACHE_DIRECT")
 _SOCKET_BYTES: Final = 100
+_NUMBERED: Final = """\
+[ -n "$BLACKWHEEL_SOURCE_TIME" ] || exec {seen} "$@"
+export BLACKWHEEL_NUMBER=$$ SCCACHE_C_CUSTOM_CACHE_BUSTER="$$ $PWD $*"
+{call}"""
+"""cudafe++ writes down its process number, its folder and names that sccache does not hash: all of
+them are part of what it is asked for. Where its number is another each time there is no use."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,6 +104,7 @@ def lay_out(cache: Cache, folder: Path, *, inside: Path, cuda: Path, real: Path,
     for program, seen in (
         (real / "nvvm" / "bin" / "cicc", cuda / "nvvm" / "bin" / "cicc"),
         (real / "bin" / "ptxas", cuda / "bin" / "ptxas"),
+        (real / "bin" / "cudafe++", cuda / "bin" / "cudafe++"),
         (cxx, cxx),
     ):
         name = seen.name
@@ -112,7 +119,9 @@ def lay_out(cache: Cache, folder: Path, *, inside: Path, cuda: Path, real: Path,
         if name == "cicc":
             through = f'exec "$BLACKWHEEL_PYTHON" -I -S {inside}/neutral.py'
             call = f'{through} {inside}/sccache {asked} "$@"'
-        if name not in ("cicc", "ptxas"):
+        if name == "cudafe++":
+            call = _NUMBERED.format(call=call, seen=seen) if asked != seen else f'exec {seen} "$@"'
+        if name not in ("cicc", "ptxas", "cudafe++"):
             call = f'case " $* " in *" -c "*) {call};; esac\nexec {seen} "$@"'
         _script(folder / name, call)
 

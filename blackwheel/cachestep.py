@@ -3,6 +3,9 @@
 `python -I -S cachestep.py COMPILER ARGUMENT…` is what sccache's server starts where it has no
 answer. The launcher sees the cache's client only, so the cost is appended to the file that
 BLACKWHEEL_STEPS names: CPU seconds, bytes of the largest process, exit code.
+
+cudafe++ puts its process number into names: where BLACKWHEEL_NUMBER says which it has where nobody
+caches, it gets that one.
 """
 
 import os
@@ -11,7 +14,14 @@ import sys
 
 def main(argv: list[str]) -> int:
     """Run one step; end as it ended, also by its signal."""
+    number = os.environ.get("BLACKWHEEL_NUMBER")
     child = os.fork()
+    if child == 0 and number:
+        # workshop.py lays bin/ beside this file's folder.
+        sys.path.append(os.path.dirname(os.path.abspath(__file__)) + "/../bin")
+        from blackwheel import launcher  # noqa: PLC0415  only here
+
+        os._exit(launcher.run(argv[1:], number=int(number))[0])
     if child == 0:
         try:
             os.execv(argv[1], argv[1:])  # noqa: S606  not a shell: that is the point

@@ -7,12 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from blackwheel import index, pythons, receipts, stacks
+from blackwheel import index, receipts
 from blackwheel.console import size
 from blackwheel.errors import Exit
-from blackwheel.keys import Request
 from blackwheel.site import Site
-from blackwheel.work import requests, work
+from blackwheel.work import for_pythons, work
 
 
 def build_wheels(
@@ -30,7 +29,7 @@ def build_wheels(
     without: Sequence[str] = (),
 ) -> int:
     """Run the whole chain for a stack's projects; return the exit code."""
-    ask = partial(_asked, site, stack, python, only=only, arch=arch, without=without)
+    ask = partial(for_pythons, site, stack, python, only=only, arch=arch, without=without)
     asked = ask()
     if asked[0][0].stack.torch.source == "index":
         from blackwheel import building, pin
@@ -63,19 +62,6 @@ def build_wheels(
     if shelved or not code:
         _summary(site, [*done, *shelved])
     return code
-
-
-def _asked(
-    site: Site, stack: str, python: str, **options: Any
-) -> list[tuple[Request, pythons.Python]]:
-    """Return each project for each Python: `3.12`, `3.11,3.12`, a path, or `all` of the stack."""
-    served = stacks.load(stack, site.constraints).python if python == "all" else ()
-    found: dict[str, tuple[Request, pythons.Python]] = {}
-    for word in served or python.split(","):
-        asked, chosen = requests(site, stack, python=word.strip(), **options)
-        for request in asked:
-            found.setdefault(request.slug, (request, chosen))
-    return list(found.values())
 
 
 def _summary(site: Site, wheels: Sequence[index.ShelvedWheel]) -> None:

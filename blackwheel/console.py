@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 QUIET_SECONDS: Final = 30.0
 """On a pipe, a stage says nothing for this long unless another tenth is done."""
-EAGER: Final = "BLACKWHEEL_BESIDE"
-"""Set by a run that draws the bars of several builds: each step is told, for it alone to read."""
+BESIDE: Final = "BLACKWHEEL_BESIDE"
+"""Set by a run that draws the bars of several builds: each object is told, for it to read."""
 BAR_WIDTH: Final = 30
 _BAR_LEAST: Final = 6
 _RED: Final = "\x1b[1;31m"
@@ -169,7 +169,7 @@ class Console:
         self._clock = clock
         self._stages: list[Stage] = []
         self._live: Live | None = None
-        self._eager = EAGER in environment
+        self._beside = BESIDE in environment
         self.is_terminal = self._err.isatty() and environment.get("TERM", "dumb") != "dumb"
 
     def say(self, line: str) -> None:
@@ -226,9 +226,12 @@ class Console:
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     @contextlib.contextmanager
-    def stage(self, project: str, text: str) -> Iterator[Stage]:
-        """Say that a stage of a project begins and ends, and show between them how far it is."""
-        stage = self.begin(project, text)
+    def stage(self, project: str, text: str, *, objects: bool = False) -> Iterator[Stage]:
+        """Say that a stage of a project begins and ends, and show between them how far it is.
+
+        With `objects` each step is told to a run that draws the bars of several builds.
+        """
+        stage = self.begin(project, text, eager=objects and self._beside)
         verb = "failed"
         try:
             yield stage
@@ -239,9 +242,9 @@ class Console:
         finally:
             self.end(stage, verb)
 
-    def begin(self, project: str, text: str) -> Stage:
+    def begin(self, project: str, text: str, *, eager: bool = False) -> Stage:
         """Begin a stage that `end` ends, for what runs beside others."""
-        stage = Stage(project, text, clock=self._clock, tell=self._tell, eager=self._eager)
+        stage = Stage(project, text, clock=self._clock, tell=self._tell, eager=eager)
         self.say(f"{project}: {text}")
         self._show(stage)
         return stage

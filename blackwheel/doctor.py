@@ -205,16 +205,18 @@ def disk_needed(trees: int, *, toolchain: bool, torch: bool) -> int:
     return needed
 
 
-def disk(stack: Stack, place: Place, *, trees: int = 0) -> Check:
+def disk(stack: Stack, place: Place, *, trees: int = 0, pythons: int = 1) -> Check:
     """Measure the disk where the store is, or will be; alone, it starts no process.
 
-    `trees` are builds of a project and a Python; else one of each project.
+    `trees` are builds of a project and a Python, else one of each project; each further Python
+    brings a torch of its own.
     """
     there = next(path for path in (place.store, *place.store.parents) if path.exists())
     toolchain, torch = _in_store(stack, place)
     return disk_check(
         free=shutil.disk_usage(there).free,
-        needed=disk_needed(trees or len(stack.build), toolchain=toolchain, torch=torch),
+        needed=disk_needed(trees or len(stack.build), toolchain=toolchain, torch=torch)
+        + (pythons - 1) * TORCH_BYTES,
         store=place.store,
     )
 

@@ -27,6 +27,7 @@ from blackwheel import shares
 
 TYPE_CHECKING = False  # the module typing costs 8 ms
 if TYPE_CHECKING:
+    import ctypes
     from collections.abc import Callable
 
 REFUSED, NOT_BEGUN = 97, 98
@@ -157,14 +158,15 @@ def all_absolute(words: list[str]) -> bool:
     return all(path.startswith("/") for path in paths)
 
 
-def run(command: list[str], *, own_numbers: bool, folder: str = "") -> tuple[int, float, int]:
+def run(command: list[str], *, number: int = 0, folder: str = "") -> tuple[int, float, int]:
     """Run a compiler; return its exit code, CPU seconds and largest process in bytes.
 
-    `own_numbers`: in a process namespace of its own, where its process numbers are always the same.
+    With a `number` it has that process number, in a process namespace of its own, so that those of
+    its children are always the same.
     """
     child = os.fork()
     if child == 0:
-        _end_with(_run_in_namespace if own_numbers else _execute, command, folder)
+        _end_with(lambda: _run_numbered(command, number) if number else _execute(command), folder)
     _, status, usage = os.wait4(child, 0)
     return _exit_code(status), usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
 
@@ -174,7 +176,7 @@ def _exit_code(status: int) -> int:
     return code if code >= 0 else 128 - code
 
 
-def _run_in_namespace(command: list[str]) -> int:
+def _run_numbered(command: list[str], number: int) -> int:
     import ctypes  # noqa: PLC0415  7 ms, and only here
 
     libc = ctypes.CDLL(None, use_errno=True)
@@ -191,11 +193,25 @@ def _run_in_namespace(command: list[str]) -> int:
         ):
             with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
                 file.write(text)
-    compiler = os.fork()
-    if compiler == 0:
+    return _forked(lambda: _numbered(command, number, libc), libc)
+
+
+def _numbered(command: list[str], number: int, libc: "ctypes.CDLL") -> int:
+    """Be the first process of a namespace, or use up numbers until the compiler gets its own."""
+    if number == 1:
+        return _execute(command)
+    for _ in range(number - 2):
+        _forked(lambda: 0, libc)
+    return _forked(lambda: _execute(command), libc)
+
+
+def _forked(work: "Callable[[], int]", libc: "ctypes.CDLL") -> int:
+    """Do something in a process that ends with this one; return its exit code."""
+    child = os.fork()
+    if child == 0:
         libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL)
-        _end_with(_execute, command)
-    return _exit_code(os.waitpid(compiler, 0)[1])
+        _end_with(work)
+    return _exit_code(os.waitpid(child, 0)[1])
 
 
 def _execute(command: list[str]) -> int:
@@ -207,13 +223,13 @@ def _execute(command: list[str]) -> int:
     os.execvp(command[0], command)  # noqa: S606  not a shell: that is the point
 
 
-def _end_with(child: "Callable[[list[str]], int]", command: list[str], folder: str = "") -> None:
-    """End a forked process with what `child` returns, whatever happens."""
+def _end_with(work: "Callable[[], int]", folder: str = "") -> None:
+    """End a forked process with what `work` returns, whatever happens."""
     code = 127
     try:
         if folder:
             os.chdir(folder)
-        code = child(command)
+        code = work()
     except OSError as error:
         sys.stderr.write(f"blackwheel: {error}\n")
         sys.stderr.flush()
@@ -240,7 +256,7 @@ def main(argv: list[str]) -> int:
         )
         return REFUSED
     if unit is None:
-        return run(command, own_numbers=False)[0]
+        return run(command)[0]
     file = os.environ.get("BLACKWHEEL_EXPECTED")
     settings = shares.Settings(file, unit[0].rpartition("/")[2]) if file else None
     code, killed = _compile(command, unit, archs, settings, alone=False)
@@ -281,7 +297,7 @@ def _compile(
     before = kills()
     began = time.time()
     folder = os.environ.get("BLACKWHEEL_FOLDER", "") if device and all_absolute(command) else ""
-    code, cpu_seconds, peak_bytes = run(command, own_numbers=device, folder=folder)
+    code, cpu_seconds, peak_bytes = run(command, number=int(device), folder=folder)
     noted = behind_cache(steps) if steps else (0.0, 0, True)
     records = os.environ.get("BLACKWHEEL_RECORDS")
     if records:

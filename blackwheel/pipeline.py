@@ -137,6 +137,7 @@ def build_plan(
         environment=environment,
         variables=keys.build_variables(asked, jobs=queued or jobs, paths=paths),
         jobs=jobs,
+        queued=queued or jobs,
         key=item.key,
         pools=pools,
     )

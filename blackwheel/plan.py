@@ -50,7 +50,9 @@ class BuildPlan:
     environment: Path
     variables: Mapping[str, str]
     jobs: int
-    """Objects compiled at once. Ninja may be given more: the launcher holds them back."""
+    """Objects compiled at once."""
+    queued: int
+    """Objects that ninja hands out; where they are more, the launcher holds them back."""
     key: Key
     pools: tuple[tuple[Path, str], ...] = ()
     """Files that share out memory among builds, with the cgroup that each stands for."""

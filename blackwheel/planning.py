@@ -107,8 +107,8 @@ def _made(
         if not path.exists():
             words = [*options, *building.without_words(request)]
             words += ["--proofs"] if proofs else []
-            session = f"plan({request.project})"
-            code = sessions.alone(site, sessions.job(site, session, item, words))
+            one = sessions.session(site, f"plan({request.project})", item, words)
+            code = sessions.alone(site, one)
     return code, path
 
 

@@ -16,6 +16,8 @@ from blackwheel.errors import BlackwheelError, Exit
 
 FOLDERS: Final = (Path("/dev/shm"), Path("/run/lock"), Path("/var/tmp"))  # noqa: S108
 """Where every user may make a file, and what a build sees: the first of them holds the locks."""
+SETTLE: Final = 0.2
+"""Seconds in which ninja hands out what it may: of these the longest objects are to begin."""
 MARGIN: Final = 1.05
 """Over the largest process that was recorded: the driver around it and the linker's pages."""
 
@@ -110,10 +112,19 @@ def keep_history(store: Path, project: str, tag: str, records: Path) -> None:
         records.replace(target)
 
 
-def settings(pools: tuple[tuple[Path, str], ...], cores: int, known: Mapping[str, Expected]) -> str:
-    """Write down what the launcher reads: a line a pool, then a line a source, the table last."""
+def settings(
+    pools: tuple[tuple[Path, str], ...],
+    cores: int,
+    known: Mapping[str, Expected],
+    *,
+    settle: float = 0,
+) -> str:
+    """Write down what the launcher reads: a line a pool, then a line a source, the table last.
+
+    `settle` is seconds before an object's first look: those that come together are put in order.
+    """
     lines = [f"pool\t{path}\t{group}" for path, group in pools]
-    lines.append(f"cores\t{cores}")
+    lines.append(f"cores\t{cores}\t{settle}")
     for source, expected in sorted(known.items()):
         wanted = round(expected.peak_bytes * MARGIN)
         lines.append(f"take\t{source}\t{wanted}\t{expected.cpu_seconds:.0f}")

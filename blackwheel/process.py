@@ -185,10 +185,14 @@ def hand_over(argv: Sequence[str], *, environment: Mapping[str, str], cwd: Path)
 
 
 class Together:
-    """Commands that run at the same time; their output comes as whole lines, by name."""
+    """Commands that run at the same time; their output comes as whole lines, by name.
+
+    A command has ended when its own process has: what it leaves behind may hold its output open.
+    """
 
     def __init__(self) -> None:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._said: dict[str, bytes] = {}
         self._selector = selectors.DefaultSelector()
 
     def __enter__(self) -> Together:
@@ -201,22 +205,24 @@ class Together:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(timeout=1)
         _end(*left)
+        for key in list(self._selector.get_map().values()):
+            self._close(key.fd)
         self._selector.close()
 
     def start(
         self, name: str, argv: Sequence[str], *, environment: Mapping[str, str], cwd: Path
     ) -> None:
         """Start a command under a name that none that runs has."""
-        process = _start(
-            argv,
-            environment=environment,
-            cwd=cwd,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        assert process.stdout is not None  # noqa: S101  PIPE was asked for
-        self._running[name] = process
-        self._selector.register(process.stdout, selectors.EVENT_READ, (name, bytearray()))
+        output, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        os.set_blocking(theirs, True)
+        try:
+            process = _start(argv, environment=environment, cwd=cwd, stdout=theirs, stderr=theirs)
+        finally:
+            os.close(theirs)
+        self._running[name], self._said[name] = process, b""
+        self._selector.register(output, selectors.EVENT_READ, (name, None))
+        end = os.pidfd_open(process.pid)
+        self._selector.register(end, selectors.EVENT_READ, (name, output))
 
     def stop(self) -> None:
         """Ask all that run to end; what they still say comes."""
@@ -230,16 +236,38 @@ class Together:
         """
         while self._running:
             for key, _ in self._selector.select():
-                name, kept = key.data
-                content = os.read(key.fd, 1 << 16)
-                kept += content
-                *lines, rest = kept.split(b"\n")
-                kept[:] = rest
-                for line in lines:
-                    yield name, line.decode("utf-8", "replace")
-                if not content:
-                    self._selector.unregister(key.fileobj)
-                    if rest:
-                        yield name, rest.decode("utf-8", "replace")
-                    process = self._running.pop(name)
-                    yield name, _exit_code(process.wait())
+                if self._selector.get_map().get(key.fd) is not key:
+                    continue  # closed by what came just before
+                name, output = key.data
+                if output is None:
+                    if self._read(name, key.fd) == b"":
+                        self._close(key.fd)
+                    yield from self._lines(name)
+                    continue
+                self._close(key.fd)
+                if output in self._selector.get_map():
+                    while self._read(name, output):
+                        pass
+                    self._close(output)
+                self._said[name] += b"\n" if self._said[name] else b""
+                yield from self._lines(name)
+                yield name, _exit_code(self._running.pop(name).wait())
+
+    def _lines(self, name: str) -> Iterator[tuple[str, str]]:
+        """Yield the whole lines that came."""
+        *lines, self._said[name] = self._said[name].split(b"\n")
+        for line in lines:
+            yield name, line.decode("utf-8", "replace")
+
+    def _read(self, name: str, output: int) -> bytes | None:
+        """Take what is there: empty at the output's end, None where nothing came."""
+        try:
+            content = os.read(output, 1 << 16)
+        except BlockingIOError:
+            return None
+        self._said[name] += content
+        return content
+
+    def _close(self, file: int) -> None:
+        self._selector.unregister(file)
+        os.close(file)

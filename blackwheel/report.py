@@ -87,8 +87,8 @@ def limit(run: Drawn) -> str:
     if used > 0.85 * run.width:
         return f"cores: the {run.width} lanes were busy with {used:.1f} cores"
     return (
-        f"not its own work: {run.width} lanes used {used:.1f} cores; other load, waiting for"
-        " memory or disk"
+        f"not its own work: {run.width} lanes used {used:.1f} cores; another build, other load,"
+        " waiting for memory or disk"
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from blackwheel import process
-from blackwheel.console import EAGER, Console, Stage
+from blackwheel.console import BESIDE, Console, Stage
 from blackwheel.edge import EXIT_FILE
 from blackwheel.site import Site
 from blackwheel.work import Work
@@ -19,8 +19,8 @@ _PROGRESS: Final = re.compile(r"compile: (\d+)/(\d+)(?:,|$)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
-    """One session, for one piece of work."""
+class Session:
+    """One nox session, for one piece of work."""
 
     item: Work
     argv: tuple[str, ...]
@@ -36,39 +36,39 @@ class Job:
         return ended
 
 
-def job(site: Site, session: str, item: Work, options: Sequence[str]) -> Job:
-    """Return how to run one nox session for a piece of work."""
+def session(site: Site, name: str, item: Work, options: Sequence[str]) -> Session:
+    """Return a session and its command."""
     exit_file = site.store / f"exit-{item.key.digest[:16]}"
     exit_file.parent.mkdir(parents=True, exist_ok=True)
     exit_file.unlink(missing_ok=True)
     words = ["--stack", item.request.stack.name, "--python", item.python.where, *options]
-    return Job(
+    return Session(
         item=item,
-        argv=(sys.executable, "-m", "nox", "--session", session, "--", *words),
+        argv=(sys.executable, "-m", "nox", "--session", name, "--", *words),
         environment={**site.environment, EXIT_FILE: str(exit_file)},
         exit_file=exit_file,
     )
 
 
-def alone(site: Site, one: Job) -> int:
+def alone(site: Site, one: Session) -> int:
     """Run one session with this terminal's own output; return the exit code of what ran in it."""
     ended = process.hand_over(one.argv, environment=one.environment, cwd=site.checkout)
     return one.code(ended)
 
 
 def run(
-    site: Site, lanes: Mapping[str, Sequence[Job]], *, keep_going: bool
+    site: Site, lanes: Mapping[str, Sequence[Session]], *, keep_going: bool
 ) -> tuple[int, list[Work]]:
     """Run lanes side by side; return the exit code of the first failure, and what was done."""
     if len(lanes) > 1:
-        waiting = {name: list(jobs) for name, jobs in lanes.items()}
+        waiting = {name: list(sessions) for name, sessions in lanes.items()}
         beside = Lanes(
             console=site.console, cwd=site.checkout, waiting=waiting, keep_going=keep_going
         )
         beside.run()
         return beside.code, beside.done
     code, done = 0, []
-    for one in (one for jobs in lanes.values() for one in jobs):
+    for one in (one for sessions in lanes.values() for one in sessions):
         ended = alone(site, one)
         if ended == 0:
             done.append(one.item)
@@ -80,18 +80,18 @@ def run(
 
 @dataclass(kw_only=True)
 class Lanes:
-    """Jobs side by side: each lane runs its own one after another, with one bar."""
+    """Sessions side by side: each lane runs its own one after another, with one bar."""
 
     console: Console
     cwd: Path
-    waiting: Mapping[str, list[Job]]
+    waiting: Mapping[str, list[Session]]
     """By lane: `flash-attn`, or `flash-attn 3.12` where its Pythons run side by side."""
     keep_going: bool
     """Else a failure stops the others: they keep what they compiled."""
     code: int = 0
     """Of the first that failed."""
     done: list[Work] = field(default_factory=list)
-    _running: dict[str, tuple[Job, Stage]] = field(default_factory=dict)
+    _running: dict[str, tuple[Session, Stage]] = field(default_factory=dict)
     _group: process.Together = field(default_factory=process.Together)
 
     def run(self) -> None:
@@ -110,21 +110,22 @@ class Lanes:
             stopped = "stopped"
             raise
         finally:
-            for _, stage in self._running.values():
+            for one, stage in self._running.values():
+                one.exit_file.unlink(missing_ok=True)
                 self.console.end(stage, stopped)
 
     def _next(self, name: str) -> None:
-        """Start the next job of a lane."""
+        """Start the next session of a lane."""
         if not self.waiting[name]:
             return
         one = self.waiting[name].pop(0)
         stage = self.console.begin(name, f"build for Python {one.item.request.python}")
         self._running[name] = one, stage
-        environment = {**one.environment, EAGER: "1"}
+        environment = {**one.environment, BESIDE: "1"}
         self._group.start(name, one.argv, environment=environment, cwd=self.cwd)
 
     def _line(self, name: str, line: str) -> None:
-        """Show a line of a job, or how far it is."""
+        """Show a line of a session, or how far it is."""
         one, stage = self._running[name]
         line = line.removeprefix(f"{one.item.request.project}: ")
         step = _PROGRESS.match(line)

@@ -13,17 +13,16 @@ SHARES, QUEUE, GATE = 1 << 60, 1 << 61, 1 << 62
 """Offsets in a pool's file: shares lie below the first, places in the queue behind the second."""
 WAKE = 0.05
 """Seconds between two looks of the first in the queue; all others sleep in the kernel."""
-SETTLE = 0.2
-"""Seconds before the first look: of those that come at the same time the longest is to begin."""
 
 
 class Settings:
-    """What pool.py wrote for one build: pools, cores, and what its objects are expected to take."""
+    """What pool.py wrote for one build: pools, cores, seconds before the first look, and what its
+    objects are expected to take."""
 
     def __init__(self, path: str, source: str) -> None:
         self.failed = path + ".failed"
         self.pools: list[tuple[str, str]] = []
-        self.cores = 1
+        self.cores, self.settle = 1, 0.0
         self.wanted, self.seconds = 0, 0.0
         with open(path, encoding="utf-8") as file:
             for line in file:
@@ -31,7 +30,7 @@ class Settings:
                 if kind == "pool":
                     self.pools.append((words[0], words[1]))
                 elif kind == "cores":
-                    self.cores = int(words[0])
+                    self.cores, self.settle = int(words[0]), float(words[1])
                 elif not self.wanted and _names(words[0], source):
                     self.wanted, self.seconds = int(words[1]), float(words[2])
 
@@ -61,7 +60,8 @@ def shares(settings: Settings, *, alone: bool) -> list[int]:
 
 def _share(file: int, group: str, settings: Settings, wanted: int, *, limit_cores: bool) -> None:
     place = _place(file, settings.seconds)
-    time.sleep(SETTLE)
+    time.sleep(settings.settle)
+    settings.settle = 0
     while True:
         before = _locked(file, QUEUE, place)
         if before:

@@ -15,7 +15,7 @@ from blackwheel.keys import left_out
 from blackwheel.machine import read_machine
 from blackwheel.site import Site
 from blackwheel.surroundings import Check
-from blackwheel.work import key_section, requests, taken_labels, work
+from blackwheel.work import for_pythons, key_section, requests, taken_labels, work
 
 
 def place(site: Site) -> doctor.Place:
@@ -37,11 +37,11 @@ def show_plan(
     as_json: bool = False,
 ) -> None:
     """Tell what build-wheels would do and why; touches no tree, network or compiler."""
-    asked, chosen = requests(site, stack, only=only, arch=arch, python=python, without=without)
+    asked = for_pythons(site, stack, python, only=only, arch=arch, without=without)
     memory, shared = read_machine().memory_available, bool(pool.folder(site.environment))
     rows: list[dict[str, Any]] = []
     expected: list[str] = []
-    for request in asked:
+    for request, chosen in asked:
         item, pin = work(site, request, chosen), request.pin
         wide, cost = pipeline.width(site, request, jobs), plan.cpu_seconds(request)
         rows.append(

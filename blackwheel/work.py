@@ -62,6 +62,21 @@ def requests(
     return asked, chosen
 
 
+def for_pythons(
+    site: Site, stack: str, python: str, **options: Any
+) -> list[tuple[Request, pythons.Python]]:
+    """Return each project for each Python: `3.12`, `3.11,3.12`, a path, or `all` of the stack."""
+    words = [word.strip() for word in python.split(",") if word.strip()] or [""]
+    if words == ["all"]:
+        words = list(stacks.load(stack, site.constraints).python)
+    found: dict[str, tuple[Request, pythons.Python]] = {}
+    for word in words:
+        asked, chosen = requests(site, stack, python=word, **options)
+        for request in asked:
+            found.setdefault(request.slug, (request, chosen))
+    return list(found.values())
+
+
 def _not_optional(
     name: str, stack: stacks.Stack, optional: dict[str, tuple[str, ...]]
 ) -> BlackwheelError:

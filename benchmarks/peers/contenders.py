@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import tarfile
@@ -37,8 +38,8 @@ class Blackwheel:
         log.unlink(missing_ok=True)
         before = len(self._records(tag))
         # Without --replace the wheel that `change` left would be in the way.
-        jobs = ("--jobs", str(self.bench.jobs), "--replace")
-        call = ("build-wheels", "--stack", self.stack, *jobs, *words)
+        jobs = () if self.bench.jobs == os.cpu_count() else ("--jobs", str(self.bench.jobs))
+        call = ("build-wheels", "--stack", self.stack, *jobs, "--replace", *words)
         cost = self.bench.invoke(f"blackwheel-{name}", *call, **variables)
         records = self._records(tag)
         if len(records) < before or "--again" in words:

@@ -16,7 +16,7 @@ import pytest
 from checkout import Checkout, persons_environment, within
 from launching import LAUNCHER
 
-from blackwheel import cache, isolation
+from blackwheel import cache, isolation, workshop
 from blackwheel.errors import BlackwheelError, Exit
 
 pytestmark = [pytest.mark.toolchain, pytest.mark.network]
@@ -77,6 +77,7 @@ class Bench:
             real=cuda_home,
             cxx=Path("/usr/bin/g++"),
         )
+        workshop.lay_out_launcher(self.folder.parent / "bin")
         self.environment = {
             "PATH": "/usr/bin:/bin",
             "BLACKWHEEL_PYTHON": sys.executable,

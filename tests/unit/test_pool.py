@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
@@ -34,6 +35,8 @@ taken = bytearray(int(words.get("take", 0)) << 20)
 for page in range(0, len(taken), 4096):
     taken[page] = 1
 time.sleep(float(words.get("sleep", 0)))
+while not pathlib.Path(words.get("until", "/")).exists():
+    time.sleep(0.02)
 tries = pathlib.Path(words.get("tries", "/dev/null"))
 if words.get("tries") and int(tries.read_text()):
     tries.write_text(str(int(tries.read_text()) - 1))
@@ -46,7 +49,7 @@ class Bench:
     """A pool of its own, of a size of our choice, and objects of a history of our choice."""
 
     def __init__(self, here: Path, *, size: int = 10 * GB, cores: int = 16) -> None:
-        self.here, self.cores = here, cores
+        self.here, self.cores, self.settle = here, cores, 0.0
         self.known: dict[str, Expected] = {}
         self.pools: tuple[tuple[Path, str], ...] = ((pool._file(here / "pool"), str(here)),)
         (here / "compiler.py").write_text(COMPILER, encoding="utf-8")
@@ -66,7 +69,7 @@ class Bench:
     def expect(self, source: str, gigabytes: float, seconds: float = 1) -> str:
         peak = round(gigabytes * GB / pool.MARGIN)
         self.known[source] = Expected(peak_bytes=peak, cpu_seconds=seconds)
-        text = pool.settings(self.pools, self.cores, self.known)
+        text = pool.settings(self.pools, self.cores, self.known, settle=self.settle)
         (self.here / "pool.txt").write_text(text, encoding="utf-8")
         return source
 
@@ -81,6 +84,13 @@ class Bench:
         )
         self.running.append(process)
         return process
+
+    def wait_until_queued(self, count: int) -> None:
+        """Wait until so many launchers stand in the queue."""
+        file = os.open(self.here / "pool", os.O_RDWR)
+        held = partial(shares._held, file, shares.QUEUE, shares.GATE)
+        assert within(20, lambda: len(held()) == count)
+        os.close(file)
 
     def records(self) -> dict[str, dict[str, float]]:
         text = (self.here / "objects.jsonl").read_text(encoding="utf-8")
@@ -152,11 +162,11 @@ def test_big_object_is_not_passed_for_ever_by_small_ones(bench: Callable[..., Be
     here = bench(size=10 * GB)
     small = [here.expect(f"{n}.cu", 4, seconds=0) for n in "abcdef"]
     big = here.expect("big.cu", 9, seconds=0)
-    here.start(small[0], "sleep=0.5")
-    here.start(small[1], "sleep=0.7")
-    time.sleep(0.2)
+    for n in (0, 1):
+        here.start(small[n], f"mark=begun{n}", "sleep=2")
+        assert within(20, (here.here / f"begun{n}").exists)
     here.start(big, "sleep=0.1")
-    time.sleep(0.2)
+    here.wait_until_queued(1)
     for source in small[2:]:
         here.start(source, "sleep=0.1")
     assert here.wait() == [0] * 7
@@ -167,19 +177,21 @@ def test_longest_objects_begin_first(bench: Callable[..., Bench]) -> None:
     here = bench(cores=1)
     first = here.expect("first.cu", 1)
     sources = [here.expect(f"{n}.cu", 1, seconds=n) for n in (10, 300, 40, 200)]
-    here.start(first, "mark=begun", "sleep=2")
+    here.start(first, "mark=begun", "until=enough")
     assert within(20, (here.here / "begun").exists)
     for source in sources:
         here.start(source)
+    here.wait_until_queued(4)
+    (here.here / "enough").touch()
     assert here.wait() == [0] * 5
     assert here.order() == ["first.cu", "300.cu", "200.cu", "40.cu", "10.cu"]
 
 
 def test_of_those_that_come_at_the_same_time_the_longest_begins(
-    bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+    bench: Callable[..., Bench],
 ) -> None:
-    monkeypatch.setattr(shares, "SETTLE", 0.5)
     here, began = bench(cores=1), list[str]()
+    here.settle = 0.5
 
     def compile_one(source: str) -> None:
         held = shares.shares(shares.Settings(str(here.here / "pool.txt"), source), alone=False)
@@ -202,14 +214,14 @@ def test_kill_of_anything_frees_its_share_at_once(bench: Callable[..., Bench], w
     one, two, three = (here.expect(f"{n}.cpp", 6) for n in "abc")
     mark = here.here / "tries"
     mark.write_text("0", encoding="utf-8")
-    holder = here.start(one, "sleep=8")
-    time.sleep(0.3)
+    holder = here.start(one, "mark=begun", "sleep=8")
+    assert within(20, (here.here / "begun").exists)
     waiting = here.start(two, "sleep=8" if who == "one that waits" else "sleep=0")
-    time.sleep(0.2)
+    here.wait_until_queued(1)
     children = Path(f"/proc/{holder.pid}/task/{holder.pid}/children").read_text().split()
     if who == "one that waits":
         last = here.start(three)
-        time.sleep(0.2)
+        here.wait_until_queued(2)
         waiting.kill()
     began = time.monotonic()
     # The compiler holds the share as long as it has the memory; the launcher's end alone is not it.
@@ -229,8 +241,8 @@ def test_killed_object_is_compiled_again_alone(bench: Callable[..., Bench]) -> N
     here = bench()
     tries = here.here / "tries"
     tries.write_text("1", encoding="utf-8")
-    beside = here.start(here.expect("beside.cu", 1), "sleep=0.8")
-    time.sleep(0.2)
+    beside = here.start(here.expect("beside.cu", 1), "mark=begun", "sleep=2")
+    assert within(20, (here.here / "begun").exists)
     victim = here.start(here.expect("victim.cu", 1), f"tries={tries}")
     assert victim.communicate(timeout=20)[1] == (
         "blackwheel: victim.cu was killed: compiled again, alone\n"
@@ -258,8 +270,8 @@ def test_objects_that_wait_do_not_begin_after_another_has_failed(
     bench: Callable[..., Bench],
 ) -> None:
     here = bench(cores=1)
-    here.start(here.expect("bad.cu", 1), "sleep=0.4", "exit=3")
-    time.sleep(0.2)
+    here.start(here.expect("bad.cu", 1), "mark=begun", "sleep=2", "exit=3")
+    assert within(20, (here.here / "begun").exists)
     waiting = here.start(here.expect("good.cu", 1))
     assert waiting.communicate(timeout=20)[1] == (
         "blackwheel: not begun: good.cu: another object failed\n"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -11,14 +13,14 @@ from blackwheel import stacks
 from blackwheel.console import Quiet
 from blackwheel.keys import Key, Request
 from blackwheel.pythons import Python
-from blackwheel.sessions import Job, Lanes
+from blackwheel.sessions import Lanes, Session
 from blackwheel.work import Work
 
 STACK = stacks.load("stable", Path(__file__).parents[2] / "constraints")
-LOOP = "trap 'echo bye; exit 143' TERM; echo here; while :; do sleep 0.05; done"
+LOOP = "trap 'echo bye; exit 143' TERM; touch up; echo here; while :; do sleep 0.05; done"
 
 
-def job(folder: Path, script: str, *, project: str = "vllm", python: str = "3.12") -> Job:
+def session(folder: Path, script: str, *, project: str = "vllm", python: str = "3.12") -> Session:
     """What a build session is here: a shell script."""
     request = Request(stack=STACK, project=project, python=python, archs=STACK.archs)
     item = Work(
@@ -29,7 +31,7 @@ def job(folder: Path, script: str, *, project: str = "vllm", python: str = "3.12
         reasons=("for the test",),
     )
     exit_file = folder / f"exit-{project}-{python}"
-    return Job(
+    return Session(
         item=item,
         argv=("/bin/sh", "-c", script),
         environment={**os.environ, "EXIT": str(exit_file)},
@@ -37,23 +39,25 @@ def job(folder: Path, script: str, *, project: str = "vllm", python: str = "3.12
     )
 
 
-def lanes(folder: Path, keep_going: bool = False, **scripts: list[Job]) -> tuple[Lanes, Quiet]:
+def lanes(folder: Path, keep_going: bool = False, **scripts: list[Session]) -> tuple[Lanes, Quiet]:
     console = Quiet()
     made = Lanes(
         console=console,
         cwd=folder,
-        waiting={name.replace("_", "-"): jobs for name, jobs in scripts.items()},
+        waiting={name.replace("_", "-"): those for name, those in scripts.items()},
         keep_going=keep_going,
     )
     return made, console
 
 
-def test_lanes_run_at_the_same_time_and_jobs_of_one_lane_one_after_another(tmp_path: Path) -> None:
+def test_lanes_run_at_the_same_time_and_sessions_of_one_lane_one_after_another(
+    tmp_path: Path,
+) -> None:
     meet = "echo x > {mine}; n=0; until [ -e {other} ]; do n=$((n+1)); [ $n = 200 ] && exit 9;"
     meet += " sleep 0.05; done"
-    first = job(tmp_path, meet.format(mine="a", other="b"), project="flash-attn", python="3.11")
-    second = job(tmp_path, "[ -e a ] && echo 'flash-attn: again'", project="flash-attn")
-    other = job(tmp_path, meet.format(mine="b", other="a"))
+    first = session(tmp_path, meet.format(mine="a", other="b"), project="flash-attn", python="3.11")
+    second = session(tmp_path, "[ -e a ] && echo 'flash-attn: again'", project="flash-attn")
+    other = session(tmp_path, meet.format(mine="b", other="a"))
     made, console = lanes(tmp_path, flash_attn=[first, second], vllm=[other])
     made.run()
     assert made.code == 0, console.lines
@@ -69,7 +73,7 @@ def test_lines_bear_the_name_of_their_lane_and_steps_move_its_bar(tmp_path: Path
         " for n in 1 2 3; do echo \"vllm: compile: $n/4, 25 %, 2 jobs\"; done; printf 'no end'"
     )
     made, console = lanes(
-        tmp_path, **{"vllm 3.12": [job(tmp_path, script)], "vllm 3.13": [job(tmp_path, "")]}
+        tmp_path, **{"vllm 3.12": [session(tmp_path, script)], "vllm 3.13": [session(tmp_path, "")]}
     )
     made.run()
     mine = [line for line in console.lines if line.startswith("vllm 3.12: ")]
@@ -89,9 +93,9 @@ def test_lines_bear_the_name_of_their_lane_and_steps_move_its_bar(tmp_path: Path
 
 
 def test_failure_stops_the_other_lanes_and_starts_nothing_more(tmp_path: Path) -> None:
-    failing = job(tmp_path, "until [ -e up ]; do sleep 0.05; done; echo 8 > $EXIT; exit 1")
-    running = job(tmp_path, f"touch up; {LOOP}", project="flash-attn", python="3.11")
-    never = job(tmp_path, "touch never", project="flash-attn")
+    failing = session(tmp_path, "until [ -e up ]; do sleep 0.05; done; echo 8 > $EXIT; exit 1")
+    running = session(tmp_path, LOOP, project="flash-attn", python="3.11")
+    never = session(tmp_path, "touch never", project="flash-attn")
     made, console = lanes(tmp_path, flash_attn=[running, never], vllm=[failing])
     made.run()
     assert (made.code, made.done) == (8, []), "the code of what ran inside, not nox's"
@@ -107,9 +111,9 @@ def test_failure_stops_the_other_lanes_and_starts_nothing_more(tmp_path: Path) -
 
 
 def test_keep_going_lets_the_others_end_and_begins_the_next(tmp_path: Path) -> None:
-    failing = job(tmp_path, "exit 7", project="flash-attn", python="3.11")
-    next_one = job(tmp_path, "touch next", project="flash-attn")
-    slow = job(tmp_path, "sleep 0.3")
+    failing = session(tmp_path, "exit 7", project="flash-attn", python="3.11")
+    next_one = session(tmp_path, "touch next", project="flash-attn")
+    slow = session(tmp_path, "sleep 0.3")
     made, _ = lanes(tmp_path, keep_going=True, flash_attn=[failing, next_one], vllm=[slow])
     made.run()
     assert made.code == 7
@@ -120,8 +124,8 @@ def test_keep_going_lets_the_others_end_and_begins_the_next(tmp_path: Path) -> N
 def test_a_stop_ends_all_of_them(tmp_path: Path, stop: type[BaseException]) -> None:
     made, console = lanes(
         tmp_path,
-        flash_attn=[job(tmp_path, f"echo $$ > one; {LOOP}", project="flash-attn")],
-        vllm=[job(tmp_path, f"echo $$ > two; {LOOP}")],
+        flash_attn=[session(tmp_path, f"echo $$ > one; {LOOP}", project="flash-attn")],
+        vllm=[session(tmp_path, f"echo $$ > two; {LOOP}")],
     )
     said = console.say
 
@@ -135,3 +139,16 @@ def test_a_stop_ends_all_of_them(tmp_path: Path, stop: type[BaseException]) -> N
         made.run()
     for name in ("one", "two"):
         assert not Path("/proc", (tmp_path / name).read_text().strip()).exists()
+
+
+def test_what_a_session_leaves_behind_keeps_nobody_waiting(tmp_path: Path) -> None:
+    # nox dies at once when it is asked to; the tool that it runs holds its output open.
+    holds = session(tmp_path, "sleep 60 & echo $! > left; echo last; exit 9", project="flash-attn")
+    silent = session(tmp_path, "exec > /dev/null 2>&1; sleep 0.2")
+    made, console = lanes(tmp_path, keep_going=True, flash_attn=[holds], vllm=[silent])
+    began = time.monotonic()
+    made.run()
+    os.kill(int((tmp_path / "left").read_text()), signal.SIGKILL)
+    assert time.monotonic() - began < 30
+    assert (made.code, [one.key.digest for one in made.done]) == (9, ["vllm3.12"])
+    assert "flash-attn: last" in console.lines
