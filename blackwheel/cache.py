@@ -24,6 +24,8 @@ PASSED: Final = ("SCCACHE_", "AWS_", "ACTIONS_", "ALIBABA_", "TENCENTCLOUD_")
 """The settings of sccache's own stores; its server alone sees them."""
 OURS: Final = ("SCCACHE_SERVER_UDS", "SCCACHE_START_SERVER", "SCCACHE_NO_DAEMON", "SCCACHE_DIRECT")
 _SOCKET_BYTES: Final = 100
+_WORDS: Final = {"CUDA (Device code)": "cudafe++"}
+"""What sccache calls the step that splits device code off; that of device code it calls PTX."""
 _NUMBERED: Final = """\
 [ -n "$BLACKWHEEL_SOURCE_TIME" ] || exec {seen} "$@"
 export BLACKWHEEL_NUMBER=$$ SCCACHE_C_CUSTOM_CACHE_BUSTER="$$ $PWD $*"
@@ -194,7 +196,10 @@ def figures(folder: Path) -> dict[str, Any]:
         stats = json.loads((folder / "stats.json").read_text(encoding="utf-8"))["stats"]
     except (OSError, ValueError, KeyError):
         return {}
-    counts = {name: stats[f"cache_{name}"]["counts"] for name in ("hits", "misses", "errors")}
+    counts = {
+        name: {_WORDS.get(word, word): n for word, n in stats[f"cache_{name}"]["counts"].items()}
+        for name in ("hits", "misses", "errors")
+    }
     return {
         **counts,
         "not_cached": stats.get("not_cached", {}),

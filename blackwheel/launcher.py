@@ -11,7 +11,8 @@ time and its compiler process numbers of its own, both of which nvcc puts into n
 (docs/decisions/0007-what-makes-kernel-names-differ.md); where BLACKWHEEL_FOLDER names one, it is
 compiled in that folder, for the same reason. The exit code is the compiler's, 97 for a
 refusal. Where BLACKWHEEL_PLAN names a file, nothing is compiled: each object is noted there, and an
-empty one is left (docs/decisions/0012-arch-plan.md).
+empty one is left (docs/decisions/0012-arch-plan.md). BLACKWHEEL_NVCC names the nvcc that asks the
+compile cache.
 
 Where BLACKWHEEL_EXPECTED names a file that pool.py wrote, an object waits until its predicted
 memory is free, in one pool for all builds on the machine, the longest first
@@ -257,6 +258,8 @@ def main(argv: list[str]) -> int:
         return REFUSED
     if unit is None:
         return run(command)[0]
+    if command[0].endswith("/nvcc"):
+        command[0] = os.environ.get("BLACKWHEEL_NVCC") or command[0]
     file = os.environ.get("BLACKWHEEL_EXPECTED")
     settings = shares.Settings(file, unit[0].rpartition("/")[2]) if file else None
     code, killed = _compile(command, unit, archs, settings, alone=False)

@@ -179,7 +179,7 @@ def through_cache(  # noqa: PLR0917  each is another record
 ) -> tuple[isolation.Spec, dict[str, str], dict[str, str]]:
     """Return the same build with the cache before its compilers, and what only its server gets."""
     inside = spec.root / "work" / "cached"
-    cuda, nvcc = spec.root / "cuda", spec.root / "cuda" / "bin" / "nvcc"
+    cuda = spec.root / "cuda"
     cache.lay_out(
         cached,
         workshop.cached,
@@ -195,7 +195,8 @@ def through_cache(  # noqa: PLR0917  each is another record
         **variables,
         **clients,
         "NVCC_CCBIN": str(inside / compiler.path.name),
-        "PYTORCH_NVCC": variables["PYTORCH_NVCC"].replace(str(nvcc), str(inside / "nvcc")),
+        # Not in command lines: a tree that was begun without the cache is up to date with it.
+        "BLACKWHEEL_NVCC": str(inside / "nvcc"),
     }
     wrapper = workshop.work / "bin" / compiler.path.name
     text = wrapper.read_text(encoding="utf-8")

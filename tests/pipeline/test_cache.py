@@ -30,16 +30,22 @@ def test_build_with_a_cold_and_a_warm_cache_has_the_bytes_of_one_without(built: 
     built.variables |= {"BLACKWHEEL_CACHE": "sccache", "SCCACHE_REDIS_PASSWORD": "hush"}
     cold = built.build("--again")
     assert cold.code == 0, cold.said
-    assert "toy-cuda: cache: 0 hits, 7 misses (3 C/C++, 2 CUBIN, 2 PTX)\n" in cold.err
+    assert "toy-cuda: cache: 0 hits, 9 misses (3 C/C++, 2 CUBIN, 2 PTX, 2 cudafe++)\n" in cold.err
     if isolation.available_isolation().mode == isolation.NAMESPACES:
         assert [path.read_bytes() for path in built.wheels] == before
     warm = built.build("--again")
     assert warm.code == 0, warm.said
-    assert "toy-cuda: cache: 7 hits, 0 misses\n" in warm.err
+    assert "toy-cuda: cache: 9 hits, 0 misses\n" in warm.err
     if isolation.available_isolation().mode == isolation.NAMESPACES:
         assert [path.read_bytes() for path in built.wheels] == before
     lines = (built.workshop / "work" / "objects.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["cached"] for line in lines] == [True, True, True]
+    built.variables["BLACKWHEEL_CACHE"] = "off"
+    built.edit(built.toml, "revision = 1", "revision = 2")
+    assert built.build().code == 0
+    assert len((built.workshop / "work" / "objects.jsonl").read_text().splitlines()) == 3, (
+        "as it was"
+    )
     files = [*built.shelf.glob("*.json"), *built.workshop.glob("*.*")]
     assert [path for path in files if "hush" in path.read_text(errors="replace")] == []
 

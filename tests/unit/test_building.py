@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from blackwheel import building, isolation, pipeline, pool, sessions, site, work
+from blackwheel.console import Quiet
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.isolation import Isolation
 from blackwheel.site import Site
@@ -87,11 +89,10 @@ def test_lanes_hold_what_can_be_built_at_the_same_time(
 
 @pytest.mark.parametrize("keep_going", [True, False])
 def test_source_out_of_reach_ends_the_run_unless_it_keeps_going(
-    here: Site,
-    monkeypatch: pytest.MonkeyPatch,
-    keep_going: bool,
-    capsys: pytest.CaptureFixture[str],
+    here: Site, monkeypatch: pytest.MonkeyPatch, keep_going: bool
 ) -> None:
+    console = Quiet()
+    here = replace(here, console=console)
     gone = BlackwheelError("source-missing", "no host", where="vllm", fix="", code=Exit.SOURCE)
     began: list[str] = []
 
@@ -118,4 +119,4 @@ def test_source_out_of_reach_ends_the_run_unless_it_keeps_going(
         return
     assert built() == Exit.SOURCE
     assert began == [""], "the other project"
-    assert "error: source-missing" in capsys.readouterr().err
+    assert "error: source-missing" in console.lines
