@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from blackwheel import cache, heard, isolation, machine, pool, process, torchpin
+from blackwheel import cache, continued, heard, isolation, machine, pool, process, torchpin
 from blackwheel.cache import Cache
 from blackwheel.compiler import Compiler
 from blackwheel.console import Console, duration, size
@@ -64,6 +64,14 @@ def build(
     packages = torchpin.site_packages(plan.environment)
     torch = torchpin.seen(packages, store=store)
     torchpin.check(torch, request.stack.torch, where=str(plan.environment))
+    continued.begin_anew_unless_same(
+        workshop,
+        continued.made_with(plan, torch, compiler, mode),
+        store=store,
+        slug=request.slug,
+        project=request.project,
+        console=console,
+    )
     prepare(plan, workshop, compiler)
     known = pool.history(store, request.project)
     cores = max(plan.jobs, machine.read_machine().cores)

@@ -159,6 +159,15 @@ def all_absolute(words: list[str]) -> bool:
     return all(path.startswith("/") for path in paths)
 
 
+def through_cache(command: list[str]) -> list[str]:
+    """Return an nvcc command with the nvcc and the host compiler that ask the cache."""
+    asking = [os.environ["BLACKWHEEL_NVCC"], *command[1:]]
+    for number, word in enumerate(command[:-1]):
+        if word in ("-ccbin", "--compiler-bindir"):  # torch names one where CC is set
+            asking[number + 1] = os.environ["NVCC_CCBIN"]
+    return asking
+
+
 def run(command: list[str], *, number: int = 0, folder: str = "") -> tuple[int, float, int]:
     """Run a compiler; return its exit code, CPU seconds and largest process in bytes.
 
@@ -258,8 +267,8 @@ def main(argv: list[str]) -> int:
         return REFUSED
     if unit is None:
         return run(command)[0]
-    if command[0].endswith("/nvcc"):
-        command[0] = os.environ.get("BLACKWHEEL_NVCC") or command[0]
+    if command[0].endswith("/nvcc") and os.environ.get("BLACKWHEEL_NVCC"):
+        command = through_cache(command)
     file = os.environ.get("BLACKWHEEL_EXPECTED")
     settings = shares.Settings(file, unit[0].rpartition("/")[2]) if file else None
     code, killed = _compile(command, unit, archs, settings, alone=False)

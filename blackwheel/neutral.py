@@ -13,12 +13,10 @@ import re
 import shutil
 import sys
 
-FOLDER = re.compile(rb"(?<=/python3\.)\d\d(?=/)")
-TAKEN = re.compile(rb"(?<=/python3\.)__(?=/)")
-IN_DEVICE_CODE = re.compile(
-    rb"/python3\.__/|47, *112, *121, *116, *104, *111, *110, *51, *46, *95, *95"
-)
-"""As text, and as the bytes of PTX's strings."""
+FOLDER = re.compile(rb"/python3\.\d\d/")
+TAKEN = b"/python3.__/"
+BYTES = re.compile(rb"47, *112, *121, *116, *104, *111, *110, *51, *46, *95, *95")
+"""TAKEN as PTX writes strings. No pattern begins with anything but text: inputs are megabytes."""
 PYTHON = re.compile(r"(?<=python-)3\d\d|(?<=python3\.)\d\d")
 INCLUDED = "blackwheel.fatbin.c"
 SIGNALS = 128
@@ -40,35 +38,40 @@ def main(argv: list[str]) -> int:
     lines = any(word in LINES or "line-info" in word or "lineinfo" in word for word in words)
     known = stub and included and os.path.exists(module) and "--gen_module_id_file" not in words
     before = read(sources[0]) if sources else b""
-    if lines or len(sources) != 1 or not known or not place or TAKEN.search(before):
+    if lines or len(sources) != 1 or not known or not place or TAKEN in before:
         return run([*call, *words])
-    source, seen = sources[0], FOLDER.findall(before)
+    source, seen = sources[0], sorted(set(FOLDER.findall(before)))
     other = list(words)
     other[words.index("--include_file_name") + 1] = INCLUDED
     named = hashlib.sha256(PYTHON.sub("", os.path.abspath(module)).encode()).hexdigest()
     moved = f"{place}/{named}.module_id"
     shutil.copyfile(module, moved)
     other[words.index("--module_id_file_name") + 1] = moved
-    if len(set(seen)) == 1:
-        write(source, FOLDER.sub(b"__", before))
+    if len(seen) == 1:
+        write(source, before.replace(seen[0], TAKEN))
     code = run([*call, *other], said=f"{moved}.said")
     said = read(f"{moved}.said")
     os.unlink(f"{moved}.said")
     os.unlink(moved)
     failed = 0 < code < SIGNALS
-    if failed or (code == 0 and IN_DEVICE_CODE.search(read(value(words, "-o")))):
+    if failed or (code == 0 and in_device_code(read(value(words, "-o")))):
         write(source, before)  # its messages name files as they are
         return run([*call, *words])
-    os.write(2, TAKEN.sub(seen[0], said) if seen else said)
+    os.write(2, said.replace(TAKEN, seen[0]) if seen else said)
     for name in ("--gen_c_file_name", "--stub_file_name", "--gen_device_file_name"):
         path = value(words, name)
         if path and os.path.exists(path):
             text = read(path)
-            back = TAKEN.sub(seen[0], text) if seen else text
+            back = text.replace(TAKEN, seen[0]) if seen else text
             back = back.replace(f'"{INCLUDED}"'.encode(), f'"{included}"'.encode())
             if back != text:
                 write(path, back)
     return code
+
+
+def in_device_code(ptx: bytes) -> bool:
+    """Tell whether device code holds a path that something was taken out of."""
+    return TAKEN in ptx or BYTES.search(ptx) is not None
 
 
 def run(argv: list[str], *, said: str = "") -> int:

@@ -221,6 +221,27 @@ def test_receipt_tells_what_each_library_is_bound_to_in_the_build_environment(
     assert bound
 
 
+def test_objects_of_another_environment_are_never_continued_with(built: Checkout) -> None:
+    """Headers at the same path and older than the objects: ninja finds nothing to do."""
+    lock = built.toml.with_suffix("") / f"build-{built.project}-py{VERSION.replace('.', '')}.txt"
+    lock.write_text(f"{lock.read_text(encoding='utf-8')}# another day\n", encoding="utf-8")
+    raise_revision(built)
+    done = built.build()
+    assert done.code == 0, done.said
+    said = "toy-cuda: its build tree was made with another environment: all is compiled anew\n"
+    assert said in done.err
+    assert sorted(compiled(built)) == ["bindings.c", "offset.cu", "scale.cu"], "of this build alone"
+    history = built.store / "history" / "toy-cuda"
+    assert len([*history.glob("*.jsonl")]) == 1, "what they took is still known"
+
+
+def test_changed_audit_and_smoke_code_builds_nothing_again(built: Checkout) -> None:
+    for name in ("audit/archs.py", "smoke/__init__.py", "console.py"):
+        path = built.root / "blackwheel" / name
+        path.write_text(f"{path.read_text(encoding='utf-8')}\n# changed\n", encoding="utf-8")
+    assert built.build().err == "toy: nothing changed since these wheels were built\n"
+
+
 def test_changed_patch_compiles_only_the_object_that_it_touches(built: Checkout) -> None:
     temporary = built.workshop / "src" / "build"
     before = {path.name: path.stat().st_mtime_ns for path in temporary.rglob("*.o")}

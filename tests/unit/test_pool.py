@@ -254,6 +254,14 @@ def test_killed_object_is_compiled_again_alone(bench: Callable[..., Bench]) -> N
     )
 
 
+def test_nvcc_asks_the_cache_for_device_and_host_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BLACKWHEEL_NVCC", "/w/cached/nvcc")
+    monkeypatch.setenv("NVCC_CCBIN", "/w/cached/g++")
+    words = ["-O3", "-ccbin", "/usr/bin/g++", "-c", "a.cu", "-o", "a.o"]
+    asking = launcher.through_cache(["/cuda/bin/nvcc", *words])
+    assert asking == ["/w/cached/nvcc", *" ".join(words).replace("/usr/bin", "/w/cached").split()]
+
+
 def test_object_killed_twice_says_so_and_fails(bench: Callable[..., Bench]) -> None:
     here = bench()
     tries = here.here / "tries"
