@@ -254,6 +254,19 @@ def test_killed_object_is_compiled_again_alone(bench: Callable[..., Bench]) -> N
     )
 
 
+def test_record_is_written_as_json_writes_it() -> None:
+    line = {
+        "source": 'kr\u00e4fte "1"\\\n.cu',
+        "archs": ["sm_90", "sm_120a"],
+        "began": 1795630021.362,
+        "peak_bytes": 3913371648,
+        "cached": True,
+        "exit": 0,
+        "missing": [],
+    }
+    assert launcher.as_json(line) == json.dumps(line, sort_keys=True)
+
+
 def test_nvcc_asks_the_cache_for_device_and_host_code(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BLACKWHEEL_NVCC", "/w/cached/nvcc")
     monkeypatch.setenv("NVCC_CCBIN", "/w/cached/g++")
