@@ -14,10 +14,10 @@ from blackwheel.archs import Arch
 from blackwheel.audit.metadata import Expected
 from blackwheel.audit.page import Sheet, page
 from blackwheel.audit.verdict import closing
-from blackwheel.console import size
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.keys import left_out
 from blackwheel.site import Site
+from blackwheel.units import size
 from blackwheel.work import key_section, requests
 
 ARCH: Final = "12.0a"

@@ -14,9 +14,10 @@ from typing import Any, Final
 from blackwheel import cache, continued, heard, isolation, machine, pool, process, torchpin
 from blackwheel.cache import Cache
 from blackwheel.compiler import Compiler
-from blackwheel.console import Console, duration, size
+from blackwheel.console import Console
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.plan import BuildPlan
+from blackwheel.units import duration, size
 from blackwheel.workshop import Workshop, command, prepare, through_cache
 
 _NINJA_STEP: Final = re.compile(r"^\[(\d+)/(\d+)\] ")

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Final
 
 from blackwheel import __version__, doctor, index, report, servable, stacks, views
-from blackwheel.console import size
 from blackwheel.errors import BlackwheelError
 from blackwheel.machine import read_machine
 from blackwheel.process import capture
 from blackwheel.redact import Redactor
 from blackwheel.site import Site
 from blackwheel.surroundings import Check
+from blackwheel.units import size
 
 LOG_LINES: Final = 400
 """The end of a build's log: what failed, and what it was doing."""

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from blackwheel import index, receipts
-from blackwheel.console import size
 from blackwheel.errors import Exit
 from blackwheel.site import Site
+from blackwheel.units import size
 from blackwheel.work import for_pythons, work
 
 

@@ -10,7 +10,6 @@ from typing import Final
 
 from blackwheel import plan, pool, torchpin
 from blackwheel.compiler import host_compiler
-from blackwheel.console import size
 from blackwheel.errors import BlackwheelError
 from blackwheel.machine import RUNNING, Interpreter, Machine, interpreters, read_machine
 from blackwheel.stacks import Stack
@@ -24,6 +23,7 @@ from blackwheel.surroundings import (
     wsl_checks,
 )
 from blackwheel.toolchain import host_candidates, host_toolchain, lock_digest
+from blackwheel.units import size
 
 SYSTEM: Final = "Linux x86_64"
 """What torch's CUDA wheels and the toolchain's packages are for."""

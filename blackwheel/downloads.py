@@ -12,9 +12,9 @@ from typing import Final
 
 import requests
 
-from blackwheel.console import Stage
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.githost import shown
+from blackwheel.stage import Stage
 
 ABSENT: Final = (403, 404, 410)
 """How file servers say that there is no such file: S3 answers 403 where nobody may list."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, Final, Protocol
 
-from blackwheel.console import duration, size
+from blackwheel.units import duration, size
 
 _LANE: Final = 26
 _WIDTH: Final = 1000

@@ -18,9 +18,9 @@ from packaging.version import Version
 
 from blackwheel import receipts
 from blackwheel.audit.recorded import recorded_page
-from blackwheel.console import size
 from blackwheel.errors import BlackwheelError
 from blackwheel.simple import ShelvedWheel
+from blackwheel.units import size
 
 DRIVERS: Final = {"12.8": 570, "12.9": 575, "13.0": 580}
 """The lowest NVIDIA driver by CUDA. Can go when no receipt without `driver` lies on a shelf."""

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from blackwheel.console import Console, Stage
+from blackwheel.console import Console
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.scratch import Scratch, allowed_paths
 from blackwheel.series import Patch, Series, load_series, patch_digests
 from blackwheel.sources import SourceTree, digest
+from blackwheel.stage import Stage
 from blackwheel.store import held
 from blackwheel.trees import tree_id
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from blackwheel.console import duration
 from blackwheel.keys import Key, Request
 from blackwheel.patches import PatchedTree
 from blackwheel.stacks import ProjectPin
 from blackwheel.toolchain import Toolchain
 from blackwheel.torchpin import TorchIdentity
+from blackwheel.units import duration
 
 SOURCE_DATE_EPOCH: Final = 1577836800
 """2020-01-01: a zip cannot hold dates before 1980, and any fixed day serves."""

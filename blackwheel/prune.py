@@ -10,10 +10,10 @@ from packaging.utils import parse_wheel_filename
 from packaging.version import Version
 
 from blackwheel import gate, index, stacks
-from blackwheel.console import size
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.index import ShelvedWheel
 from blackwheel.site import Site
+from blackwheel.units import size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,11 +12,11 @@ from urllib.parse import unquote, urlsplit
 from blackwheel import gate, pages, readback, remote
 from blackwheel import index as shelves
 from blackwheel import upload as uploads
-from blackwheel.console import size
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.gate import Proved
 from blackwheel.remote import Index, Limits, Offers
 from blackwheel.site import Site
+from blackwheel.units import size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,13 +15,13 @@ from packaging.version import InvalidVersion, Version
 from pypi_simple import PYPI_SIMPLE_ENDPOINT, DistributionPackage, PyPISimple
 from pypi_simple.errors import NoSuchProjectError, UnsupportedContentTypeError
 
-from blackwheel.console import size
 from blackwheel.downloads import AbsentError, Patience, download, forget
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.githost import shown
 from blackwheel.sdist import index_address
 from blackwheel.site import Site
 from blackwheel.store import held
+from blackwheel.units import size
 
 FOLDER: Final = "audited"
 SHOWN: Final = 6

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from blackwheel import cache, drawing
-from blackwheel.console import duration, size
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.site import Site
+from blackwheel.units import duration, size
 from blackwheel.work import requests
 from blackwheel.workshop import Workshop
 

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from blackwheel.console import size
 from blackwheel.errors import BlackwheelError
 from blackwheel.machine import Machine, interpreters
 from blackwheel.process import capture
 from blackwheel.stacks import Stack
 from blackwheel.surroundings import Check, gpu_checks, wsl_checks
+from blackwheel.units import size
 
 CACHES: Final = (
     ("HF_HOME", ".cache/huggingface"),

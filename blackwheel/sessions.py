@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from blackwheel import process
-from blackwheel.console import BESIDE, Console, Stage
+from blackwheel.console import Console
 from blackwheel.edge import EXIT_FILE
 from blackwheel.site import Site
+from blackwheel.stage import BESIDE, Stage
 from blackwheel.work import Work
 
 _PROGRESS: Final = re.compile(r"compile: (\d+)/(\d+)(?:,|$)")

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 from blackwheel import archs, isolation
-from blackwheel.console import size
 from blackwheel.errors import BlackwheelError
 from blackwheel.githost import reason, shown
 from blackwheel.gitstore import ANSWER_SECONDS
@@ -20,6 +19,7 @@ from blackwheel.machine import Machine
 from blackwheel.process import capture
 from blackwheel.sdist import index_address
 from blackwheel.stacks import ProjectPin, Stack
+from blackwheel.units import size
 
 _SETTING: Final = re.compile(r"\((?P<name>[a-z0-9_.]+)=(?P<value>\d)\)")
 _SMI: Final = ("--query-gpu=name,driver_version,compute_cap", "--format=csv,noheader")

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Final
 
 from blackwheel import process, remote
-from blackwheel.console import size
 from blackwheel.downloads import AGAIN
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.gate import Proved
 from blackwheel.githost import shown
 from blackwheel.remote import Index, Limits
 from blackwheel.site import Site
+from blackwheel.units import size
 
 _STATUS: Final = re.compile(r"status code (\d{3})")
 _DENIED: Final = (401, 403)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from blackwheel import archive, doctor, index, pipeline, plan, pool, servable, stacks, window
-from blackwheel.console import size
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.keys import left_out
 from blackwheel.machine import read_machine
 from blackwheel.site import Site
 from blackwheel.surroundings import Check
+from blackwheel.units import size
 from blackwheel.work import for_pythons, key_section, requests, taken_labels, work
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from blackwheel.archs import Arch, from_sm
 from blackwheel.audit import AuditReport, Finding, Library, Links
-from blackwheel.console import size
+from blackwheel.units import size
 
 KINDS: Final = (
     ("native", "native"),

@@ -21,10 +21,11 @@ from typing import Any
 import pytest
 
 from blackwheel import githost, gitstore, sources
-from blackwheel.console import Quiet, Stage
+from blackwheel.console import Quiet
 from blackwheel.errors import BlackwheelError, Exit
 from blackwheel.sources import SourceTree
 from blackwheel.stacks import GitPin, NestedPin, ProjectPin, SdistPin
+from blackwheel.stage import Stage
 from blackwheel.store import held
 
 NOBODY = "0" * 40

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from blackwheel.console import Console, Quiet, duration, fitting, seconds_left, size
+from blackwheel.console import Console, Quiet
 from blackwheel.errors import BlackwheelError
+from blackwheel.stage import fitting, seconds_left
+from blackwheel.units import duration, size
 
 ERROR = BlackwheelError("stale-patch", "0002 does not apply", where="series", fix="refresh")
 PRELUDE = """
