@@ -24,7 +24,7 @@ from blackwheel.trees import FILE, LINK, PROGRAM, Entry
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from blackwheel.console import Stage
+    from blackwheel.stage import Stage
 
 CARRIED: Final = "BLACKWHEEL_SDISTS"
 """Names a folder of sdists that a person brought along, for a machine without any network."""
