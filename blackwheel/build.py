@@ -53,6 +53,7 @@ def build(
     compiler: Compiler,
     mode: str,
     console: Console,
+    lock: Path,
     cached: Cache | None = None,
 ) -> BuiltWheel:
     """Compile and pack one wheel; raise `build-failed` with the failing object's own words.
@@ -67,7 +68,7 @@ def build(
     torchpin.check(torch, request.stack.torch, where=str(plan.environment))
     continued.begin_anew_unless_same(
         workshop,
-        continued.made_with(plan, torch, compiler, mode),
+        continued.made_with(plan, torch, compiler, mode, lock=lock.read_text(encoding="utf-8")),
         store=store,
         slug=request.slug,
         project=request.project,

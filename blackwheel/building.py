@@ -96,9 +96,15 @@ def _built(
     if code and not keep_going:
         return code, ()
     for item in done:
-        if not pipeline.candidate(site, item):
-            raise _changed_meanwhile(item)
-    ended, shelved = _smoke_and_shelve(site, [i for i in pending if i in built or i in done])
+        if pipeline.candidate(site, item):
+            built.append(item)
+            continue
+        changed = _changed_meanwhile(item)
+        if not keep_going:
+            raise changed
+        site.console.error(changed)
+        code = code or int(changed.code)
+    ended, shelved = _smoke_and_shelve(site, [item for item in pending if item in built])
     return code or ended, shelved
 
 
@@ -225,7 +231,7 @@ def _smoke_and_shelve(
     site: Site, built: Sequence[Work]
 ) -> tuple[int, tuple[index.ShelvedWheel, ...]]:
     """Smoke the candidates of each Python alone and together, then shelve all of it, or none."""
-    code, shelved = 0, []
+    code, shelved = 0, list[index.ShelvedWheel]()
     for python in dict.fromkeys(item.request.python for item in built):
         items = [item for item in built if item.request.python == python]
         wheels = [wheel for item in items if (wheel := pipeline.candidate(site, item))]
@@ -235,8 +241,7 @@ def _smoke_and_shelve(
             code = code or ended
         else:
             shelved += _shelve(site, items, wheels)
-    if shelved:
-        index.show_all(site.wheels)
+            index.show_all(site.wheels)
     return code, tuple(shelved)
 
 

@@ -27,11 +27,13 @@ _SOCKET_BYTES: Final = 100
 _WORDS: Final = {"CUDA (Device code)": "cudafe++"}
 """What sccache calls the step that splits device code off; that of device code it calls PTX."""
 _NUMBERED: Final = """\
-[ -n "$BLACKWHEEL_SOURCE_TIME" ] || exec {seen} "$@"
-export BLACKWHEEL_NUMBER=$$ SCCACHE_C_CUSTOM_CACHE_BUSTER="$$ $PWD $*"
+[ -n "$BLACKWHEEL_OWN_NUMBERS" ] || exec {seen} "$@"
+export BLACKWHEEL_NUMBER=$$
+export SCCACHE_C_CUSTOM_CACHE_BUSTER="$$ $BLACKWHEEL_SOURCE_TIME $PWD $*"
 {call}"""
-"""cudafe++ writes down its process number, its folder and names that sccache does not hash: all of
-them are part of what it is asked for. Where its number is another each time there is no use."""
+"""cudafe++ writes down its process number, the source's time, its folder and names that sccache
+does not hash: all of them are part of what it is asked for. The launcher says where the number is
+the same each time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,6 +156,7 @@ def server_variables(cache: Cache, inside: Path) -> dict[str, str]:
     return {
         **cache.settings,
         "SCCACHE_DIR": str(inside.parent.parent / "cache"),
+        "SCCACHE_BASEDIRS": "",  # else a hit may hold the paths of another folder
         "SCCACHE_START_SERVER": "1",
         "SCCACHE_NO_DAEMON": "1",
     }

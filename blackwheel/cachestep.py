@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
     code = os.waitstatus_to_exitcode(status)
     notes = os.environ.get("BLACKWHEEL_STEPS")
     if notes:
-        what = "preprocess" if "-E" in argv else "compile"
+        what = "preprocess" if "-E" in argv else os.path.basename(argv[1])
         seconds = usage.ru_utime + usage.ru_stime
         line = f"{what} {seconds:.3f} {usage.ru_maxrss * 1024} {code}\n"
         descriptor = os.open(notes, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

@@ -134,14 +134,17 @@ def as_json(value: object) -> str:
     return repr(value).lower() if isinstance(value, bool) else repr(value)
 
 
-def behind_cache(path: str) -> tuple[float, int, bool]:
-    """Return what cachestep.py noted, and remove it: CPU seconds, largest process, compiled."""
+def behind_cache(path: str, *, device: bool = False) -> tuple[float, int, bool]:
+    """Return what cachestep.py noted, and remove it: CPU seconds, largest process, compiled.
+
+    Of a .cu object only cicc tells what it takes: without it, it came from the cache.
+    """
     seconds, peak, compiled = 0.0, 0, False
     if os.path.exists(path):
         with open(path, encoding="utf-8") as notes:
             for what, cost, size, _ in map(str.split, notes):
                 seconds, peak = seconds + float(cost), max(peak, int(size))
-                compiled = compiled or what == "compile"
+                compiled = compiled or what == "cicc" or (what != "preprocess" and not device)
         os.unlink(path)
     return seconds, peak, compiled
 
@@ -320,8 +323,9 @@ def _compile(
     before = kills()
     began = time.time()
     folder = os.environ.get("BLACKWHEEL_FOLDER", "") if device and all_absolute(command) else ""
+    os.environ["BLACKWHEEL_OWN_NUMBERS"] = "1" if device else ""
     code, cpu_seconds, peak_bytes = run(command, number=int(device), folder=folder)
-    noted = behind_cache(steps) if steps else (0.0, 0, True)
+    noted = behind_cache(steps, device=unit[0].endswith(".cu")) if steps else (0.0, 0, True)
     records = os.environ.get("BLACKWHEEL_RECORDS")
     if records:
         line = {

@@ -182,6 +182,7 @@ def build_one(
             compiler=compiler.host_compiler(site.environment, cuda=made.toolchain.cuda_version),
             mode=mode.mode,
             console=site.console,
+            lock=lock,
             cached=cache.found(site.environment, site.store),
         )
         with site.console.stage(asked.project, f"audit {built.path.name}") as stage:

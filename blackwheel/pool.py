@@ -109,7 +109,9 @@ def keep_history(store: Path, project: str, tag: str, records: Path) -> None:
     if records.exists():
         target = store / "history" / project / f"{tag.replace('/', '-')}.jsonl"
         target.parent.mkdir(parents=True, exist_ok=True)
-        records.replace(target)
+        with target.open("ab") as file:
+            file.write(records.read_bytes())
+        records.unlink()
 
 
 def settings(

@@ -217,12 +217,15 @@ class Together:
         os.set_blocking(theirs, True)
         try:
             process = _start(argv, environment=environment, cwd=cwd, stdout=theirs, stderr=theirs)
+        except BaseException:
+            os.close(output)
+            raise
         finally:
             os.close(theirs)
         self._running[name], self._said[name] = process, b""
-        self._selector.register(output, selectors.EVENT_READ, (name, None))
+        said = self._selector.register(output, selectors.EVENT_READ, (name, None))
         end = os.pidfd_open(process.pid)
-        self._selector.register(end, selectors.EVENT_READ, (name, output))
+        self._selector.register(end, selectors.EVENT_READ, (name, said))
 
     def stop(self) -> None:
         """Ask all that run to end; what they still say comes."""
@@ -236,19 +239,21 @@ class Together:
         """
         while self._running:
             for key, _ in self._selector.select():
-                if self._selector.get_map().get(key.fd) is not key:
+                if not self._open(key):
                     continue  # closed by what came just before
-                name, output = key.data
-                if output is None:
-                    if self._read(name, key.fd) == b"":
+                name, said = key.data
+                if said is None:
+                    content = self._read(name, key.fd)
+                    if content == b"":
                         self._close(key.fd)
-                    yield from self._lines(name)
+                    if content and b"\n" in content:
+                        yield from self._lines(name)
                     continue
                 self._close(key.fd)
-                if output in self._selector.get_map():
-                    while self._read(name, output):
+                if self._open(said):
+                    while self._read(name, said.fd):
                         pass
-                    self._close(output)
+                    self._close(said.fd)
                 self._said[name] += b"\n" if self._said[name] else b""
                 yield from self._lines(name)
                 yield name, _exit_code(self._running.pop(name).wait())
@@ -267,6 +272,10 @@ class Together:
             return None
         self._said[name] += content
         return content
+
+    def _open(self, key: selectors.SelectorKey) -> bool:
+        """Tell whether it is this file that is waited for, and no later one of the same number."""
+        return self._selector.get_map().get(key.fd) is key
 
     def _close(self, file: int) -> None:
         self._selector.unregister(file)

@@ -224,11 +224,12 @@ def test_receipt_tells_what_each_library_is_bound_to_in_the_build_environment(
 def test_objects_of_another_environment_are_never_continued_with(built: Checkout) -> None:
     """Headers at the same path and older than the objects: ninja finds nothing to do."""
     lock = built.toml.with_suffix("") / f"build-{built.project}-py{VERSION.replace('.', '')}.txt"
-    lock.write_text(f"{lock.read_text(encoding='utf-8')}# another day\n", encoding="utf-8")
+    text = re.sub(r"(?m)^einops==.*\n(?: .*\n)+", "", lock.read_text(encoding="utf-8"))
+    lock.write_text(text, encoding="utf-8")
     raise_revision(built)
     done = built.build()
     assert done.code == 0, done.said
-    said = "toy-cuda: its build tree was made with another environment: all is compiled anew\n"
+    said = "toy-cuda: its build tree was made with other packages: all is compiled anew\n"
     assert said in done.err
     assert sorted(compiled(built)) == ["bindings.c", "offset.cu", "scale.cu"], "of this build alone"
     history = built.store / "history" / "toy-cuda"

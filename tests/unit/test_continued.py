@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from blackwheel import continued
+from blackwheel.compiler import Compiler
 from blackwheel.console import Quiet
 from blackwheel.continued import begin_anew_unless_same
 from blackwheel.workshop import Workshop
 
-MADE = {"torch": "2.11.0 aa", "toolchain": "bb", "compiler": "gcc 12.2.0"}
+MADE = {"torch": "2.11.0 aa", "toolkit": "bb", "host compiler": "gcc 12.2 cc"}
 
 
 def begin(store: Path, now: dict[str, str]) -> tuple[bool, list[str]]:
@@ -36,7 +38,7 @@ def test_tree_is_continued_with_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", MADE)
 def test_tree_of_another_torch_toolkit_or_compiler_begins_anew(tmp_path: Path, name: str) -> None:
     begin(tmp_path, MADE)
-    said = f"toy: its build tree was made with another {name}: all is compiled anew"
+    said = f"toy: its build tree was made with other {name}: all is compiled anew"
     assert begin(tmp_path, {**MADE, name: "other"}) == (False, [said])
     assert begin(tmp_path, {**MADE, name: "other"}) == (True, [])
     (history,) = (tmp_path / "history/toy").iterdir()
@@ -50,3 +52,45 @@ def test_tree_of_which_nobody_knows_begins_anew(tmp_path: Path, text: str | None
     path.unlink() if text is None else path.write_text(text, encoding="utf-8")
     said = "toy: its build tree was made with nobody knows what: all is compiled anew"
     assert begin(tmp_path, MADE) == (False, [said])
+
+
+def test_other_settings_alone_let_cmake_configure_again_and_keep_the_objects(
+    tmp_path: Path,
+) -> None:
+    begin(tmp_path, {**MADE, "settings": "one"})
+    cache = tmp_path / "builds/s/toy/cp312/src/build/temp.linux/vllm/CMakeCache.txt"
+    cache.parent.mkdir(parents=True)
+    cache.touch()
+    assert begin(tmp_path, {**MADE, "settings": "one"}) == (True, [])
+    assert cache.exists()
+    assert begin(tmp_path, {**MADE, "settings": "two"}) == (True, [])
+    assert not cache.exists()
+
+
+def test_tree_whose_removal_was_cut_short_is_not_continued_when_the_change_is_undone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(tmp_path, MADE)
+
+    def cut_short(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(continued.shutil, "rmtree", cut_short)
+        begin(tmp_path, {**MADE, "torch": "other"})
+    said = "toy: its build tree was made with nobody knows what: all is compiled anew"
+    assert begin(tmp_path, MADE) == (False, [said])
+
+
+def test_compiler_that_a_wrapper_changes_is_another_one(tmp_path: Path) -> None:
+    """It says the same version: only its bytes tell."""
+    wrapper = tmp_path / "g++"
+    wrapper.write_text('#!/bin/sh\nexec /usr/bin/g++ -DX "$@"\n', encoding="utf-8")
+    wrapper.chmod(0o755)
+    real, wrapped = (
+        continued._identity(Compiler(path=path, kind="gcc", version="12.2"), {})
+        for path in (Path("/usr/bin/g++"), wrapper)
+    )
+    assert real.split()[1] == wrapped.split()[1] == "12.2"
+    assert real.split()[2] != wrapped.split()[2]
+    assert real.split()[3] == wrapped.split()[3], "cc1plus"

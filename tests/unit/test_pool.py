@@ -291,9 +291,11 @@ def test_objects_that_wait_do_not_begin_after_another_has_failed(
     bench: Callable[..., Bench],
 ) -> None:
     here = bench(cores=1)
-    here.start(here.expect("bad.cu", 1), "mark=begun", "sleep=2", "exit=3")
+    here.start(here.expect("bad.cu", 1), "mark=begun", "until=enough", "exit=3")
     assert within(20, (here.here / "begun").exists)
     waiting = here.start(here.expect("good.cu", 1))
+    here.wait_until_queued(1)
+    (here.here / "enough").touch()
     assert waiting.communicate(timeout=20)[1] == (
         "blackwheel: not begun: good.cu: another object failed\n"
     )
