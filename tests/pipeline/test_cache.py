@@ -72,6 +72,8 @@ class Bench:
         self.home, self.folder = home, home / "work" / "cached"
         self.launched: dict[str, str] = {}
         """Set: through the launcher, told these."""
+        self.called = self.folder
+        """Where the nvcc is that the build names."""
         found = cache.found({**persons_environment(), **settings}, home)
         assert found
         self.cache = found
@@ -101,7 +103,7 @@ class Bench:
             assert within(10, lambda: cache.socket(self.folder).exists())
             for text in texts:
                 for python in pythons:
-                    objects.append(self.object(self.folder, text, python))
+                    objects.append(self.object(self.called, text, python))
             asked = [self.folder / "sccache", "--show-stats", "--stats-format", "json"]
             told = subprocess.check_output(asked, env=self.environment)
             (self.folder / "stats.json").write_bytes(told)
@@ -162,6 +164,26 @@ def test_second_python_finds_internal_names_too_where_the_stack_has_one_folder(
     objects = bench.compile(INTERNAL, pythons=("11", "12"))
     assert bench.figures["hits"] == {"PTX": 1, "CUBIN": 1, "C/C++": 1}
     assert objects[0] == objects[1]
+
+
+@pytest.mark.skipif(
+    isolation.available_isolation().mode != isolation.NAMESPACES, reason="no namespaces here"
+)
+def test_build_that_names_the_real_compilers_asks_the_cache_too(
+    tmp_path: Path, cuda_home: Path
+) -> None:
+    """CMake names nvcc by its path, torch the host compiler behind -ccbin."""
+    bench = Bench(tmp_path, cuda_home)
+    bench.called = cuda_home / "bin"
+    bench.launched = {"BLACKWHEEL_SOURCE_TIME": "1577836800"}
+    plain = bench.object(bench.called, INTERNAL, "11")
+    bench.launched |= {
+        "BLACKWHEEL_NVCC": str(bench.folder / "nvcc"),
+        "NVCC_CCBIN": str(bench.folder / "g++"),
+    }
+    assert bench.compile(INTERNAL, INTERNAL) == [plain, plain]
+    assert bench.figures["hits"] == {"PTX": 1, "CUBIN": 1, "C/C++": 1, "cudafe++": 1}
+    assert bench.figures["misses"] == bench.figures["hits"]
 
 
 def test_changed_host_code_of_a_kernel_file_is_no_hit(tmp_path: Path, cuda_home: Path) -> None:
