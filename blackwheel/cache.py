@@ -105,12 +105,14 @@ def lay_out(cache: Cache, folder: Path, *, inside: Path, cuda: Path, real: Path,
     (folder / "nvcc").symlink_to(cuda / "bin" / "nvcc")
     text = (real / "bin" / "nvcc.profile").read_text(encoding="utf-8")
     (folder / "nvcc.profile").write_text(_profile(text, inside, cuda), encoding="utf-8")
-    for program, seen in (
+    steps = [
         (real / "nvvm" / "bin" / "cicc", cuda / "nvvm" / "bin" / "cicc"),
         (real / "bin" / "ptxas", cuda / "bin" / "ptxas"),
-        (real / "bin" / "cudafe++", cuda / "bin" / "cudafe++"),
         (cxx, cxx),
-    ):
+    ]
+    if not cache.distributed:  # no other machine gives cudafe++ the process number that it has here
+        steps.append((real / "bin" / "cudafe++", cuda / "bin" / "cudafe++"))
+    for program, seen in steps:
         name = seen.name
         asked = inside / "measured" / name
         if cache.distributed:
@@ -124,7 +126,7 @@ def lay_out(cache: Cache, folder: Path, *, inside: Path, cuda: Path, real: Path,
             through = f'exec "$BLACKWHEEL_PYTHON" -I -S {inside}/neutral.py'
             call = f'{through} {inside}/sccache {asked} "$@"'
         if name == "cudafe++":
-            call = _NUMBERED.format(call=call, seen=seen) if asked != seen else f'exec {seen} "$@"'
+            call = _NUMBERED.format(call=call, seen=seen)
         if name not in ("cicc", "ptxas", "cudafe++"):
             call = f'case " $* " in *" -c "*) {call};; esac\nexec {seen} "$@"'
         _script(folder / name, call)

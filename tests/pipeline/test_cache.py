@@ -20,6 +20,9 @@ from blackwheel import cache, isolation, workshop
 from blackwheel.errors import BlackwheelError, Exit
 
 pytestmark = [pytest.mark.toolchain, pytest.mark.network]
+in_namespaces = pytest.mark.skipif(
+    isolation.available_isolation().mode != isolation.NAMESPACES, reason="no namespaces here"
+)
 FLAGS = ("-gencode=arch=compute_120a,code=sm_120a", "-Xcompiler", "-fPIC", "-objtemp")
 
 
@@ -150,9 +153,7 @@ def test_second_python_finds_the_device_steps_of_the_first(tmp_path: Path, cuda_
     assert objects[0] != objects[1]
 
 
-@pytest.mark.skipif(
-    isolation.available_isolation().mode != isolation.NAMESPACES, reason="no namespaces here"
-)
+@in_namespaces
 def test_second_python_finds_internal_names_too_where_the_stack_has_one_folder(
     tmp_path: Path, cuda_home: Path
 ) -> None:
@@ -166,9 +167,7 @@ def test_second_python_finds_internal_names_too_where_the_stack_has_one_folder(
     assert objects[0] == objects[1]
 
 
-@pytest.mark.skipif(
-    isolation.available_isolation().mode != isolation.NAMESPACES, reason="no namespaces here"
-)
+@in_namespaces
 def test_build_that_names_the_real_compilers_asks_the_cache_too(
     tmp_path: Path, cuda_home: Path
 ) -> None:
@@ -184,6 +183,13 @@ def test_build_that_names_the_real_compilers_asks_the_cache_too(
     assert bench.compile(INTERNAL, INTERNAL) == [plain, plain]
     assert bench.figures["hits"] == {"PTX": 1, "CUBIN": 1, "C/C++": 1, "cudafe++": 1}
     assert bench.figures["misses"] == bench.figures["hits"]
+
+
+def test_folders_that_sccache_would_overlook_are_looked_at(tmp_path: Path) -> None:
+    """With them a hit holds the paths of another folder."""
+    found = cache.found({**persons_environment(), "SCCACHE_BASEDIRS": "/a"}, tmp_path)
+    assert found
+    assert cache.server_variables(found, tmp_path / "w" / "cached")["SCCACHE_BASEDIRS"] == ""
 
 
 def test_changed_host_code_of_a_kernel_file_is_no_hit(tmp_path: Path, cuda_home: Path) -> None:
