@@ -9,16 +9,16 @@ from typing import Any
 
 from invoke import Collection, Context, task
 
-from blackwheel import edge
-from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.site import Site
+from blackwheel.core import entry
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.site import Site
 
 DEFAULTS = {"stack": "nightly", "python": "", "arch": "", "jobs": "", "to": "", "simple": ""}
 """Set others in invoke.yaml (`blackwheel: {stack: stable}`) or by INVOKE_BLACKWHEEL_STACK."""
 
 
 def _run(action: Callable[[Site], Any]) -> None:
-    sys.exit(edge.run(action))
+    sys.exit(entry.run(action))
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -67,7 +67,7 @@ def build_wheels(
     without: str = "",
 ) -> None:
     """Build, prove and shelve a stack's wheels, e.g. invoke build-wheels --stack quickstart."""
-    from blackwheel import commands
+    from blackwheel.commands import build_wheels as commands
 
     default = c.config.blackwheel
     _run(
@@ -90,7 +90,7 @@ def build_wheels(
 @task(help={"stack": "which stack (default: nightly)", "only": "only these projects"})
 def clone(c: Context, stack: str = "", only: str = "") -> None:
     """Fetch the pinned sources into the store, e.g. invoke clone --stack stable."""
-    from blackwheel import stages
+    from blackwheel.commands import stages
 
     _run(lambda site: stages.clone(site, stack or c.config.blackwheel.stack, _words(only)))
 
@@ -115,11 +115,11 @@ def lock_consumer(
     out: str = "",
 ) -> None:
     """Write hashed requirements for another machine, e.g. invoke lock-consumer --stack stable."""
-    from blackwheel import consumer
+    from blackwheel.shelf import consumer_lock
 
     default = c.config.blackwheel
     _run(
-        lambda site: consumer.lock_consumer(
+        lambda site: consumer_lock.lock_consumer(
             site,
             stack or default.stack,
             python=python or default.python,
@@ -134,7 +134,7 @@ def lock_consumer(
 @task(help={"stack": "which stack (default: nightly)", "only": "only these projects"})
 def apply_patches(c: Context, stack: str = "", only: str = "") -> None:
     """Fetch and patch, all or nothing, e.g. invoke apply-patches --stack stable."""
-    from blackwheel import stages
+    from blackwheel.commands import stages
 
     _run(lambda site: stages.apply_patches(site, stack or c.config.blackwheel.stack, _words(only)))
 
@@ -142,7 +142,7 @@ def apply_patches(c: Context, stack: str = "", only: str = "") -> None:
 @task(help={"project": "whose series", "stack": "which stack's source (default: nightly)"})
 def refresh_patches(c: Context, project: str, stack: str = "") -> None:
     """Put patches whose context moved where they belong, e.g. invoke refresh-patches flash-attn."""
-    from blackwheel import stages
+    from blackwheel.commands import stages
 
     _run(lambda site: stages.refresh_patches(site, stack or c.config.blackwheel.stack, project))
 
@@ -159,12 +159,12 @@ def check_patches(
     c: Context, stack: str = "", only: str = "", without: str = "", json: bool = False
 ) -> None:
     """Tell what each patch changes, and which are stale, e.g. invoke check-patches -s stable."""
-    from blackwheel import planning
+    from blackwheel.commands import plan_objects
 
     name = stack or c.config.blackwheel.stack
     python = c.config.blackwheel.python
     _run(
-        lambda site: planning.check_patches(
+        lambda site: plan_objects.check_patches(
             site,
             name,
             only=_words(only),
@@ -201,7 +201,7 @@ def pin(
     objects: bool = False,
 ) -> None:
     """Move the pin of a stack's torch or project, e.g. invoke pin flash-attn 2.8.3 -s stable."""
-    from blackwheel import pin as pins
+    from blackwheel.pins import move_torch as pins
 
     name = stack or c.config.blackwheel.stack
     _run(
@@ -223,7 +223,7 @@ def pin(
 @task(help={"stack": "only this one (default: all)", "json": "for programs"})
 def outdated(c: Context, stack: str = "", json: bool = False) -> None:  # noqa: ARG001
     """List newer upstreams and patches they have taken, e.g. invoke outdated --stack stable."""
-    from blackwheel import outdated as newer
+    from blackwheel.pins import outdated as newer
 
     _run(lambda site: newer.show_outdated(site, stack, as_json=json))
 
@@ -254,18 +254,18 @@ def plan(
     json: bool = False,
 ) -> None:
     """Tell what would be built and why; compiles nothing, e.g. invoke plan --stack stable."""
-    from blackwheel import views
+    from blackwheel.commands import views
 
     default = c.config.blackwheel
     if matrix:
-        from blackwheel import matrix as matrices
+        from blackwheel.commands import matrix as matrices
 
         _run(lambda site: matrices.show_matrix(site, stack, as_json=json))
     if objects:
-        from blackwheel import planning
+        from blackwheel.commands import plan_objects
 
         _run(
-            lambda site: planning.show_objects(
+            lambda site: plan_objects.show_objects(
                 site,
                 stack or default.stack,
                 only=_words(only),
@@ -307,7 +307,7 @@ def audit(
     json: bool = False,
 ) -> None:
     """Tell which archs, torch and symbols wheels need, e.g. invoke audit vllm==0.26.0."""
-    from blackwheel import auditing
+    from blackwheel.commands import audit as auditing
 
     _run(
         lambda site: auditing.show_audit(
@@ -328,10 +328,10 @@ def doctor(
     c: Context, stack: str = "", env: str = "", serve: bool = False, json: bool = False
 ) -> None:
     """Tell what this machine lacks, with cures, e.g. invoke doctor --stack stable."""
-    from blackwheel import views
+    from blackwheel.commands import views
 
     if env:
-        from blackwheel import verifying
+        from blackwheel.shelf import verify as verifying
 
         _run(lambda site: verifying.show_environment(site, env, as_json=json))
     if serve:
@@ -348,7 +348,7 @@ def doctor(
 )
 def dockerfiles(c: Context, stack: str = "", python: str = "", out: str = "") -> None:
     """Write a stack's container files, e.g. invoke dockerfiles --stack stable --out image."""
-    from blackwheel import dockerfiles as containers
+    from blackwheel.commands import dockerfiles as containers
 
     name, version = stack or c.config.blackwheel.stack, python or c.config.blackwheel.python
     _run(lambda site: containers.write(site, name, python=version, out=out))
@@ -362,15 +362,15 @@ def dockerfiles(c: Context, stack: str = "", python: str = "", out: str = "") ->
 )
 def serve_index(c: Context, stack: str = "", port: str = "8642") -> None:  # noqa: ARG001
     """Serve the shelves on this machine, e.g. invoke serve-index --stack stable."""
-    from blackwheel import serve
+    from blackwheel.shelf import server
 
-    _run(lambda site: serve.serve_index(site, stack, serve.port_number(port)))
+    _run(lambda site: server.serve_index(site, stack, server.port_number(port)))
 
 
 @task(help={"line": "a line of the kernel log, or an error message", "json": "for programs"})
 def explain(c: Context, line: str, json: bool = False) -> None:  # noqa: ARG001
     """Tell what a crash means, e.g. invoke explain "$(dmesg | grep segfault | tail -1)"."""
-    from blackwheel import explain as explains
+    from blackwheel.commands import explain as explains
 
     _run(lambda site: explains.explain(site, line, as_json=json))
 
@@ -378,7 +378,7 @@ def explain(c: Context, line: str, json: bool = False) -> None:  # noqa: ARG001
 @task
 def stacks(c: Context) -> None:  # noqa: ARG001
     """List the stacks and whether this machine can build them."""
-    from blackwheel import views
+    from blackwheel.commands import views
 
     _run(views.show_stacks)
 
@@ -386,7 +386,7 @@ def stacks(c: Context) -> None:  # noqa: ARG001
 @task
 def status(c: Context) -> None:  # noqa: ARG001
     """List what is on the shelf and what of it is stale."""
-    from blackwheel import views
+    from blackwheel.commands import views
 
     _run(views.show_status)
 
@@ -394,7 +394,7 @@ def status(c: Context) -> None:  # noqa: ARG001
 @task(help={"yes": "remove it; without, only tell"})
 def clean(c: Context, yes: bool = False) -> None:  # noqa: ARG001
     """Tell what disk the store uses; free it with --yes."""
-    from blackwheel import views
+    from blackwheel.commands import views
 
     _run(lambda site: views.clean(site, yes=yes))
 
@@ -402,7 +402,7 @@ def clean(c: Context, yes: bool = False) -> None:  # noqa: ARG001
 @task(help={"what": "a wheel, a folder or a stack (default: every shelf)", "json": "for programs"})
 def verify(c: Context, what: str = "", json: bool = False) -> None:  # noqa: ARG001
     """Compute again what receipts and pages say, e.g. invoke verify --what quickstart."""
-    from blackwheel import verifying
+    from blackwheel.shelf import verify as verifying
 
     _run(lambda site: verifying.show_verify(site, what, as_json=json))
 
@@ -432,7 +432,8 @@ def publish(
     json: bool = False,
 ) -> None:
     """Publish proved wheels and read them back, e.g. invoke publish --to /srv/wheels --yes."""
-    from blackwheel import publishing, remote
+    from blackwheel.shelf import publish as publishing
+    from blackwheel.shelf import remote_index
 
     default = c.config.blackwheel
     _run(
@@ -445,7 +446,7 @@ def publish(
             yes=yes,
             allow_unrun=allow_unrun_arch,
             as_json=json,
-            limits=remote.Limits(seconds=minutes * 60),
+            limits=remote_index.Limits(seconds=minutes * 60),
         )
     )
 
@@ -460,7 +461,7 @@ def publish(
 )
 def prune(c: Context, stack: str = "", keep: int = 3, index: str = "", yes: bool = False) -> None:
     """Take old wheels off a shelf; pinned and newest stay, e.g. invoke prune --keep 2 --yes."""
-    from blackwheel import prune as pruning
+    from blackwheel.shelf import prune as pruning
 
     name = stack or c.config.blackwheel.stack
     _run(lambda site: pruning.prune(site, name, keep=keep, folder=index, yes=yes))
@@ -484,11 +485,11 @@ def report(
     bundle: bool = False,
 ) -> None:
     """Tell what the last build did with cores and memory, e.g. invoke report --html build.html."""
-    from blackwheel import report as reports
+    from blackwheel.commands import report as reports
 
     default = c.config.blackwheel
     if bundle:
-        from blackwheel import bundle as bundles
+        from blackwheel.commands import bundle as bundles
 
         _run(lambda site: bundles.show_bundle(site, stack or default.stack, Path.cwd()))
         return

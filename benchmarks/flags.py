@@ -6,6 +6,7 @@ measured twice. `--toy`: of the toy's tree. Prints a table.
 """
 
 # ruff: noqa: T201  a script for the terminal
+
 from __future__ import annotations
 
 import argparse

@@ -5,6 +5,7 @@ the median and the lower quartile of CPU and wall milliseconds; 40 calls of each
 """
 
 # ruff: noqa: T201  a script for the terminal
+
 from __future__ import annotations
 
 import os
@@ -15,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from blackwheel import pool, workshop
+from blackwheel.builder import memory_pool, workspace
 
 CALLS = 40
 
@@ -24,9 +25,9 @@ def main() -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
-        script = workshop.lay_out_launcher(here / "bin")
-        locks = pool.locks({"BLACKWHEEL_POOL": folder})
-        (here / "pool.txt").write_text(pool.settings(locks, 4, {}), encoding="utf-8")
+        script = workspace.lay_out_launcher(here / "bin")
+        locks = memory_pool.locks({"BLACKWHEEL_POOL": folder})
+        (here / "pool.txt").write_text(memory_pool.settings(locks, 4, {}), encoding="utf-8")
         told = {
             "BLACKWHEEL_RECORDS": str(here / "objects.jsonl"),
             "BLACKWHEEL_EXPECTED": str(here / "pool.txt"),

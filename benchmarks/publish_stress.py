@@ -5,6 +5,7 @@ listed wheel is whole, no name holds other bytes, and the same command again bri
 """
 
 # ruff: noqa: S101  what it asserts is what it is for
+
 from __future__ import annotations
 
 import argparse
@@ -19,13 +20,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from blackwheel.core import files
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "toys"))
 
 from proved import PROJECTS, library, make_wheel, new_checkout, shelve, site_of
 
-from blackwheel import index, pages, publishing, readback, receipts
-from blackwheel.errors import BlackwheelError
-from blackwheel.site import Site
+from blackwheel.core.errors import BlackwheelError
+from blackwheel.core.site import Site
+from blackwheel.receipts import document
+from blackwheel.shelf import index, readback, verify_pages
+from blackwheel.shelf import publish as publishing
 
 PADDING = 2 << 20
 
@@ -51,9 +56,9 @@ def whole(shelf: Path, originals: dict[str, Path]) -> int:
         assert file.read_bytes() == originals[file.name].read_bytes(), f"{file.name} is torn"
     wheels = index.shelved(shelf)
     for wheel in wheels:
-        assert pages.sha256(wheel.path) == wheel.sha256
-        assert all(check.ok for check in pages.metadata_checks(wheel.path))
-        assert receipts.verify(receipts.load(wheel.receipt), wheel.path) == ()
+        assert verify_pages.sha256(wheel.path) == wheel.sha256
+        assert all(check.ok for check in verify_pages.metadata_checks(wheel.path))
+        assert document.verify(document.load(wheel.receipt), wheel.path) == ()
     return len(wheels)
 
 
@@ -93,7 +98,7 @@ def killed(root: Path, folder: Path, count: int, originals: dict[str, Path]) -> 
         listed[whole(to / "toy", originals)] += 1
         publish(root, to)
         assert whole(to / "toy", originals) == len(PROJECTS)
-        assert not list((to / "toy").glob(f"{receipts.TEMPORARY}*"))
+        assert not list((to / "toy").glob(f"{files.TEMPORARY}*"))
         shutil.rmtree(to)
     return f"{hit} of {count} killed in the act; none, one, both listed then: {listed}"
 

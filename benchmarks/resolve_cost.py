@@ -20,7 +20,9 @@ from pathlib import Path
 from uv import find_uv_bin
 from wheel.wheelfile import WheelFile
 
-from blackwheel import index, receipts, serve
+from blackwheel.receipts import document
+from blackwheel.shelf import index
+from blackwheel.shelf import server as serve
 
 MANY = 200
 UPSTREAM = (
@@ -59,7 +61,7 @@ class Counter:
 
 def shelf_of(wheel: Path, shelf: Path, count: int) -> None:
     """The wheel and, to fill the page, `count - 1` others of its project, shelved as they are."""
-    described = receipts.load(wheel.with_name(f"{wheel.name}.receipt.json"))
+    described = document.load(wheel.with_name(f"{wheel.name}.receipt.json"))
     made = [(wheel, described)]
     with tempfile.TemporaryDirectory() as folder:
         for number in range(2, count + 1):
@@ -71,7 +73,7 @@ def shelf_of(wheel: Path, shelf: Path, count: int) -> None:
                 file.writestr(f"{info}/METADATA", text)
                 file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: false\n")
             digest = index.sha256(path)
-            made.append((path, receipts.receipt(path.name, digest, {"stack": {"name": "x"}})))
+            made.append((path, document.receipt(path.name, digest, {"stack": {"name": "x"}})))
         began = time.monotonic()
         index.shelve_all(made, shelf)
         sys.stderr.write(f"shelving {count}: {time.monotonic() - began:.1f} s\n")
@@ -87,9 +89,9 @@ def shortened(wheel: Path, folder: Path) -> Path:
                 if name.endswith("/METADATA"):
                     data = data.partition(b"\n\n")[0] + b"\n\n" + UPSTREAM.encode()
                 sink.writestr(name, data)
-    held = receipts.sections(receipts.load(wheel.with_name(f"{wheel.name}.receipt.json")))
-    receipt = receipts.receipt(path.name, index.sha256(path), dict(held))
-    receipts.write(path.with_name(f"{path.name}.receipt.json"), receipt)
+    held = document.sections(document.load(wheel.with_name(f"{wheel.name}.receipt.json")))
+    receipt = document.receipt(path.name, index.sha256(path), dict(held))
+    document.write(path.with_name(f"{path.name}.receipt.json"), receipt)
     return path
 
 

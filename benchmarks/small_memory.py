@@ -7,6 +7,7 @@ group of 300 MB, by ninja alone and behind the launcher; seconds. Version 1 and 
 """
 
 # ruff: noqa: T201  a script for the terminal
+
 from __future__ import annotations
 
 import argparse
@@ -30,8 +31,8 @@ from bench import Bench, steps
 from contenders import Pip
 from measure import say
 
-from blackwheel import pool, workshop
-from blackwheel.pool import Expected
+from blackwheel.builder import memory_pool, workspace
+from blackwheel.builder.memory_pool import Expected
 
 STACK = """\
 extends = "stable"
@@ -155,11 +156,11 @@ def toys(here: Path) -> list[Result]:
             environment = dict(os.environ)
             eater = f"{sys.executable} -I -S {here}/eater.py"
             if name == "blackwheel":
-                launcher = workshop.lay_out_launcher(here / "bin")
+                launcher = workspace.lay_out_launcher(here / "bin")
                 eater = f"{sys.executable} -I -S {launcher} {eater}"
-                pools = ((pool._file(here / "pool"), str(made.folder)),)
+                pools = ((memory_pool._file(here / "pool"), str(made.folder)),)
                 known = {f"{n}.cu": Expected(peak_bytes=210 << 20, cpu_seconds=1) for n in "abc"}
-                text = pool.settings(pools, 3, known)
+                text = memory_pool.settings(pools, 3, known)
                 (here / "pool.txt").write_text(text, encoding="utf-8")
                 environment["BLACKWHEEL_EXPECTED"] = str(here / "pool.txt")
             lines = ["rule c", f"  command = {eater} -c $in -o $out"]

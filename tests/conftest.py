@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
-from blackwheel.toolchain import assemble
+from blackwheel.toolchain.toolkit import assemble
 
 sys.path.insert(0, str(Path(__file__).parent / "toys"))
 

@@ -20,7 +20,8 @@ from checkout import Checkout, new_checkout, persons_environment
 from measure import Cost, measured, say
 from uv import find_uv_bin
 
-from blackwheel import keys, stacks, toolchain
+from blackwheel.stacks import loader, request
+from blackwheel.toolchain import toolkit
 
 REQUIRES = ("setuptools", "wheel", "ninja", "packaging")
 CHANGED = {
@@ -49,10 +50,12 @@ class Bench:
     def choose(self, name: str) -> None:
         """Take the one project of a stack, for the Python that runs this."""
         constraints = self.checkout.root / "constraints"
-        stack = stacks.load(name, constraints)
+        stack = loader.load(name, constraints)
         (project,) = stack.build
         python = f"{sys.version_info.major}.{sys.version_info.minor}"
-        self.request = keys.Request(stack=stack, project=project, python=python, archs=stack.archs)
+        self.request = request.Request(
+            stack=stack, project=project, python=python, archs=stack.archs
+        )
         self.lock = self.request.lock("build", constraints)
         if self.toy:  # its sources include nothing of torch: gigabytes less for pip and fromager
             self.lock = _reduced(self.lock, self.work / "build.txt")
@@ -72,7 +75,7 @@ class Bench:
     def cuda(self) -> Path:
         """The toolkit, assembled where it is not there yet."""
         lock = self.checkout.root / "constraints" / "stable" / "toolchain.txt"
-        return toolchain.assemble(
+        return toolkit.assemble(
             lock, store=self.store, uv=Path(find_uv_bin()), environment=persons_environment()
         ).root
 
@@ -99,7 +102,7 @@ class Bench:
     def variables(self) -> dict[str, str]:
         """What the stack tells the upstream build, and where its compilers are."""
         return {
-            **keys.build_variables(self.request, jobs=self.jobs),
+            **request.build_variables(self.request, jobs=self.jobs),
             "CUDA_HOME": str(self.cuda),
             "LIBRARY_PATH": f"{self.cuda}/lib64/stubs",
         }

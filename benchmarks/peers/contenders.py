@@ -19,7 +19,7 @@ from bench import CHANGED, REQUIRES, Bench, Served, compiled, git_bytes
 from measure import FailedError
 from uv import find_uv_bin
 
-from blackwheel import machine
+from blackwheel.core import machine
 
 HERE = Path(__file__).parent
 

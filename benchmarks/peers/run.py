@@ -6,6 +6,7 @@ all parts with a kernel of seconds. Prints a table, and writes it to WORK/result
 """
 
 # ruff: noqa: T201  a script for the terminal
+
 from __future__ import annotations
 
 import argparse

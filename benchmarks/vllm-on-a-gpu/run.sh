@@ -45,7 +45,7 @@ step "checks: all kernels at once, then the models one by one"
 cd "$here"
 mkdir -p "$work/told"
 check() {
-  "$python" -m blackwheel.gpu "$work/vllm-0.26.0-cp312-abi3-linux_x86_64.whl" --python "$python" --archs 9.0 \
+  "$python" -m blackwheel.smoke.checks "$work/vllm-0.26.0-cp312-abi3-linux_x86_64.whl" --python "$python" --archs 9.0 \
     --path "$work/deps" --seconds 240 --only "$1" --json "$work/told/$1.json" > "$work/told/$1.txt" 2>&1 || true
 }
 for one in ${ONLY-rms-norm rotary activation paged-attention scaled-mm marlin moe-routing marlin-moe mxfp4-float16}; do

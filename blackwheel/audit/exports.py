@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from blackwheel.audit.elf import Elf, UnreadableLibraryError, read_elf
-from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.torchpin import INSTALLED
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.pytorch.identity import INSTALLED
 
 FORMAT: Final = 1
 """Raised when the table's form changes."""

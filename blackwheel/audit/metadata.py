@@ -12,10 +12,10 @@ from packaging.requirements import Requirement
 from packaging.tags import parse_tag
 from packaging.utils import canonicalize_name
 
-from blackwheel.archs import Arch
-from blackwheel.audit.archive import Unpacked
 from blackwheel.audit.findings import Finding
-from blackwheel.stacks import Contract
+from blackwheel.audit.wheel import Unpacked
+from blackwheel.core.archs import Arch
+from blackwheel.stacks.records import Contract
 
 TORCH_BOUND: Final = ("torchvision", "torchaudio", "torchcodec", "torchao", "xformers")
 """Distributions whose every release wants one torch: a loose requirement on one may swap torch."""

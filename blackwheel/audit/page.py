@@ -8,9 +8,9 @@ from html import escape
 from pathlib import Path
 from typing import Final
 
-from blackwheel.archs import Arch, from_sm
-from blackwheel.audit import AuditReport, Finding, Library, Links
-from blackwheel.units import size
+from blackwheel.audit.audit import AuditReport, Finding, Library, Links
+from blackwheel.core.archs import Arch, from_sm
+from blackwheel.core.units import size
 
 KINDS: Final = (
     ("native", "native"),

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from packaging.requirements import Requirement
 
-from blackwheel import audit
-from blackwheel.archs import Arch
+from blackwheel.audit import audit
 from blackwheel.audit.metadata import accepts_one
+from blackwheel.core.archs import Arch
 
 
 def closing(

@@ -16,9 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from blackwheel import process, toolchain
-from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.stacks import Stack
+from blackwheel.core import process
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.stacks.records import Stack
+from blackwheel.toolchain import toolkit
 
 SECONDS: Final = 900
 """For torch's import and a dozen libraries: half a minute, and minutes beside a build."""
@@ -91,9 +92,9 @@ def stand_in(
     """
     lock = constraints / stack.locks / "toolchain.txt"
     if stack.toolchain.source == "host":
-        roots = toolchain.host_candidates(stack.toolchain.cuda, environment)
+        roots = toolkit.host_candidates(stack.toolchain.cuda, environment)
     elif lock.is_file():
-        digest = toolchain.lock_digest(lock)
+        digest = toolkit.lock_digest(lock)
         roots = (store / "toolchains" / digest[:16] / "cuda",)
     else:
         roots = ()
@@ -208,7 +209,7 @@ def _guarded(module: str, seen: Mapping[str, Any], wheel: Path) -> str:
 def _told(
     request: Mapping[str, Any], python: Path, variables: Mapping[str, str], wheel: Path
 ) -> dict[str, Any]:
-    probe = Path(__file__).with_name("libraries.py")
+    probe = Path(__file__).parent / "inside" / "load_libraries.py"
     argv = [str(python), "-I", str(probe), json.dumps(request)]
     # What switches a guard off for a person would hide here whether it works.
     variables = {name: value for name, value in variables.items() if not _SWITCH.search(name)}

@@ -18,12 +18,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "toys" / "cuda"))
 
 from wheelwright import LABEL, TORCH, make_wheel
 
-from blackwheel.archs import parse, parse_list
-from blackwheel.audit import Expected, fatbin, inspect
-from blackwheel.audit.archs import KernelCounts, Library, _dump, arch_findings, read_library
+from blackwheel.audit import fatbin
+from blackwheel.audit.audit import Expected, inspect
 from blackwheel.audit.fatbin import UnreadableKernelsError
-from blackwheel.stacks import Contract
-from blackwheel.toolchain import assemble
+from blackwheel.audit.kernels import KernelCounts, Library, _dump, arch_findings, read_library
+from blackwheel.core.archs import parse, parse_list
+from blackwheel.stacks.records import Contract
+from blackwheel.toolchain.toolkit import assemble
 
 pytestmark = [pytest.mark.toolchain, pytest.mark.network]
 

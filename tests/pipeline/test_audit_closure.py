@@ -15,18 +15,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "toys" / "cuda"))
 from toytorch import C10, build_library, make_torch
 from wheelwright import LABEL, NAME, TORCH, make_wheel
 
-from blackwheel.archs import parse
-from blackwheel.audit import (
-    Expected,
-    Exports,
-    audit,
-    exports_of,
-    inspect,
-    link_against,
-)
-from blackwheel.audit.closure import floor_findings, links
+from blackwheel.audit.audit import Expected, Exports, audit, exports_of, inspect, link_against
 from blackwheel.audit.elf import read_elf
-from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.audit.symbols import floor_findings, links
+from blackwheel.core.archs import parse
+from blackwheel.core.errors import BlackwheelError, Exit
 
 PATH = "toy/_C.so"
 USES_TORCH = """

@@ -21,14 +21,16 @@ from nightly_index import Index
 from toytorch import C10, build_library, make_torch
 from wheelwright import NAME, make_wheel
 
-from blackwheel import receipts, registry, torches
-from blackwheel.auditing import show_audit
-from blackwheel.console import Quiet
-from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.index import shelve
-from blackwheel.linking import SHOWN
-from blackwheel.sdist import sha256
-from blackwheel.site import Site
+from blackwheel.audit import environments
+from blackwheel.commands.audit import show_audit
+from blackwheel.commands.audit_torch import SHOWN
+from blackwheel.core.console import Quiet
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.files import sha256
+from blackwheel.core.site import Site
+from blackwheel.receipts import document
+from blackwheel.shelf.index import shelve
+from blackwheel.sources import package_index
 
 ROOT = Path(__file__).parents[2]
 TAG = f"cp3{sys.version_info.minor}"
@@ -153,7 +155,7 @@ def test_folder_as_json_and_the_exit_code_of_the_worst(site: Site, tmp_path: Pat
 def test_shelf_is_held_to_its_stack(site: Site, tmp_path: Path) -> None:
     name = "flash_attn-2.8.3+cu130torch2.11.0.sm120a.other.1-cp312-cp312-linux_x86_64.whl"
     wheel = make_wheel(tmp_path, name=name)
-    receipt = receipts.receipt(name, sha256(wheel), {"stack": {"name": "quickstart"}})
+    receipt = document.receipt(name, sha256(wheel), {"stack": {"name": "quickstart"}})
     shelve(wheel, receipt, site.wheels / "quickstart")
     assert show_audit(site, "quickstart") == Exit.AUDIT
     assert "FATAL  other-label: it is version 2.8.3+cu130torch2.11.0.sm120a.other.1" in said(site)
@@ -214,7 +216,7 @@ def test_wheel_for_this_python_comes_before_one_for_any(site: Site, index: Index
 def test_sdist_alone(site: Site, index: Index) -> None:
     index.add("toy-1.0.tar.gz", b"source")
     message, code = refusal(site, "toy==1.0")
-    best = next(iter(registry.sys_tags()))
+    best = next(iter(package_index.sys_tags()))
     assert (message, code) == (
         "error: no-wheel-there\n"
         f"  the package index has no wheel of toy 1.0 for {best}\n"
@@ -229,7 +231,7 @@ def test_wheels_of_other_pythons_alone(site: Site, index: Index) -> None:
     for minor in range(1, 9):
         toy(index, f"cp2{minor}-none-win32")
     message, _ = refusal(site, "toy==1.0")
-    best = next(iter(registry.sys_tags()))
+    best = next(iter(package_index.sys_tags()))
     listed = "".join(f"  it has: toy-1.0-cp2{minor}-none-win32.whl\n" for minor in range(1, 7))
     assert message == (
         "error: no-wheel-there\n"
@@ -419,24 +421,24 @@ def test_version_of_torch_is_installed_once(site: Site, index: Index) -> None:
     with zipfile.ZipFile(io.BytesIO(data)) as wheel:
         metadata = wheel.read("torch-2.13.0.dist-info/METADATA")
     index.add("torch-2.13.0-py3-none-any.whl", data, metadata=metadata)
-    folder = torches.environment_of("2.13.0", site=site)
+    folder = environments.environment_of("2.13.0", site=site)
     assert folder == site.store / "torches" / "2.13.0" / TAG
-    assert torches.exports_in(folder, site=site).torch == "2.13.0+cu130"
+    assert environments.exports_in(folder, site=site).torch == "2.13.0+cu130"
     assert isinstance(site.console, Quiet)
     assert site.console.lines[0] == (
         "torch: 2.13.0 is not here yet: 2 to 4 GB of download (less from uv's cache), about 5 GB"
         " of disk; it is kept for the next time"
     )
-    assert torches.environment_of("2.13.0", site=site) == folder
+    assert environments.environment_of("2.13.0", site=site) == folder
     assert len(index.sent) == 1
     (folder / "whole").unlink()  # as if it had been stopped
-    torches.environment_of("2.13.0", site=site)
+    environments.environment_of("2.13.0", site=site)
     assert len(index.sent) == 2
 
 
 def test_version_of_torch_that_nobody_has(site: Site, index: Index) -> None:
     with pytest.raises(BlackwheelError) as caught:
-        torches.environment_of("2.99.0", site=site)
+        environments.environment_of("2.99.0", site=site)
     error = caught.value
     assert (error.name, error.code) == ("torch-not-installed", Exit.TORCH)
     assert error.fact.startswith("torch 2.99.0 could not be installed\n")

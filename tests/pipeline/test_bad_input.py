@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 from checkout import TOYS, Checkout, Done, ended, new_checkout
 
-from blackwheel import isolation, sdist
-from blackwheel.errors import Exit
-from blackwheel.trees import tree_id
+from blackwheel.core import files, isolation
+from blackwheel.core.errors import Exit
+from blackwheel.sources import sdist
+from blackwheel.sources.tree import tree_id
 
 VERSION = f"3.{sys.version_info.minor}"
 BUILD = ("build-wheels", "--stack", "toy")
@@ -252,7 +253,7 @@ def carried_sdist(checkout: Checkout) -> Path:
     with tarfile.open(path, "w:gz") as archive:
         archive.add(tree, arcname=tree.name)
     pin = (
-        f'[projects.toy-cuda.sdist]\nname = "{path.name}"\nsha256 = "{sdist.sha256(path)}"\n'
+        f'[projects.toy-cuda.sdist]\nname = "{path.name}"\nsha256 = "{files.sha256(path)}"\n'
         f'size = {path.stat().st_size}\ntree = "{tree_id(tree)}"\n\n'
     )
     toml = checkout.toml.read_text(encoding="utf-8")
@@ -272,7 +273,7 @@ def test_git_host_down_and_the_sdist_stands_in(toy: Checkout) -> None:
 def test_wrong_sha256_of_the_sdist(toy: Checkout) -> None:
     path = carried_sdist(toy)
     without_git_host(toy)
-    right, wrong = sdist.sha256(path), "f" * 64
+    right, wrong = files.sha256(path), "f" * 64
     toy.edit(toy.toml, right, wrong)
     assert refused(toy) == (
         Exit.SOURCE,

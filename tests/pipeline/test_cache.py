@@ -16,8 +16,9 @@ import pytest
 from checkout import Checkout, persons_environment, within
 from launching import LAUNCHER
 
-from blackwheel import cache, isolation, workshop
-from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.builder import compile_cache, workspace
+from blackwheel.core import isolation
+from blackwheel.core.errors import BlackwheelError, Exit
 
 pytestmark = [pytest.mark.toolchain, pytest.mark.network]
 in_namespaces = pytest.mark.skipif(
@@ -77,10 +78,10 @@ class Bench:
         """Set: through the launcher, told these."""
         self.called = self.folder
         """Where the nvcc is that the build names."""
-        found = cache.found({**persons_environment(), **settings}, home)
+        found = compile_cache.found({**persons_environment(), **settings}, home)
         assert found
         self.cache = found
-        cache.lay_out(
+        compile_cache.lay_out(
             found,
             self.folder,
             inside=self.folder,
@@ -88,22 +89,22 @@ class Bench:
             real=cuda_home,
             cxx=Path("/usr/bin/g++"),
         )
-        workshop.lay_out_launcher(self.folder.parent / "bin")
+        workspace.lay_out_launcher(self.folder.parent / "bin")
         self.environment = {
             "PATH": "/usr/bin:/bin",
             "BLACKWHEEL_PYTHON": sys.executable,
             "TMPDIR": str(home),
-            **cache.client_variables(self.folder),
+            **compile_cache.client_variables(self.folder),
         }
 
     def compile(self, *texts: str, pythons: tuple[str, ...] = ("11",)) -> list[bytes]:
         """Compile each text in turn for each Python with one server; keep its figures."""
-        server = {**self.environment, **cache.server_variables(self.cache, self.folder)}
+        server = {**self.environment, **compile_cache.server_variables(self.cache, self.folder)}
         (self.home / "cache").mkdir(exist_ok=True)
         running = subprocess.Popen([self.folder / "sccache"], env=server)
         objects = []
         try:
-            assert within(10, lambda: cache.socket(self.folder).exists())
+            assert within(10, lambda: compile_cache.socket(self.folder).exists())
             for text in texts:
                 for python in pythons:
                     objects.append(self.object(self.called, text, python))
@@ -113,7 +114,7 @@ class Bench:
         finally:
             running.kill()
             running.wait()
-            cache.socket(self.folder).unlink(missing_ok=True)
+            compile_cache.socket(self.folder).unlink(missing_ok=True)
         return objects
 
     def object(self, compilers: Path, text: str, python: str) -> bytes:
@@ -134,7 +135,7 @@ class Bench:
 
     @property
     def figures(self) -> dict[str, Any]:
-        return cache.figures(self.folder)
+        return compile_cache.figures(self.folder)
 
 
 def test_second_python_finds_the_device_steps_of_the_first(tmp_path: Path, cuda_home: Path) -> None:
@@ -187,9 +188,11 @@ def test_build_that_names_the_real_compilers_asks_the_cache_too(
 
 def test_folders_that_sccache_would_overlook_are_looked_at(tmp_path: Path) -> None:
     """With them a hit holds the paths of another folder."""
-    found = cache.found({**persons_environment(), "SCCACHE_BASEDIRS": "/a"}, tmp_path)
+    found = compile_cache.found({**persons_environment(), "SCCACHE_BASEDIRS": "/a"}, tmp_path)
     assert found
-    assert cache.server_variables(found, tmp_path / "w" / "cached")["SCCACHE_BASEDIRS"] == ""
+    assert (
+        compile_cache.server_variables(found, tmp_path / "w" / "cached")["SCCACHE_BASEDIRS"] == ""
+    )
 
 
 def test_changed_host_code_of_a_kernel_file_is_no_hit(tmp_path: Path, cuda_home: Path) -> None:
@@ -307,7 +310,7 @@ def test_other_machines_compile_the_steps_of_nvcc(tmp_path: Path, cuda_home: Pat
         (there,) = bench.compile("")
         assert bench.figures["distributed"] == 3
         assert bench.figures["distributed_errors"] == 0
-        assert cache.told(bench.figures) == (
+        assert compile_cache.told(bench.figures) == (
             "cache: 0 hits, 3 misses (1 C/C++, 1 CUBIN, 1 PTX); compiled elsewhere: 3"
         )
     finally:
@@ -317,7 +320,7 @@ def test_other_machines_compile_the_steps_of_nvcc(tmp_path: Path, cuda_home: Pat
 
 def test_ccache_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BlackwheelError) as caught:
-        cache.found({"BLACKWHEEL_CACHE": "ccache"}, tmp_path)
+        compile_cache.found({"BLACKWHEEL_CACHE": "ccache"}, tmp_path)
     assert caught.value.code == Exit.USAGE
     assert str(caught.value) == (
         "error: bad-cache\n"
@@ -329,4 +332,6 @@ def test_ccache_is_refused(tmp_path: Path) -> None:
 
 
 def test_switched_off_there_is_no_cache(tmp_path: Path) -> None:
-    assert cache.found({**persons_environment(), "BLACKWHEEL_CACHE": "off"}, tmp_path) is None
+    assert (
+        compile_cache.found({**persons_environment(), "BLACKWHEEL_CACHE": "off"}, tmp_path) is None
+    )

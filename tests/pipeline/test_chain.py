@@ -19,8 +19,9 @@ import pytest
 import uv
 from checkout import Checkout, Done, decoy, descendants, ended, within
 
-from blackwheel import isolation, receipts
-from blackwheel.errors import Exit
+from blackwheel.core import isolation
+from blackwheel.core.errors import Exit
+from blackwheel.receipts import document as receipts
 
 pytestmark = [
     pytest.mark.toolchain,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from checkout import new_checkout
 
-from blackwheel import receipts
+from blackwheel.receipts import document as receipts
 
 pytestmark = [
     pytest.mark.toolchain,

@@ -13,10 +13,10 @@ import pytest
 from test_index import environment, make_wheel, pip, shelve, simple  # noqa: F401  pip is a fixture
 from uv import find_uv_bin
 
-from blackwheel import consumer, index, serve
-from blackwheel.console import Console
-from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.site import Site
+from blackwheel.core.console import Console
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.site import Site
+from blackwheel.shelf import consumer_lock, index, server
 
 LABEL = "cu130torch2.11.0.sm120a"
 
@@ -39,7 +39,7 @@ def file_of(shelf: Path, revision: int, *, address: str = "") -> str:
     )
     dep = next(one for one in index.shelved(shelf / "registry") if one.version == "2.0")
     lock = f"# made\ndep==2.0 \\\n    --hash=sha256:{dep.sha256}\n"
-    return consumer.requirements(
+    return consumer_lock.requirements(
         [(wheel, lock)], stack="toy", python="3.12", address=address or simple(shelf / "ours")
     )
 
@@ -59,7 +59,7 @@ def test_file_names_label_hash_and_everything_that_is_needed(shelf: Path) -> Non
 def test_pins_that_contradict_each_other_are_refused(shelf: Path) -> None:
     wheel = next(iter(index.shelved(shelf / "ours")))
     with pytest.raises(BlackwheelError) as caught:
-        consumer.requirements(
+        consumer_lock.requirements(
             [(wheel, "dep==2.0 --hash=sha256:0\n"), (wheel, "dep==3.0 --hash=sha256:1\n")],
             stack="toy",
             python="3.12",
@@ -157,7 +157,7 @@ def test_newest_revision_is_locked_or_the_one_that_is_asked_for(tmp_path: Path) 
 
     def locked(revision: int) -> str:
         out = tmp_path / f"{revision}.txt"
-        consumer.lock_consumer(
+        consumer_lock.lock_consumer(
             site,
             "toy",
             python=proved.PYTHON,
@@ -182,7 +182,7 @@ def test_project_that_is_not_on_the_shelf_is_named_with_those_that_are(tmp_path:
     shutil.copytree(Path(__file__).parents[2] / "constraints", tmp_path / "constraints")
     shelve(make_wheel(tmp_path, "1.0"), tmp_path / "wheels" / "stable")
     with pytest.raises(BlackwheelError) as caught:
-        consumer.lock_consumer(site, "stable", python="3.12", projects=["flash-attn"])
+        consumer_lock.lock_consumer(site, "stable", python="3.12", projects=["flash-attn"])
     assert caught.value.code is Exit.INDEX
     assert str(caught.value) == (
         "error: no-wheel\n"
@@ -196,7 +196,7 @@ def test_project_that_is_not_on_the_shelf_is_named_with_those_that_are(tmp_path:
 def test_shelf_without_a_wheel_is_not_served(tmp_path: Path) -> None:
     site = Site(checkout=tmp_path, store=tmp_path, environment={}, console=Console(environment={}))
     with pytest.raises(BlackwheelError) as caught:
-        serve.serve_index(site)
+        server.serve_index(site)
     assert str(caught.value) == (
         "error: nothing-to-serve\n"
         "  no wheel is on any shelf\n"

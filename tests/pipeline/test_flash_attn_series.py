@@ -14,11 +14,12 @@ from typing import Any, Final
 import pytest
 import uv
 
-from blackwheel import patches, sources, stacks
-from blackwheel.console import Quiet
-from blackwheel.keys import Request, build_variables
-from blackwheel.process import capture
-from blackwheel.toolchain import Toolchain, assemble, toolchain_variables
+from blackwheel.core.console import Quiet
+from blackwheel.core.process import capture
+from blackwheel.sources import fetch, patch
+from blackwheel.stacks import loader
+from blackwheel.stacks.request import Request, build_variables
+from blackwheel.toolchain.toolkit import Toolchain, assemble, toolchain_variables
 
 pytestmark = [pytest.mark.network, pytest.mark.torch, pytest.mark.toolchain, pytest.mark.slow]
 
@@ -41,7 +42,7 @@ import json, os, sys
 import setuptools
 from distutils.core import run_setup
 from sysconfig import get_path
-import torch
+import torch  # noqa: F401  its libraries are what the extension links against
 from torch.utils.cpp_extension import _get_cuda_arch_flags
 
 answers = {}
@@ -99,11 +100,11 @@ class Upstream:
 @pytest.fixture(scope="module")
 def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstream]:
     store = tmp_path_factory.mktemp("store")
-    pin = stacks.load("stable", CONSTRAINTS).project("flash-attn")
+    pin = loader.load("stable", CONSTRAINTS).project("flash-attn")
     said = Quiet()
-    source = sources.fetch("flash-attn", pin, store=store, environment=HERE, console=said)
-    series = patches.load_series(ROOT / "patches" / "flash-attn" / pin.version)
-    tree = patches.apply(source, series, store=store, environment=HERE, console=said)
+    source = fetch.fetch("flash-attn", pin, store=store, environment=HERE, console=said)
+    series = patch.load_series(ROOT / "patches" / "flash-attn" / pin.version)
+    tree = patch.apply(source, series, store=store, environment=HERE, console=said)
     lock = CONSTRAINTS / "stable" / f"build-flash-attn-py{PYTHON.replace('.', '')}.txt"
     python = store / "env" / "bin" / "python"
     for argv in (
@@ -119,7 +120,7 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstream]:
 
 def stack_setting(name: str) -> dict[str, str]:
     """The build variables of a stack that ships."""
-    stack = stacks.load(name, CONSTRAINTS)
+    stack = loader.load(name, CONSTRAINTS)
     request = Request(stack=stack, project="flash-attn", python=PYTHON, archs=stack.archs)
     return build_variables(request, jobs=1)
 
@@ -194,7 +195,7 @@ QUICKSTART_UNITS = [
 
 def test_stacks_compile_the_objects_they_name_for_sm_120a_alone(answers: dict[str, Any]) -> None:
     for name in ("stable", "quickstart", "nightly"):
-        stack = stacks.load(name, CONSTRAINTS)
+        stack = loader.load(name, CONSTRAINTS)
         assert len(answers[name]["sources"]) == stack.project("flash-attn").objects, name
         assert gencodes(answers[name]) == ["arch=compute_120a,code=sm_120a"], name
         assert answers[name]["requires"] == [stack.torch.requirement, "einops"], name
@@ -216,7 +217,7 @@ def test_full_build_defines_no_macro(answers: dict[str, Any]) -> None:
 def test_wheel_holds_flash_attn_alone_under_the_label(answers: dict[str, Any]) -> None:
     packages = {package.partition(".")[0] for package in answers["stable"]["packages"]}
     assert packages == {"flash_attn"}, "hopper/ lies in the tree and stays there"
-    revision = stacks.load("stable", CONSTRAINTS).project("flash-attn").revision
+    revision = loader.load("stable", CONSTRAINTS).project("flash-attn").revision
     assert answers["stable"]["version"] == f"2.8.3+cu130torch2.11.0.sm120a.{revision}"
 
 
@@ -306,7 +307,7 @@ extern "C" int splits(int asked) {  // one query against 8192 keys: upstream's h
 """
 RUN = """
 import ctypes, json, sys
-import torch
+import torch  # noqa: F401  its libraries are what the extension links against
 library = ctypes.CDLL(sys.argv[1])
 library.fwd.restype = library.bwd.restype = ctypes.c_char_p
 answers = [library.fwd(*call).decode() for call in json.loads(sys.argv[2])]

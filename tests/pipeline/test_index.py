@@ -22,8 +22,10 @@ import pytest
 from uv import find_uv_bin
 from wheel.wheelfile import WheelFile
 
-from blackwheel import index, landing, receipts
-from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.files import TEMPORARY
+from blackwheel.receipts import document
+from blackwheel.shelf import index, landing_page
 
 LABEL = "cu130torch2.11.0.sm120a"
 MOMENT = datetime(2025, 10, 20, 12, 30, tzinfo=UTC)
@@ -49,9 +51,9 @@ def make_wheel(
     return path
 
 
-def receipt_of(wheel: Path) -> receipts.Document:
+def receipt_of(wheel: Path) -> document.Document:
     sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    return receipts.receipt(wheel.name, sha256, {"stack": {"name": "toy"}})
+    return document.receipt(wheel.name, sha256, {"stack": {"name": "toy"}})
 
 
 def shelve(wheel: Path, shelf: Path) -> index.ShelvedWheel:
@@ -85,8 +87,8 @@ def assert_whole(shelf: Path, built: dict[str, Path]) -> None:
             assert metadata == metadata_of(wheel)
     for wheel in index.shelved(shelf):
         assert wheel.path.name in (shelf / "simple" / "toy" / "index.html").read_text("utf-8")
-        receipt = receipts.load(wheel.receipt)
-        assert receipts.verify(receipt, wheel.path, stages=("stack",)) == ()
+        receipt = document.load(wheel.receipt)
+        assert document.verify(receipt, wheel.path, stages=("stack",)) == ()
 
 
 def metadata_of(wheel: Path) -> bytes:
@@ -113,7 +115,7 @@ def test_shelf_holds_wheel_metadata_receipt_and_pages(tmp_path: Path) -> None:
     }
     assert put.path.read_bytes() == wheel.read_bytes()
     assert put.metadata.read_bytes() == metadata_of(wheel)
-    assert receipts.load(put.receipt) == receipt_of(wheel)
+    assert document.load(put.receipt) == receipt_of(wheel)
     assert index.shelved(shelf) == (put,)
     assert oct(put.path.stat().st_mode & 0o777) == "0o644"
 
@@ -124,7 +126,11 @@ def test_set_of_wheels_is_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def counted(what: str, draw: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *words: (drawn.append(what), draw(*words))[1]
 
-    for module, name in ((index, "simple_page"), (landing, "shelf_page"), (landing, "facts")):
+    for module, name in (
+        (index, "simple_page"),
+        (landing_page, "shelf_page"),
+        (landing_page, "facts"),
+    ):
         monkeypatch.setattr(module, name, counted(name, getattr(module, name)))
     names = [("toy", "1.0"), ("other", "1.0"), ("toy", "2.0"), ("toy", "3.0")]
     files = [make_wheel(tmp_path, version, name=name) for name, version in names]
@@ -357,7 +363,7 @@ def test_copy_that_the_disk_cut_short_leaves_nothing(
         sink.write(source.read(length))
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("blackwheel.index.shutil.copyfileobj", full)
+    monkeypatch.setattr("blackwheel.shelf.index.shutil.copyfileobj", full)
     error = refusal(lambda: shelve(wheel, shelf))
     assert error.fact == "toy-1.0-py3-none-any.whl cannot be put there: No space left on device"
     assert [path.name for path in shelf.iterdir()] == [".lock"]
@@ -368,7 +374,7 @@ def test_copy_with_other_bytes_leaves_nothing(
 ) -> None:
     wheel, shelf = make_wheel(tmp_path, "1.0"), tmp_path / "shelf"
     monkeypatch.setattr(
-        "blackwheel.index.shutil.copyfileobj", lambda source, sink, length: sink.write(b"rot")
+        "blackwheel.shelf.index.shutil.copyfileobj", lambda source, sink, length: sink.write(b"rot")
     )
     error = refusal(lambda: shelve(wheel, shelf))
     assert (error.name, error.fact) == ("bad-wheel", "its copy on the shelf's disk has other bytes")
@@ -385,7 +391,7 @@ def test_file_that_a_stranger_puts_there_meanwhile_is_not_overwritten(
         copy(source, sink, length)
         (shelf / wheel.name).write_bytes(b"a stranger's")
 
-    monkeypatch.setattr("blackwheel.index.shutil.copyfileobj", slow_copy)
+    monkeypatch.setattr("blackwheel.shelf.index.shutil.copyfileobj", slow_copy)
     assert refusal(lambda: shelve(wheel, shelf)).name == "other-bytes"
     assert (shelf / wheel.name).read_bytes() == b"a stranger's"
     assert index.shelved(shelf) == ()
@@ -456,7 +462,7 @@ def test_kill_at_any_step_of_a_shelving_leaves_a_whole_shelf(tmp_path: Path) -> 
         shelve(wheels[1], shelf)
         assert_whole(shelf, built)
         assert len(index.shelved(shelf)) == 2
-        assert not list(shelf.rglob(f"{receipts.TEMPORARY}*"))
+        assert not list(shelf.rglob(f"{TEMPORARY}*"))
         if os.WIFEXITED(status):
             break
     assert os.waitstatus_to_exitcode(status) == 0
@@ -485,7 +491,7 @@ def test_twenty_kills_at_random_leave_a_whole_shelf(tmp_path: Path) -> None:
     for wheel in wheels:
         shelve(wheel, shelf)
     assert len(index.shelved(shelf)) == len(wheels)
-    assert not list(shelf.rglob(f"{receipts.TEMPORARY}*"))
+    assert not list(shelf.rglob(f"{TEMPORARY}*"))
 
 
 def test_four_at_once_lose_no_wheel(tmp_path: Path) -> None:

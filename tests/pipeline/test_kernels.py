@@ -12,16 +12,16 @@ import pytest
 from checkout import persons_environment
 from uv import find_uv_bin
 
-from blackwheel import kernels
+from blackwheel.smoke.checks import runner
 
 pytestmark = [pytest.mark.torch, pytest.mark.network]
 TOYS = Path(__file__).parents[1] / "toys"
-FLASH_ATTN = kernels.SMOKE / "flash_attn.py"
+FLASH_ATTN = runner.SMOKE / "flash_attn.py"
 PYTHON = f"3{sys.version_info.minor}"
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> kernels.Bench:
+def bench(tmp_path_factory: pytest.TempPathFactory) -> runner.Bench:
     """The stable stack's torch, a CPU for a GPU, and a flash-attn that computes by the formula."""
     folder = tmp_path_factory.mktemp("kernels")
     lock = TOYS.parents[1] / "constraints" / "stable" / f"run-flash-attn-py{PYTHON}.txt"
@@ -37,13 +37,13 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> kernels.Bench:
     source = TOYS / "planted" / "layout.c"
     gcc = ["gcc", "-shared", "-fPIC", "-O1", headers, str(source), "-o", str(extension)]
     subprocess.run(gcc, check=True)
-    return kernels.Bench(
+    return runner.Bench(
         python=folder / "env" / "bin" / "python",
         variables={"PATH": "/usr/bin:/bin"},
         device="cpu",
         path=(str(TOYS / "cpu_flash_attn"), str(folder)),
         claims={"passes": ("fwd",), "head_dims": ("64", "128"), "dtypes": ("bf16",)},
-        seed=kernels.fresh_seed(),
+        seed=runner.fresh_seed(),
     )
 
 
@@ -58,20 +58,20 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> kernels.Bench:
     ],
 )
 def test_check_names_the_planted_fault(
-    bench: kernels.Bench, planted: str, check: str, name: str
+    bench: runner.Bench, planted: str, check: str, name: str
 ) -> None:
     planting = replace(bench, variables={**bench.variables, "PLANTED": planted})
-    result = kernels.run_check(FLASH_ATTN, check, planting, modules=["flash_attn"])
+    result = runner.run_check(FLASH_ATTN, check, planting, modules=["flash_attn"])
     assert result.name == name, result
     assert (result.fact == "") == (name == "right")
 
 
 def test_crash_hang_and_kill_get_their_names_and_the_table_goes_to_its_end(
-    bench: kernels.Bench,
+    bench: runner.Bench,
 ) -> None:
-    told: list[kernels.CheckResult] = []
+    told: list[runner.CheckResult] = []
     crashing = TOYS / "planted" / "crashing.py"
-    kernels.run_checks(
+    runner.run_checks(
         crashing, replace(bench, seconds=3), modules=["layout"], on_result=told.append
     )
     assert [(one.check, one.name) for one in told] == [
@@ -91,8 +91,8 @@ def test_crash_hang_and_kill_get_their_names_and_the_table_goes_to_its_end(
     assert image.cause == "the wheel holds no code for this GPU's arch"
 
 
-def test_check_of_a_pass_that_was_not_built_is_not_run(bench: kernels.Bench) -> None:
-    (result,) = kernels.run_checks(FLASH_ATTN, bench, modules=[], only=["backward"])
+def test_check_of_a_pass_that_was_not_built_is_not_run(bench: runner.Bench) -> None:
+    (result,) = runner.run_checks(FLASH_ATTN, bench, modules=[], only=["backward"])
     assert (result.name, result.fact) == (
         "not-claimed",
         "the wheel was built without the pass 'bwd'",

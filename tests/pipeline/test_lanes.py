@@ -24,8 +24,8 @@ from checkout import (
     within,
 )
 
-from blackwheel import isolation
-from blackwheel.errors import Exit
+from blackwheel.core import isolation
+from blackwheel.core.errors import Exit
 
 FORBIDDEN = isolation.available_isolation().reason
 pytestmark = [

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from killing import forked, killed
 
-from blackwheel.console import Quiet
-from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.patches import PatchedTree, Series, apply, load_series, sync
-from blackwheel.refresh import Refreshed, refresh
-from blackwheel.sources import SourceTree
-from blackwheel.stacks import GitPin, ProjectPin
-from blackwheel.trees import tree_id
+from blackwheel.core.console import Quiet
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.sources.fetch import SourceTree
+from blackwheel.sources.patch import PatchedTree, Series, apply, load_series, sync
+from blackwheel.sources.rebase import Refreshed, refresh
+from blackwheel.sources.tree import tree_id
+from blackwheel.stacks.records import GitPin, ProjectPin
 
 HERE = dict(os.environ)
 COMMIT = "3f1c2ab9d0e4" + "0" * 28

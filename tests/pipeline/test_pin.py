@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 from nightly_index import GIT, PLATFORM, TRITON, Index, serving, torch, wheel
 
-from blackwheel import archive, pin, stacks
-from blackwheel.console import Quiet
-from blackwheel.downloads import Patience
-from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.site import Site
+from blackwheel.core.console import Quiet
+from blackwheel.core.download import Patience
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.site import Site
+from blackwheel.pins import move_torch
+from blackwheel.pytorch import archive
+from blackwheel.stacks import loader
 
 CONSTRAINTS = Path(__file__).parents[2] / "constraints"
 VERSION = "2.10.0.dev20251016+cu128"
@@ -65,7 +67,7 @@ def hurried(**changes: Any) -> Patience:
 
 def pinned(site: Site, version: str = VERSION, **how: Any) -> bool:
     how = {"patience": hurried(), **how}
-    return pin.pin_torch(site, "nightly", version, **how)
+    return move_torch.pin_torch(site, "nightly", version, **how)
 
 
 def refused(site: Site, version: str = VERSION, **how: Any) -> BlackwheelError:
@@ -98,7 +100,7 @@ def test_pin_writes_what_was_seen_of_torch_and_of_what_belongs_to_it(
     site: Site, index: Index
 ) -> None:
     assert pinned(site)
-    torch_pin = stacks.load("nightly", site.constraints).torch
+    torch_pin = loader.load("nightly", site.constraints).torch
     locked = torch_pin.wheels["cp311"]
     data = file_of(index, NAME)
     assert (torch_pin.version, torch_pin.runtime, torch_pin.cuda) == (VERSION, VERSION, "12.8")
@@ -149,7 +151,7 @@ def test_latest_is_the_newest_that_every_python_of_the_stack_has(site: Site, ind
     version = "2.10.0.dev20251017+cu128"
     index.add(f"torch-{version}-cp311-cp311-{PLATFORM}.whl", torch(version, seed=1))
     pinned(site, "latest")
-    locked = stacks.load("nightly", site.constraints).torch
+    locked = loader.load("nightly", site.constraints).torch
     assert locked.version == version
     assert sorted(locked.wheels) == ["cp311", "cp312"]
 
@@ -166,7 +168,7 @@ def test_hidden_build_is_taken_from_its_address(site: Site, index: Index) -> Non
     for name in (NAME, TRITON_NAME, VISION_NAME):
         index.files[f"/whl/nightly/cu128/{name}"].listed = False
     pinned(site)
-    locked = stacks.load("nightly", site.constraints).torch.wheels["cp311"]
+    locked = loader.load("nightly", site.constraints).torch.wheels["cp311"]
     assert locked.sha256 == digest(file_of(index, NAME))
     assert [known.name for known in locked.family] == [TRITON_NAME, VISION_NAME]
 
@@ -190,7 +192,7 @@ def test_archive_folder_gets_the_wheels_and_serves_another_machine(
     assert (shared / NAME).read_bytes() == file_of(index, NAME)
     shutil.rmtree(site.store)
     index.files.clear()
-    stack = stacks.load("nightly", site.constraints)
+    stack = loader.load("nightly", site.constraints)
     environment = {archive.CARRIED: str(shared)}
     kept = archive.archive(site.store, environment, site.console, hurried())
     paths = archive.obtain(stack, "cp311", kept)
@@ -201,7 +203,7 @@ def test_archive_folder_gets_the_wheels_and_serves_another_machine(
 def test_build_takes_the_archived_wheel_without_any_request(site: Site, index: Index) -> None:
     pinned(site)
     index.asked.clear()
-    stack = stacks.load("nightly", site.constraints)
+    stack = loader.load("nightly", site.constraints)
     archive.obtain(stack, "cp311", archive.archive(site.store, {}, site.console, hurried()))
     assert index.asked == []
 
@@ -215,7 +217,7 @@ def test_cut_download_continues_where_it_ended(site: Site, index: Index) -> None
     ranges = [headers.get("Range") for headers in index.requests_for(NAME)]
     assert ranges == [None, "bytes=65536-", "bytes=196608-"]  # whole chunks of 64 KiB
     assert [first for name, first in index.sent if name == NAME] == [0, 65536, 196608]
-    locked = stacks.load("nightly", site.constraints).torch.wheels["cp311"]
+    locked = loader.load("nightly", site.constraints).torch.wheels["cp311"]
     assert locked.sha256 == digest(file_of(index, NAME))
 
 
@@ -240,7 +242,7 @@ def test_file_that_changed_between_two_halves_is_taken_whole(site: Site, index: 
         index.files[f"/whl/nightly/cu128/{NAME}"].data = torch(VERSION, seed=9)
 
     pinned(site, patience=hurried(pause=change))
-    locked = stacks.load("nightly", site.constraints).torch.wheels["cp311"]
+    locked = loader.load("nightly", site.constraints).torch.wheels["cp311"]
     assert locked.sha256 == digest(torch(VERSION, seed=9))
     assert [headers.get("Range") for headers in index.requests_for(NAME)] == [None, "bytes=65536-"]
 
@@ -254,7 +256,7 @@ def test_without_a_validator_a_cut_download_begins_again(site: Site, index: Inde
 def test_server_that_ignores_ranges_is_borne(site: Site, index: Index) -> None:
     index.ranges, index.cuts[NAME] = False, [100_000]
     pinned(site)
-    assert stacks.load("nightly", site.constraints).torch.wheels["cp311"].sha256 == digest(
+    assert loader.load("nightly", site.constraints).torch.wheels["cp311"].sha256 == digest(
         file_of(index, NAME)
     )
 
@@ -364,7 +366,7 @@ def test_disk_that_fills_while_the_stack_file_is_written_leaves_the_old_one(
 
     pinned(site)
     before = toml(site).read_bytes()
-    monkeypatch.setattr("blackwheel.stackfile.os.fsync", full)
+    monkeypatch.setattr("blackwheel.core.files.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         pinned(site, "2.10.0.dev20251018+cu128")
     assert toml(site).read_bytes() == before
@@ -415,7 +417,7 @@ def test_build_stops_at_other_bytes_than_locked(site: Site, index: Index) -> Non
     pinned(site)
     shutil.rmtree(site.store)
     index.add(NAME, torch(VERSION, seed=7))
-    stack = stacks.load("nightly", site.constraints)
+    stack = loader.load("nightly", site.constraints)
     kept = archive.archive(site.store, {}, site.console, hurried())
     with pytest.raises(BlackwheelError) as caught:
         archive.obtain(stack, "cp311", kept)
@@ -442,7 +444,7 @@ def test_build_of_a_gone_and_lost_wheel_names_the_nearest(site: Site, index: Ind
     pinned(site)
     shutil.rmtree(site.store)
     del index.files[f"/whl/nightly/cu128/{NAME}"]
-    stack = stacks.load("nightly", site.constraints)
+    stack = loader.load("nightly", site.constraints)
     with pytest.raises(BlackwheelError) as caught:
         archive.obtain(stack, "cp311", archive.archive(site.store, {}, site.console, hurried()))
     assert caught.value.fix == "invoke pin torch 2.10.0.dev20251017+cu128 --stack nightly"
@@ -503,7 +505,7 @@ def test_family_of_another_torch_is_not_locked(site: Site, index: Index) -> None
         VISION, f"torch=={VERSION}"
     ).encode()  # a lying sidecar: the wheel itself decides
     pinned(site)
-    family = stacks.load("nightly", site.constraints).torch.wheels["cp311"].family
+    family = loader.load("nightly", site.constraints).torch.wheels["cp311"].family
     assert [known.name for known in family] == [TRITON_NAME]
 
 
@@ -570,7 +572,7 @@ def test_triton_one_level_above_its_channel_is_found(site: Site, index: Index) -
     file = index.files.pop(f"/whl/nightly/cu128/{TRITON_NAME}")
     index.files[f"/whl/nightly/{TRITON_NAME}"] = file
     pinned(site)
-    family = stacks.load("nightly", site.constraints).torch.wheels["cp311"].family
+    family = loader.load("nightly", site.constraints).torch.wheels["cp311"].family
     assert family[0].url == f"{index.root}/whl/nightly/{TRITON_NAME.replace('+', '%2B')}"
 
 
@@ -600,7 +602,7 @@ def test_torch_of_another_cuda_than_the_toolchain_is_refused_before_the_download
 def test_stack_whose_torch_is_elsewhere_says_where_to_pin_it(site: Site) -> None:
     (site.constraints / "mine.toml").write_text('extends = "nightly"\n', encoding="utf-8")
     with pytest.raises(BlackwheelError) as caught:
-        pin.pin_torch(site, "mine", VERSION)
+        move_torch.pin_torch(site, "mine", VERSION)
     assert str(caught.value) == (
         "error: cannot-pin\n"
         "  stack 'mine' has the torch of stack 'nightly'\n"
@@ -608,7 +610,7 @@ def test_stack_whose_torch_is_elsewhere_says_where_to_pin_it(site: Site) -> None
         "  fix:   invoke pin torch latest --stack nightly"
     )
     with pytest.raises(BlackwheelError) as caught:
-        pin.pin_torch(site, "stable", "2.12.0")
+        move_torch.pin_torch(site, "stable", "2.12.0")
     assert str(caught.value) == (
         "error: cannot-pin\n"
         "  stack 'stable' takes torch from the package registry: its locks hold it\n"
@@ -619,7 +621,7 @@ def test_stack_whose_torch_is_elsewhere_says_where_to_pin_it(site: Site) -> None
 
 def test_other_pins_than_torch_are_refused(site: Site) -> None:
     with pytest.raises(BlackwheelError) as caught:
-        pin.pin(site, "tourch", VERSION, stack="nightly")
+        move_torch.pin(site, "tourch", VERSION, stack="nightly")
     assert str(caught.value) == (
         "error: cannot-pin\n"
         "  'tourch' is no pin that can be moved; did you mean 'torch'?\n"
@@ -632,7 +634,7 @@ def test_password_of_an_index_is_neither_written_nor_shown(site: Site, index: In
     text = toml(site).read_text(encoding="utf-8").replace("http://", "http://me:secret@")
     toml(site).write_text(text, encoding="utf-8")
     pinned(site)
-    torch_pin = stacks.load("nightly", site.constraints).torch
+    torch_pin = loader.load("nightly", site.constraints).torch
     assert "secret" not in torch_pin.wheels["cp311"].url
     index.answers["/torch/"] = [403]
     said = quiet(site).results + "\n".join(quiet(site).lines)
@@ -652,9 +654,9 @@ def test_stack_that_extends_another_gets_a_torch_of_its_own(site: Site, index: I
         f'index = "{channel}"\n'
     )
     (site.constraints / "mine.toml").write_text(text, encoding="utf-8")
-    pin.pin_torch(site, "mine", "latest", patience=hurried())
+    move_torch.pin_torch(site, "mine", "latest", patience=hurried())
     after = (site.constraints / "mine.toml").read_text(encoding="utf-8")
     assert after.startswith(text)
-    stack = stacks.load("mine", site.constraints)
+    stack = loader.load("mine", site.constraints)
     assert stack.torch.git_version == GIT
     assert list(stack.torch.wheels) == ["cp312"]

@@ -15,11 +15,14 @@ import pytest
 from checkout import persons_environment
 from nightly_index import PLATFORM, TRITON, Index, serving, torch, wheel
 
-from blackwheel import archive, pin, relock, stacks, torchpin
-from blackwheel.console import Quiet
-from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.process import capture
-from blackwheel.site import Site
+from blackwheel.core.console import Quiet
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.process import capture
+from blackwheel.core.site import Site
+from blackwheel.pins import lock_all, move_torch
+from blackwheel.pytorch import archive
+from blackwheel.pytorch import identity as torchpin
+from blackwheel.stacks import loader, records
 
 REPOSITORY = Path(__file__).parents[2]
 VERSION = "2.10.0.dev20251016+cu128"
@@ -75,13 +78,13 @@ def site(tmp_path: Path, index: Index) -> Site:
     )
 
 
-def stack(site: Site) -> stacks.Stack:
-    return stacks.load("nightly", site.constraints)
+def stack(site: Site) -> records.Stack:
+    return loader.load("nightly", site.constraints)
 
 
 def test_lock_of_a_nightly_names_the_seen_bytes_and_no_address(site: Site) -> None:
-    pin.pin_torch(site, "nightly", VERSION)
-    relock.lock_all(site, names=["nightly"])
+    move_torch.pin_torch(site, "nightly", VERSION)
+    lock_all.lock_all(site, names=["nightly"])
     lock = site.constraints / "nightly" / LOCK
     text = lock.read_text(encoding="utf-8")
     torch_wheel = stack(site).torch.wheels[TAG]
@@ -91,8 +94,8 @@ def test_lock_of_a_nightly_names_the_seen_bytes_and_no_address(site: Site) -> No
 
 
 def test_locked_nightly_is_installed_from_the_archive_alone(site: Site, tmp_path: Path) -> None:
-    pin.pin_torch(site, "nightly", VERSION)
-    relock.lock_all(site, names=["nightly"])
+    move_torch.pin_torch(site, "nightly", VERSION)
+    lock_all.lock_all(site, names=["nightly"])
     kept = site.store / "torch"
     environment = {**site.environment, "VIRTUAL_ENV": str(tmp_path / "venv")}
     uv, lock = str(site.uv), str(site.constraints / "nightly" / LOCK)
@@ -108,8 +111,8 @@ def test_locked_nightly_is_installed_from_the_archive_alone(site: Site, tmp_path
 
 
 def test_lock_of_another_torch_is_refused_before_a_build(site: Site) -> None:
-    pin.pin_torch(site, "nightly", VERSION)
-    relock.lock_all(site, names=["nightly"])
+    move_torch.pin_torch(site, "nightly", VERSION)
+    lock_all.lock_all(site, names=["nightly"])
     lock = site.constraints / "nightly" / LOCK
     locked = stack(site).torch.wheels[TAG].sha256
     lock.write_text(lock.read_text("utf-8").replace(locked, "0" * 64), "utf-8")
@@ -124,42 +127,42 @@ def test_lock_of_another_torch_is_refused_before_a_build(site: Site) -> None:
         f"  where: constraints/nightly/{LOCK}\n"
         "  fix:   nox -s lock -- nightly"
     )
-    relock.lock_all(site, names=["nightly"])
+    lock_all.lock_all(site, names=["nightly"])
     assert torchpin.locked_digests(lock) == (locked,)
 
 
 def test_lock_option_locks_an_unlocked_stack_without_asking(site: Site) -> None:
     person = Person(answer=False)
     site = replace(site, console=person)
-    assert pin.lock_first(site, stack(site), lock=True)
+    assert move_torch.lock_first(site, stack(site), lock=True)
     assert person.questions == []
     assert (site.constraints / "nightly" / LOCK).is_file()
-    assert not pin.lock_first(site, stack(site), lock=True), "it is locked now"
+    assert not move_torch.lock_first(site, stack(site), lock=True), "it is locked now"
 
 
 def test_person_is_asked_once_and_may_refuse(site: Site) -> None:
     person = Person(answer=False)
     site = replace(site, console=person)
-    assert not pin.lock_first(site, stack(site), lock=False)
+    assert not move_torch.lock_first(site, stack(site), lock=False)
     assert person.questions == [f"torch {VERSION} of stack 'nightly' is not locked. Lock it now?"]
     assert stack(site).torch.wheels == {}
     person.answer = True
-    assert pin.lock_first(site, stack(site), lock=False)
+    assert move_torch.lock_first(site, stack(site), lock=False)
     assert TAG in stack(site).torch.wheels
 
 
 def test_ci_is_never_asked_and_never_locks(site: Site) -> None:
     person = Person(answer=True)
     site = replace(site, console=person, environment={**site.environment, "CI": "true"})
-    assert not pin.lock_first(site, stack(site), lock=False)
+    assert not move_torch.lock_first(site, stack(site), lock=False)
     assert person.questions == []
 
 
 def test_locked_pin_without_hashed_pins_is_offered_those(site: Site) -> None:
-    pin.pin_torch(site, "nightly", VERSION)
+    move_torch.pin_torch(site, "nightly", VERSION)
     person = Person(answer=True)
     site = replace(site, console=person)
-    assert pin.lock_first(site, stack(site), lock=False)
+    assert move_torch.lock_first(site, stack(site), lock=False)
     assert person.questions == [
         f"torch {VERSION} of stack 'nightly' has no hashed pins. Lock it now?"
     ]

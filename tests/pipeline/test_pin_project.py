@@ -13,11 +13,12 @@ from checkout import HOST
 from killing import killed
 from toy_upstream import World, patch, serving, text_with
 
-from blackwheel import moving, outdated, pin, projectpin, stackfile, stacks
-from blackwheel.console import Quiet
-from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.series import load_series
-from blackwheel.site import Site
+from blackwheel.core.console import Quiet
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.site import Site
+from blackwheel.pins import move_project, move_torch, outdated, project_report, stack_file
+from blackwheel.sources.series import load_series
+from blackwheel.stacks import loader
 
 GONE = "https://nowhere.invalid/simple"
 
@@ -34,7 +35,7 @@ def site(world: World, tmp_path: Path) -> Site:
 
 
 def pinned(site: Site, version: str = "1.1", stack: str = "toy", **how: object) -> bool:
-    return moving.pin_project(site, stack, "toy", version, **how)  # type: ignore[arg-type]
+    return project_report.pin_project(site, stack, "toy", version, **how)  # type: ignore[arg-type]
 
 
 def files(site: Site) -> dict[str, bytes]:
@@ -84,7 +85,7 @@ def test_release_moves_commits_trees_sdist_requirements_and_series(
     before = toml(site).read_text(encoding="utf-8")
     old_series = load_series(site.patches / "toy" / "1.0")
     site = moved
-    made = stacks.load("toy", site.constraints).projects["toy"]
+    made = loader.load("toy", site.constraints).projects["toy"]
     assert (made.version, made.revision) == ("1.1", 1)
     assert made.source.commit == world.toy.commits["v1.1"], (
         "the tag is annotated: what it points to"
@@ -110,7 +111,7 @@ def test_release_moves_commits_trees_sdist_requirements_and_series(
     assert (series.folder / "probes.toml").read_text(encoding="utf-8") == ""
     kept = load_series(site.patches / "toy" / "1.0")
     assert kept.patches == old_series.patches
-    assert stacks.load("child", site.constraints).projects["toy"] == made
+    assert loader.load("child", site.constraints).projects["toy"] == made
     after = toml(site).read_text(encoding="utf-8")
     for comment in ("# A stack of one toy.", "# any", "# a comment", "# HEADERS_TAG v4.1"):
         assert comment in after
@@ -142,7 +143,7 @@ def test_plan_and_diff_are_shown(moved: Site, world: World) -> None:
 
 def test_pinning_the_pinned_release_again_changes_nothing(site: Site) -> None:
     before = files(site)
-    pin.pin(site, "toy", "1.0", stack="toy")
+    move_torch.pin(site, "toy", "1.0", stack="toy")
     assert files(site) == before
     assert said(site).endswith("  key      the same\n")
 
@@ -226,7 +227,7 @@ def test_commit_that_a_person_names_stands_in_for_what_upstream_does_not_tell(
 ) -> None:
     named = f"third_party/toy_headers={world.headers.commits['v4.1']}"
     assert pinned(site, "1.3", commits=[named])
-    made = stacks.load("toy", site.constraints).projects["toy"]
+    made = loader.load("toy", site.constraints).projects["toy"]
     assert made.nested[0].commit == world.headers.commits["v4.1"]
     assert made.nested[1].commit == world.sub.commits["two"]
     assert made.sdist is None, "the index has no sdist of 1.3"
@@ -250,7 +251,7 @@ def test_sdist_whose_bytes_are_not_those_that_the_index_names_is_refused(
 
 
 def test_sdist_with_other_bytes_than_are_pinned_under_its_name_is_refused(site: Site) -> None:
-    pin_of = stacks.load("toy", site.constraints).projects["toy"].sdist
+    pin_of = loader.load("toy", site.constraints).projects["toy"].sdist
     assert pin_of
     edit(toml(site), pin_of.sha256, "0" * 64)
     assert str(refused(site, "1.0")) == (
@@ -285,7 +286,7 @@ def test_nine_digits_that_the_sdist_tells_make_it_the_source(world: World, tmp_p
     digits = world.toy.commits["v1.1"][:9]
     named = [f"third_party/sub={world.sub.commits['two']}"]  # a link that an sdist does not tell
     assert pinned(site, commits=[digits, *named])
-    made = stacks.load("toy", site.constraints).projects["toy"]
+    made = loader.load("toy", site.constraints).projects["toy"]
     assert (made.source.commit, made.source.tree) == (digits, None)
     assert made.nested[0].commit == world.headers.commits["v4.1"]
     assert "(commit as named, not seen)" in said(site)
@@ -343,17 +344,17 @@ def test_words_that_are_no_version_or_commit_are_refused(site: Site) -> None:
 
 
 @pytest.fixture
-def move(site: Site) -> projectpin.Move:
+def move(site: Site) -> move_project.Move:
     """A move that only has to be written."""
-    return projectpin.prepare(site, "toy", "toy", "1.1", commits={})
+    return move_project.prepare(site, "toy", "toy", "1.1", commits={})
 
 
 def test_write_is_whole_or_not_at_all_dry_killed_stopped_or_overtaken(
-    site: Site, moved: Site, move: projectpin.Move, monkeypatch: pytest.MonkeyPatch
+    site: Site, moved: Site, move: move_project.Move, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, seen, original = site.patches / "toy" / "1.1", set(), files(site)
     with monkeypatch.context() as patched:
-        patched.setattr(projectpin, "prepare", lambda *_, **__: move)  # once is enough
+        patched.setattr(move_project, "prepare", lambda *_, **__: move)  # once is enough
         assert not pinned(site, dry_run=True)
     assert files(site) == original
     assert said(site) == said(moved), "a dry run shows the same"
@@ -372,14 +373,14 @@ def test_write_is_whole_or_not_at_all_dry_killed_stopped_or_overtaken(
         seen.add((folder.exists(), done))
 
     killed(
-        lambda: projectpin.write(site, move),
+        lambda: move_project.write(site, move),
         lambda whole: range(1, whole + 1),
         before=before,
         after=after,
     )
     assert seen == {(False, False), (True, False)}
     (folder.parent / ".1.1.part-killed").mkdir()
-    projectpin.write(site, move)
+    move_project.write(site, move)
     after()
     assert (True, True) in seen
     assert list(folder.parent.glob(".*")) == [], "what killed runs left is gone"
@@ -389,9 +390,9 @@ def test_write_is_whole_or_not_at_all_dry_killed_stopped_or_overtaken(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(stackfile, "replace", stopped)
+        patched.setattr(stack_file, "replace", stopped)
         with pytest.raises(KeyboardInterrupt):
-            projectpin.write(site, move)
+            move_project.write(site, move)
     for leftover in site.constraints.glob(".*"):
         leftover.unlink()
     assert files(site) == original
@@ -399,7 +400,7 @@ def test_write_is_whole_or_not_at_all_dry_killed_stopped_or_overtaken(
     edit(toml(site), "objects = 3", "objects = 4")
     saved = files(site)
     with pytest.raises(BlackwheelError) as caught:
-        projectpin.write(site, move)
+        move_project.write(site, move)
     assert files(site) == saved
     assert str(caught.value) == (
         "error: stack-changed\n"
@@ -467,7 +468,7 @@ def test_release_that_only_the_index_has_is_tried_from_its_sdist(
 
 def test_word_that_is_no_pin_is_refused_with_those_there_are(site: Site) -> None:
     with pytest.raises(BlackwheelError) as caught:
-        pin.pin(site, "tay", "1.1", stack="toy")
+        move_torch.pin(site, "tay", "1.1", stack="toy")
     assert str(caught.value) == (
         "error: cannot-pin\n"
         "  'tay' is no pin that can be moved; did you mean 'toy'?\n"
@@ -479,7 +480,7 @@ def test_word_that_is_no_pin_is_refused_with_those_there_are(site: Site) -> None
 def test_option_that_would_be_ignored_is_refused(site: Site) -> None:
     before = files(site)
     with pytest.raises(BlackwheelError) as caught:
-        pin.pin(site, "torch", "latest", stack="toy", dry_run=True)
+        move_torch.pin(site, "torch", "latest", stack="toy", dry_run=True)
     assert str(caught.value) == (
         "error: bad-option\n"
         "  --dry-run means nothing for torch\n"
@@ -487,5 +488,5 @@ def test_option_that_would_be_ignored_is_refused(site: Site) -> None:
         "  fix:   leave it out; invoke --help pin tells what is for which"
     )
     with pytest.raises(BlackwheelError, match="bad-option"):
-        pin.pin(site, "toy", "1.1", stack="toy", channel="cu130")
+        move_torch.pin(site, "toy", "1.1", stack="toy", channel="cu130")
     assert files(site) == before

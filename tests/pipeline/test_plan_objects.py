@@ -9,7 +9,7 @@ import sys
 import pytest
 from checkout import Checkout, git
 
-from blackwheel.errors import Exit
+from blackwheel.core.errors import Exit
 
 pytestmark = [
     pytest.mark.toolchain,

@@ -29,10 +29,12 @@ from proved import (
 )
 from upload_server import LOGIN, Server, serving
 
-from blackwheel import gate, index, pages, publishing, readback, receipts
-from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.remote import Limits
-from blackwheel.site import Site
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.site import Site
+from blackwheel.receipts import document
+from blackwheel.shelf import gate, index, readback, verify_pages
+from blackwheel.shelf import publish as publishing
+from blackwheel.shelf.remote_index import Limits
 
 QUICK = Limits(seconds=30, pause=lambda _: None)
 NAMES = [f"{name}-1.0+{LABEL}.1-{TAG}-{TAG}-linux_x86_64.whl" for name in PROJECTS]
@@ -91,9 +93,9 @@ def refusal(site: Site, to: str, limits: Limits = QUICK, **how: object) -> Black
 def whole(shelf: Path) -> None:
     """What holds at every moment: each listed wheel is there with all that belongs to it."""
     for wheel in index.shelved(shelf):
-        assert pages.sha256(wheel.path) == wheel.sha256
-        assert all(check.ok for check in pages.metadata_checks(wheel.path))
-        assert receipts.verify(receipts.load(wheel.receipt), wheel.path) == ()
+        assert verify_pages.sha256(wheel.path) == wheel.sha256
+        assert all(check.ok for check in verify_pages.metadata_checks(wheel.path))
+        assert document.verify(document.load(wheel.receipt), wheel.path) == ()
 
 
 # The gate
@@ -244,8 +246,8 @@ def test_other_bytes_under_a_name_keep_the_whole_set_away(site: Site, tmp_path: 
     assert str(error) == (
         "error: other-bytes\n"
         f"  {NAMES[1]} is on the index with other bytes\n"
-        f"  there: sha256 {pages.sha256(place)}\n"
-        f"  new:   sha256 {pages.sha256(site.wheels / 'toy' / NAMES[1])}\n"
+        f"  there: sha256 {verify_pages.sha256(place)}\n"
+        f"  new:   sha256 {verify_pages.sha256(site.wheels / 'toy' / NAMES[1])}\n"
         f"  where: {place}\n"
         "  fix:   raise projects.other.revision in constraints/toy.toml and build again"
     )
@@ -287,9 +289,9 @@ def in_child(work: Callable[[], object]) -> int:
     return child
 
 
-def shelved_set(site: Site) -> list[tuple[Path, receipts.Document]]:
+def shelved_set(site: Site) -> list[tuple[Path, document.Document]]:
     wheels = index.shelved(site.wheels / "toy")
-    return [(wheel.path, receipts.load(wheel.receipt)) for wheel in wheels]
+    return [(wheel.path, document.load(wheel.receipt)) for wheel in wheels]
 
 
 def exit_code(child: int) -> int:
@@ -521,7 +523,7 @@ def test_prune_keeps_pinned_and_newest(site: Site, tmp_path: Path, code: bytes) 
         versions = [one.version for one in index.shelved(site.wheels / "toy")]
         return sorted(version.rpartition(".")[2] for version in versions)
 
-    from blackwheel import prune
+    from blackwheel.shelf import prune
 
     assert prune.prune(site, "toy", keep=1) == 0
     assert "nothing was removed; --yes takes 2 off" in said(site)

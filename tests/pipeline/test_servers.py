@@ -34,8 +34,8 @@ from test_publish import (  # fixtures, and what every kind of index must hold
 from test_serving import nginx
 from upload_server import serving
 
-from blackwheel.errors import Exit
-from blackwheel.site import Site
+from blackwheel.core.errors import Exit
+from blackwheel.core.site import Site
 
 # devpi-server
 

@@ -25,8 +25,10 @@ import pytest
 from test_index import environment, make_wheel, pip  # noqa: F401  pip is a fixture
 from uv import find_uv_bin
 
-from blackwheel import index, receipts, serve
-from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.receipts import document
+from blackwheel.shelf import index
+from blackwheel.shelf import server as serve
 
 CONFIGURATION = Path(__file__).parents[2] / "docs" / "nginx.conf"
 VERSION = "1.0+cu130torch2.11.0.sm120a.1"
@@ -82,7 +84,7 @@ def shelves(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, index.Shelv
     file = make_wheel(home, VERSION, requires="torch===2.11.0", padding=3 << 20)
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     shelved = index.shelve(
-        file, receipts.receipt(file.name, sha256, SECTIONS), home / "wheels" / "stable"
+        file, document.receipt(file.name, sha256, SECTIONS), home / "wheels" / "stable"
     )
     index.show_all(home / "wheels")
     return home / "wheels", shelved
@@ -329,7 +331,7 @@ def test_nothing_of_a_receipt_becomes_markup(tmp_path: Path) -> None:
     }
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     shelf = tmp_path / "wheels" / "s"
-    index.shelve(file, receipts.receipt(file.name, sha256, sections), shelf)
+    index.shelve(file, document.receipt(file.name, sha256, sections), shelf)
     pages = [shelf / "index.html", index.show_all(shelf.parent)]
     assert all("<img" not in page.read_text("utf-8") for page in pages)
 
@@ -338,7 +340,7 @@ def test_page_follows_a_wheel_that_is_withdrawn(tmp_path: Path) -> None:
     file = make_wheel(tmp_path, VERSION)
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     shelf = tmp_path / "s"
-    put = index.shelve(file, receipts.receipt(file.name, sha256, SECTIONS), shelf)
+    put = index.shelve(file, document.receipt(file.name, sha256, SECTIONS), shelf)
     assert put.audit.is_file()
     index.withdraw(put, shelf)
     assert not put.audit.exists()

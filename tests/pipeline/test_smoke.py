@@ -20,9 +20,16 @@ import pytest
 from uv import find_uv_bin
 from wheel.wheelfile import WheelFile
 
-from blackwheel import cuda_stub, kernels, locks, receipts, relock, smoking, stacks
-from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.smoke import loading, together
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.pins import lock as locks
+from blackwheel.pins import lock_all
+from blackwheel.pipeline import smoke_session
+from blackwheel.receipts import document
+from blackwheel.smoke import environment as together
+from blackwheel.smoke import loading
+from blackwheel.smoke.checks import runner
+from blackwheel.stacks import loader
+from blackwheel.toolchain import driver_stub
 
 VERSION = f"1.0+{proved.LABEL}.1"
 NAME = f"toy-{VERSION}-{proved.TAG}-{proved.TAG}-linux_x86_64.whl"
@@ -95,7 +102,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "cuda.h").write_text(CUDA_H)
     out = folder / "libcuda.so"
     variables = {"PATH": "/usr/bin:/bin"}
-    cuda_stub.build_stub(folder, out, compiler=Path("/usr/bin/gcc"), environment=variables)
+    driver_stub.build_stub(folder, out, compiler=Path("/usr/bin/gcc"), environment=variables)
     return out
 
 
@@ -138,7 +145,7 @@ def load(wheel: Path, environment: Path, driver: Path | None = None) -> loading.
         modules=("toy",),
         packages=packages_of(environment),
         python=environment / "bin" / "python",
-        variables=kernels.variables_of({SWITCH: "1"}, str(environment)),
+        variables=runner.variables_of({SWITCH: "1"}, str(environment)),
         driver=driver,
     )
 
@@ -151,7 +158,7 @@ def examine(
         [wheel],
         environment=environment,
         uv=Path(find_uv_bin()),
-        variables=kernels.variables_of({}, str(environment)),
+        variables=runner.variables_of({}, str(environment)),
         own_torch=own_torch,
         gpu=gpu,
     )
@@ -365,9 +372,9 @@ def test_receipt_holds_what_smoke_saw_and_a_swapped_torch_is_refused(
     digest = hashlib.sha256(b"bytes of a library").hexdigest()
     held["torch"]["libraries"] = [{"name": "torch/lib/libc10.so", "digest": {"sha256": digest}}]
     sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    receipts.write(path, receipts.receipt(wheel.name, sha256, held))
-    smoking.smoke_installed(site, "toy", [wheel], environment)
-    seen = receipts.sections(receipts.load(path))["smoke"]
+    document.write(path, document.receipt(wheel.name, sha256, held))
+    smoke_session.smoke_installed(site, "toy", [wheel], environment)
+    seen = document.sections(document.load(path))["smoke"]
     assert seen["libraries"] == [
         {"library": "toy/_c.so", "load": "loads", "module": False, "operators": []}
     ]
@@ -376,7 +383,7 @@ def test_receipt_holds_what_smoke_saw_and_a_swapped_torch_is_refused(
     install_torch(packages_of(environment), library=", of another build")
     other = hashlib.sha256(b"bytes of a library, of another build").hexdigest()
     with pytest.raises(BlackwheelError) as caught:
-        smoking.smoke_installed(site, "toy", [wheel], environment)
+        smoke_session.smoke_installed(site, "toy", [wheel], environment)
     assert str(caught.value) == (
         "error: other-torch\n"
         "  the torch found is not the one that the wheel was built for\n"
@@ -398,12 +405,12 @@ def test_wheel_of_the_stable_abi_is_smoked_by_every_python_and_each_python_by_on
         tmp_path / f"toy-{VERSION}-cp312-abi3-linux_x86_64.whl",
         tmp_path / f"other-{VERSION}-{proved.TAG}-{proved.TAG}-linux_x86_64.whl",
     ]
-    stack = stacks.load("toy", site.constraints)
-    served = {wheel.name[:5]: smoking._pythons_of(wheel, stack) for wheel in wheels}
+    stack = loader.load("toy", site.constraints)
+    served = {wheel.name[:5]: smoke_session._pythons_of(wheel, stack) for wheel in wheels}
     assert served == {"toy-1": ["3.12", "3.13"], "other": [proved.PYTHON]}
 
     def rows(python: str) -> list[tuple[str, bool, int]]:
-        found = smoking.groups(site, "toy", python, wheels)
+        found = smoke_session.groups(site, "toy", python, wheels)
         return [(row["python"], row["here"], len(row["wheels"])) for row in found]
 
     for version in {"3.12", "3.13"} - {proved.PYTHON}:
@@ -418,7 +425,7 @@ def test_set_is_the_newest_wheel_of_each_project(tmp_path: Path) -> None:
     site = proved.new_checkout(tmp_path)
     names = ["toy-1.0+cu130.9", "toy-1.0+cu130.10", "other-1.0+cu130.1"]
     wheels = [tmp_path / f"{name}-{proved.TAG}-{proved.TAG}-linux_x86_64.whl" for name in names]
-    rows = smoking.groups(site, "toy", proved.PYTHON, wheels)
+    rows = smoke_session.groups(site, "toy", proved.PYTHON, wheels)
     taken = [[Path(wheel).name.split("-cp")[0] for wheel in row["wheels"]] for row in rows]
     assert taken == [*([name] for name in names), [names[2], names[1]]]
 
@@ -429,7 +436,7 @@ def test_wheels_of_other_pythons_than_the_one_asked_for_are_nothing_to_smoke(
     site = proved.new_checkout(tmp_path)
     wheel = tmp_path / f"toy-{VERSION}-cp39-cp39-linux_x86_64.whl"
     with pytest.raises(BlackwheelError) as caught:
-        smoking.groups(site, "toy", proved.PYTHON, [wheel])
+        smoke_session.groups(site, "toy", proved.PYTHON, [wheel])
     assert str(caught.value) == (
         "error: nothing-to-smoke\n"
         f"  no wheel for Python {proved.PYTHON} is among those given\n"
@@ -474,7 +481,7 @@ def test_projects_that_are_locked_one_by_one_agree_all_the_same(tmp_path: Path) 
     text = toml.read_text().replace('modules = ["toy"]', 'modules = ["toy"]\nruntime = ["einops"]')
     text = text.replace('modules = ["other"]', 'modules = ["other"]\nruntime = ["einops<2"]')
     toml.write_text(text)
-    relock.lock_all(site, names=["toy"])
+    lock_all.lock_all(site, names=["toy"])
     folder, python = site.constraints / "toy", proved.PYTHON.replace(".", "")
     for project in proved.PROJECTS:
         lock = (folder / f"run-{project}-py{python}.txt").read_text()

@@ -13,7 +13,7 @@ from wheel.wheelfile import WheelFile
 
 pytestmark = [pytest.mark.toolchain, pytest.mark.torch, pytest.mark.network]
 GPU = """\
-import torch
+import torch  # noqa: F401  its libraries are what the extension links against
 torch.cuda.is_available = lambda: True
 torch.cuda.get_device_name = lambda: "Toy GPU"
 torch.cuda.get_device_capability = lambda: (12, 0)

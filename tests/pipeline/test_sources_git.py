@@ -20,13 +20,14 @@ from typing import Any
 
 import pytest
 
-from blackwheel import githost, gitstore, sources
-from blackwheel.console import Quiet
-from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.sources import SourceTree
-from blackwheel.stacks import GitPin, NestedPin, ProjectPin, SdistPin
-from blackwheel.stage import Stage
-from blackwheel.store import held
+from blackwheel.core.console import Quiet
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.file_lock import held
+from blackwheel.core.progress import Stage
+from blackwheel.sources import fetch as sources
+from blackwheel.sources import git_host, git_store
+from blackwheel.sources.fetch import SourceTree
+from blackwheel.stacks.records import GitPin, NestedPin, ProjectPin, SdistPin
 
 NOBODY = "0" * 40
 
@@ -348,7 +349,7 @@ def test_a_selection_brings_only_its_own_files_over_the_network(
 
     assert files(found.root) == ["setup.py", "src/kernel.cu", "src/link.cu", "src/tool.sh"]
     assert found.tree == upstream.tree(upstream.commit)
-    bare = githost.store_path(upstream.url, store)
+    bare = git_host.store_path(upstream.url, store)
     big = run_git(upstream.path, "rev-parse", f"{upstream.commit}:docs/big.md")
     listed = run_git(bare, "rev-list", "--objects", "--missing=print", upstream.commit)
     assert f"?{big}" in listed.splitlines()
@@ -467,7 +468,7 @@ def test_what_a_killed_run_left_behind_does_not_stop_the_next(
     upstream: Upstream, store: Path, environment: dict[str, str]
 ) -> None:
     first = fetch(project(upstream.pin()), store, environment)
-    bare = githost.store_path(upstream.url, store)
+    bare = git_host.store_path(upstream.url, store)
     (bare / "shallow.lock").touch()
     pin = project(upstream.pin(upstream.newest))
     half = store / "sources" / "toy" / f".{sources.digest(pin, 'git')}-half"
@@ -696,7 +697,7 @@ def test_a_full_disk_is_said_plainly(upstream: Upstream, store: Path, size: int)
     )
 
     assert done.stderr == ""
-    where = store if size < 400_000 else githost.store_path(pin.url, store)
+    where = store if size < 400_000 else git_host.store_path(pin.url, store)
     assert done.stdout == (
         "error: disk-full\n"
         "  no space left while sources were fetched; nothing half-written was kept\n"
@@ -709,7 +710,7 @@ def test_a_damaged_store_is_named_with_the_cure(
     upstream: Upstream, store: Path, environment: dict[str, str]
 ) -> None:
     fetch(project(upstream.pin()), store, environment)
-    bare = githost.store_path(upstream.url, store)
+    bare = git_host.store_path(upstream.url, store)
     for damaged in (bare / "objects").iterdir():
         shutil.rmtree(damaged)
     shutil.rmtree(store / "sources")
@@ -792,7 +793,7 @@ def test_a_host_that_never_answers_is_given_up(
     scheme: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(gitstore, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(git_store, "ANSWER_SECONDS", 1.0)
     environment["BLACKWHEEL_SDISTS"] = str(release.folder)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/toy"

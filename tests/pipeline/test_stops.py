@@ -19,8 +19,9 @@ from pathlib import Path
 import ninja
 import pytest
 
-from blackwheel import isolation, workshop
-from blackwheel.isolation import NAMESPACES, PROCESSES
+from blackwheel.builder import workspace
+from blackwheel.core import isolation
+from blackwheel.core.isolation import NAMESPACES, PROCESSES
 
 FORBIDDEN = isolation.available_isolation().reason
 MODES = [
@@ -132,7 +133,7 @@ class Chain:
             "src/b.cu": "",
             "src/build.ninja": BUILD_NINJA.format(
                 python=sys.executable,
-                launcher=workshop.lay_out_launcher(self.here / "bin"),
+                launcher=workspace.lay_out_launcher(self.here / "bin"),
                 here=self.here,
             ),
         }

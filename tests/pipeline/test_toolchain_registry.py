@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 import uv
 
-from blackwheel.compiler import COMPILERS, host_compiler
-from blackwheel.cuda_home import NEEDED
-from blackwheel.errors import BlackwheelError
-from blackwheel.process import capture
-from blackwheel.toolchain import Toolchain, assemble, toolchain_variables
+from blackwheel.core.errors import BlackwheelError
+from blackwheel.core.process import capture
+from blackwheel.toolchain.host_compiler import COMPILERS, host_compiler
+from blackwheel.toolchain.layout import NEEDED
+from blackwheel.toolchain.toolkit import Toolchain, assemble, toolchain_variables
 
 pytestmark = [pytest.mark.toolchain, pytest.mark.network]
 

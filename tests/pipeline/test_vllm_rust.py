@@ -13,13 +13,14 @@ import pytest
 import uv
 from checkout import decoy, persons_environment
 
-from blackwheel import sdist, stacks
-from blackwheel.console import Console
+from blackwheel.core.console import Console
+from blackwheel.sources import sdist
+from blackwheel.stacks import loader
 
 pytestmark = [pytest.mark.network, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
-VLLM = stacks.load("stable", ROOT / "constraints").projects["vllm"]
+VLLM = loader.load("stable", ROOT / "constraints").projects["vllm"]
 LOCK = ROOT / "constraints" / "stable" / "build-vllm-py311.txt"
 TOOLS = ("packaging", "semantic-version", "setuptools", "setuptools-rust", "setuptools-scm")
 TOOLS += ("vcs-versioning", "wheel")

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from blackwheel import workshop
+from blackwheel.builder import workspace
 
 _FOLDER = tempfile.TemporaryDirectory(prefix="launcher-")  # goes when the tests end
-LAUNCHER = (sys.executable, "-I", "-S", str(workshop.lay_out_launcher(Path(_FOLDER.name))))
+LAUNCHER = (sys.executable, "-I", "-S", str(workspace.lay_out_launcher(Path(_FOLDER.name))))

@@ -15,11 +15,16 @@ from typing import Any
 
 from wheel.wheelfile import WheelFile
 
-from blackwheel import archs, audit, index, keys, receipts, stacks
-from blackwheel.console import Console
-from blackwheel.keys import Request
-from blackwheel.site import Site
-from blackwheel.work import series_of
+from blackwheel.audit import audit
+from blackwheel.core import archs
+from blackwheel.core.console import Console
+from blackwheel.core.site import Site
+from blackwheel.receipts import document as receipts
+from blackwheel.shelf import index
+from blackwheel.sources.series import patch_digests, series_of
+from blackwheel.stacks import key as keys
+from blackwheel.stacks import loader
+from blackwheel.stacks.request import Request
 
 PYTHON = f"3.{sys.version_info.minor}"
 TAG = f"cp3{sys.version_info.minor}"
@@ -133,10 +138,12 @@ def shelve(
 def sections(site: Site, wheel: Path, kernels: Mapping[str, str]) -> dict[str, Any]:
     """What the stages of a build write."""
     project = wheel.name.split("-")[0]
-    stack = stacks.load("toy", site.constraints)
+    stack = loader.load("toy", site.constraints)
     request = Request(stack=stack, project=project, python=PYTHON, archs=stack.archs)
     series = series_of(site, request)
-    key = keys.key(request, series=series, constraints=site.constraints, isolation="namespaces")
+    key = keys.key(
+        request, patches=patch_digests(series), constraints=site.constraints, isolation="namespaces"
+    )
     report = audit.inspect(wheel, archs=[archs.parse("12.0a")], expected=audit.expectation(request))
     return {
         "stack": {

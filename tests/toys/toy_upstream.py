@@ -18,9 +18,9 @@ from pathlib import Path
 
 from checkout import HOST, git
 
-from blackwheel.console import Quiet
-from blackwheel.site import Site
-from blackwheel.trees import tree_id
+from blackwheel.core.console import Quiet
+from blackwheel.core.site import Site
+from blackwheel.sources.tree import tree_id
 
 REPOSITORY = Path(__file__).parents[2]
 LINES = [f"line {number}\n" for number in range(1, 31)]

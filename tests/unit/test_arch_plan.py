@@ -11,11 +11,18 @@ from pathlib import Path
 import pytest
 from launching import LAUNCHER
 
-from blackwheel.archplan import ArchPlan, PlannedObject, compiled_texts, content, groups, parse
-from blackwheel.effects import effects
-from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.patchproof import probes
-from blackwheel.series import Patch, Series, load_series
+from blackwheel.builder.arch_diff import effects
+from blackwheel.builder.arch_plan import (
+    ArchPlan,
+    PlannedObject,
+    compiled_texts,
+    content,
+    groups,
+    parse,
+)
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.pipeline.patch_proof import probes
+from blackwheel.sources.series import Patch, Series, load_series
 
 
 def compile_as_planned(here: Path, source: Path) -> list[dict[str, object]]:

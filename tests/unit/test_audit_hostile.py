@@ -14,9 +14,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "toys" / "cuda"))
 
 from wheelwright import LABEL, NAME, TORCH, make_wheel, record_row
 
-from blackwheel.archs import parse
-from blackwheel.audit import AuditedWheel, Expected, audit, inspect
-from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.audit.audit import AuditedWheel, Expected, audit, inspect
+from blackwheel.core.archs import parse
+from blackwheel.core.errors import BlackwheelError, Exit
 
 ARCHS = (parse("12.0a"),)
 TOY = Expected(

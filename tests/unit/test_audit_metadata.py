@@ -13,9 +13,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "toys" / "cuda"))
 
 from wheelwright import LABEL, NAME, TORCH, make_wheel
 
-from blackwheel.archs import parse
-from blackwheel.audit import Expected, inspect
+from blackwheel.audit.audit import Expected, inspect
 from blackwheel.audit.metadata import accepts_one, companion_findings, torch_findings
+from blackwheel.core.archs import parse
 
 TOY = Expected(
     name="toy",

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from blackwheel.archs import parse_list
-from blackwheel.audit import AuditReport, Finding, Library, Links
-from blackwheel.audit.archs import KernelCounts
+from blackwheel.audit.audit import AuditReport, Finding, Library, Links
+from blackwheel.audit.kernels import KernelCounts
 from blackwheel.audit.page import Sheet, page
-from blackwheel.auditing import closing
+from blackwheel.commands.audit import closing
+from blackwheel.core.archs import parse_list
 
 ARCHS = parse_list("12.0a")
 VOID = ("meta", "wbr")

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from blackwheel import benching
-from blackwheel.bench import results, serving
-from blackwheel.console import Quiet
-from blackwheel.errors import BlackwheelError
+from blackwheel.commands import bench
+from blackwheel.core.console import Quiet
+from blackwheel.core.errors import BlackwheelError
+from blackwheel.smoke.bench import results, serving
 
 LOG_26 = """\
 INFO [cuda.py:483] Using FLASH_ATTN attention backend out of potential backends: ['FLASH_ATTN'].
@@ -223,12 +223,12 @@ def test_table_of_two_wheels_gives_the_ratio_of_every_case() -> None:
         "launch": {**launch, "first": 9.0},
         "cases": [{**case, "times": {"wheel": slow}}],
     }
-    assert benching.attention_table({"ours": [ours] * 3, "other": [theirs] * 3}) == (
+    assert bench.attention_table({"ours": [ours] * 3, "other": [theirs] * 3}) == (
         "GPU (9.0), torch 2.11.0, 700.0 TFLOP/s in a bf16 matrix product\n"
         "flash-attn 2.8.3: first launch 0.10 s, 0.10 s, 0.10 s; 0 bytes compiled from PTX\n"
         "the other  2.8.3: first launch 9.00 s, 9.00 s, 9.00 s; 0 bytes compiled from PTX\n"
         "b1 h1 q1 k1 d64: faster: +100.0 % (rank test, z = 3.6)"
     )
-    assert benching.attention_table({"ours": [ours]}).splitlines()[2] == (
+    assert bench.attention_table({"ours": [ours]}).splitlines()[2] == (
         "b1 h1 q1 k1 d64: wheel 1.000 ms (50 %)"
     )

@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
-from blackwheel import building, isolation, pipeline, pool, sessions, site, work
-from blackwheel.console import Quiet
-from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.isolation import Isolation
-from blackwheel.site import Site
-from blackwheel.work import for_pythons
+from blackwheel.builder import memory_pool
+from blackwheel.core import isolation, site
+from blackwheel.core.console import Quiet
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.isolation import Isolation
+from blackwheel.core.site import Site
+from blackwheel.pipeline import chain, sessions, todo
+from blackwheel.pipeline import run as building
+from blackwheel.stacks.ask import for_pythons
 
 
 @pytest.fixture
@@ -26,9 +29,9 @@ def asked(here: Site, python: str) -> list[tuple[str, str]]:
     return [(request.project, chosen.version) for request, chosen in found]
 
 
-def items(here: Site, python: str) -> list[work.Work]:
+def items(here: Site, python: str) -> list[todo.Work]:
     return [
-        work.work(here, request, chosen) for request, chosen in for_pythons(here, "stable", python)
+        todo.work(here, request, chosen) for request, chosen in for_pythons(here, "stable", python)
     ]
 
 
@@ -73,8 +76,8 @@ def test_lanes_hold_what_can_be_built_at_the_same_time(
 ) -> None:
     known = Isolation(mode=mode, reason="")
     monkeypatch.setattr(building, "isolation_mode", lambda _: known)
-    monkeypatch.setattr(building.cache, "found", lambda *_: object() if cached else None)
-    monkeypatch.setattr(pool, "folder", lambda _: here.store if pooled else None)
+    monkeypatch.setattr(building.compile_cache, "found", lambda *_: object() if cached else None)
+    monkeypatch.setattr(memory_pool, "folder", lambda _: here.store if pooled else None)
     pending = items(here, python)
     lanes = building._lanes(here, pending, [], jobs=jobs)
     assert list(lanes) == expected
@@ -100,11 +103,11 @@ def test_source_out_of_reach_ends_the_run_unless_it_keeps_going(
         if request.project == "vllm":
             raise gone
 
-    def run(_: Site, lanes: Any, *, keep_going: bool) -> tuple[int, list[work.Work]]:
+    def run(_: Site, lanes: Any, *, keep_going: bool) -> tuple[int, list[todo.Work]]:
         began.extend(lanes)
         return 0, []
 
-    monkeypatch.setattr(pipeline, "patched_tree", patched)
+    monkeypatch.setattr(chain, "patched_tree", patched)
     monkeypatch.setattr(sessions, "run", run)
     monkeypatch.setattr(building, "_require_disk", lambda *_: None)
 

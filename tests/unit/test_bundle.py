@@ -10,7 +10,8 @@ import tarfile
 import proved
 import pytest
 
-from blackwheel import bundle, redact
+from blackwheel.commands import bundle
+from blackwheel.core import redact
 
 PLANTED = {
     "HF_TOKEN": "value-of-a-variable",

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from blackwheel.console import Console, Quiet
-from blackwheel.errors import BlackwheelError
-from blackwheel.stage import fitting, seconds_left
-from blackwheel.units import duration, size
+from blackwheel.core.console import Console, Quiet
+from blackwheel.core.errors import BlackwheelError
+from blackwheel.core.progress import fitting, seconds_left
+from blackwheel.core.units import duration, size
 
 ERROR = BlackwheelError("stale-patch", "0002 does not apply", where="series", fix="refresh")
 PRELUDE = """

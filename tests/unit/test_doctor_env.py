@@ -1,4 +1,4 @@
-"""doctor_env.py, piped into real interpreters of environments that hold fake torches."""
+"""doctor/environment.py, piped into real interpreters of environments that hold fake torches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-FILE = Path(__file__).parents[2] / "blackwheel" / "doctor_env.py"
+FILE = Path(__file__).parents[2] / "blackwheel" / "doctor" / "environment.py"
 LABEL = "cu130torch2.11.0.sm120a.1"
 GIT = "70d99e998b4955e0049d13a98d77ae1b14db1f45"
 BUILT = {"version": "2.11.0+cu130", "git_version": GIT, "cuda": "13.0"}

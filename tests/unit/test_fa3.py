@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from blackwheel import work
-from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.site import Site, here
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.site import Site, here
+from blackwheel.stacks import ask
 
 ROOT = Path(__file__).parents[2]
 RELEASES = {"stable": "0.26.0", "nightly": "0.11.0"}
@@ -31,7 +31,7 @@ def site(tmp_path: Path) -> Site:
 
 def refused(site: Site, stack: str, *only: str, arch: str = "") -> BlackwheelError:
     with pytest.raises(BlackwheelError) as raised:
-        work.requests(site, stack, only=only, arch=arch, python="3.11")
+        ask.requests(site, stack, only=only, arch=arch, python="3.11")
     return raised.value
 
 
@@ -55,13 +55,13 @@ def test_fa3_beside_an_arch_that_has_it_is_refused_for_the_other(site: Site) -> 
 
 
 def test_fa3_for_9_0_alone_is_not_refused(site: Site) -> None:
-    found, _ = work.requests(site, "fa3-stable", only=["vllm"], arch="9.0a", python="3.11")
+    found, _ = ask.requests(site, "fa3-stable", only=["vllm"], arch="9.0a", python="3.11")
     assert [one.project for one in found] == ["vllm"]
 
 
 def test_stacks_as_they_ship_leave_fa3_out(site: Site) -> None:
     for name in RELEASES:
-        assert "vllm" in {one.project for one in work.requests(site, name, python="3.11")[0]}
+        assert "vllm" in {one.project for one in ask.requests(site, name, python="3.11")[0]}
 
 
 @pytest.mark.parametrize("name", ["flash-attn-3", "fa3", "FlashAttention3", "hopper"])

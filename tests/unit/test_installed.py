@@ -12,10 +12,15 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
-from blackwheel import claims, installed, keys, stackfile, stacks, torchpin
-from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.series import Series
-from blackwheel.stacks import Stack
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.pins import stack_file
+from blackwheel.pytorch import identity, installed
+from blackwheel.shelf import verify_receipt
+from blackwheel.sources.series import Series, patch_digests
+from blackwheel.stacks import key as keys
+from blackwheel.stacks import loader
+from blackwheel.stacks.records import Stack
+from blackwheel.stacks.request import Request, label
 
 CONSTRAINTS = Path(__file__).parents[2] / "constraints"
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
@@ -84,7 +89,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stack(python: Path, tmp_path: Path) -> Stack:
     """A stack that is locked at this torch."""
     seen = installed.identity(installed.find(python, ENVIRONMENT), store=tmp_path / "store")
-    base = stacks.load("quickstart", CONSTRAINTS)
+    base = loader.load("quickstart", CONSTRAINTS)
     torch = replace(
         base.torch,
         source="installed",
@@ -122,7 +127,7 @@ def test_environment_sees_that_torch_what_it_requires_and_nothing_else(
     argv = [str(tmp_path / "env" / "bin" / "python"), "-I", "-c", TELL]
     told = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
     assert told.strip() == '["2.11.0", "vendor", true, false]'
-    seen = torchpin.seen(torchpin.site_packages(tmp_path / "env"))
+    seen = identity.seen(identity.site_packages(tmp_path / "env"))
     assert seen == installed.identity(found, store=tmp_path / "store")
     distribution(packages, "needed", {"needed.py": "WHERE = 'own'"})
     told = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
@@ -189,7 +194,7 @@ def test_interpreter_without_torch_is_named(stack: Stack, lock: Path, tmp_path: 
 
 def test_unlocked_stack_says_what_locks_it(stack: Stack) -> None:
     with pytest.raises(BlackwheelError) as caught:
-        torchpin.require_locked(replace(stack, torch=replace(stack.torch, libraries={})))
+        identity.require_locked(replace(stack, torch=replace(stack.torch, libraries={})))
     assert str(caught.value) == (
         "error: torch-not-locked\n"
         "  stack 'mine' takes the torch that is installed, and its bytes were never looked at\n"
@@ -200,18 +205,18 @@ def test_unlocked_stack_says_what_locks_it(stack: Stack) -> None:
 
 def test_label_says_installed_and_the_requirement_is_exact(stack: Stack) -> None:
     pin = replace(stack.projects["flash-attn"], revision=7)
-    assert keys.label(stack, pin, stack.archs) == "cu130torch2.11.0.sm120a.quick.installed.7"
+    assert label(stack, pin, stack.archs) == "cu130torch2.11.0.sm120a.quick.installed.7"
     assert stack.torch.requirement == "torch===2.11.0"
     vendor = replace(stack.torch, version="2.9.0a0+1f.nv25.10", runtime="2.9.0a0+1f.nv25.10")
     assert (vendor.label, vendor.requirement) == ("cu130torch2.9.0a0", f"torch=={vendor.version}")
 
 
 def test_receipt_with_other_libraries_than_the_keys_is_found() -> None:
-    parts = {f"torch.{name}": "null" for name in claims._TORCH}
+    parts = {f"torch.{name}": "null" for name in verify_receipt._TORCH}
     parts |= {"torch.wheel": "null", "torch.libraries": '{"torch/lib/libc10.so": "aa"}'}
-    torch = dict.fromkeys(claims._TORCH, "")
+    torch = dict.fromkeys(verify_receipt._TORCH, "")
     seen = {"name": "torch/lib/libc10.so", "digest": {"sha256": "bb"}}
-    (check,) = claims.torch_checks({**torch, "libraries": [seen]}, parts)
+    (check,) = verify_receipt.torch_checks({**torch, "libraries": [seen]}, parts)
     assert (check.ok, check.found, check.expected) == (False, "bb", "aa")
 
 
@@ -220,12 +225,12 @@ def test_pin_of_what_is_installed_is_written_with_its_comments(stack: Stack) -> 
         'extends = "quickstart"\n\n[torch] # theirs\nsource = "installed" # why\n\n'
         '[toolchain]\nsource = "host"\n'
     )
-    after = stackfile.edited(text, stack.torch)
+    after = stack_file.edited(text, stack.torch)
     digest = hashlib.sha256(b"cpu").hexdigest()
     assert "[torch] # theirs\n" in after
     assert 'source = "installed" # why\nversion = "2.11.0"\n' in after
     assert f'"torch/lib/libtorch_cpu.so" = "{digest}"\n\n[toolchain]\n' in after
-    assert stackfile.edited(after, stack.torch) == after
+    assert stack_file.edited(after, stack.torch) == after
 
 
 def test_key_holds_the_libraries_of_a_torch_that_is_installed_and_of_no_other(
@@ -233,7 +238,9 @@ def test_key_holds_the_libraries_of_a_torch_that_is_installed_and_of_no_other(
 ) -> None:
     """Else every wheel that was built before would be stale."""
     none = Series(folder=tmp_path, patches=())
-    for one in (stack, stacks.load("quickstart", CONSTRAINTS)):
-        request = keys.Request(stack=one, project="flash-attn", python="3.12", archs=one.archs)
-        key = keys.key(request, series=none, constraints=CONSTRAINTS, isolation="namespaces")
+    for one in (stack, loader.load("quickstart", CONSTRAINTS)):
+        request = Request(stack=one, project="flash-attn", python="3.12", archs=one.archs)
+        key = keys.key(
+            request, patches=patch_digests(none), constraints=CONSTRAINTS, isolation="namespaces"
+        )
         assert ("torch.libraries" in dict(key.parts)) == (one is stack)

@@ -19,8 +19,8 @@ from socketserver import TCPServer
 
 import pytest
 
-from blackwheel import isolation
-from blackwheel.isolation import NAMESPACES, PROCESSES, Isolation, IsolationError, Spec
+from blackwheel.core import isolation
+from blackwheel.core.isolation import NAMESPACES, PROCESSES, Isolation, IsolationError, Spec
 
 INSIDE = "/tmp/blackwheel"  # noqa: S108  the path that every build sees
 NOBODY = 65534

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from blackwheel.machine import Interpreter, driver_version, interpreters, read_machine
+from blackwheel.core.machine import Interpreter, driver_version, interpreters, read_machine
 
 GIB = 1 << 30
 Fake = Callable[..., Path]

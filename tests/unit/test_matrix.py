@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from blackwheel import matrix, site, stacks
+from blackwheel.commands import matrix
+from blackwheel.core import site
+from blackwheel.stacks import loader
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,9 +20,9 @@ def test_matrix_has_one_row_for_each_stack_python_and_project(tmp_path: Path) ->
     here = site.here({"BLACKWHEEL_HOME": str(tmp_path)})
     wanted = {
         (name, python, project)
-        for name in stacks.names(here.constraints)
-        for python in stacks.load(name, here.constraints).python
-        for project in stacks.load(name, here.constraints).build
+        for name in loader.names(here.constraints)
+        for python in loader.load(name, here.constraints).python
+        for project in loader.load(name, here.constraints).build
     }
     rows = matrix.rows(here)
     assert len(rows) == len(wanted)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from blackwheel import patches
-from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.patches import PatchedTree, load_series, patch_digests, sync
-from blackwheel.sources import SourceTree
-from blackwheel.stacks import GitPin, ProjectPin
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.sources import patch as patches
+from blackwheel.sources.fetch import SourceTree
+from blackwheel.sources.patch import PatchedTree, load_series, patch_digests, sync
+from blackwheel.stacks.records import GitPin, ProjectPin
 
 ROOT = Path(__file__).parents[2]
 GOOD = """From: A Person <a@example.org>

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from blackwheel import nightly, stacks
-from blackwheel.errors import BlackwheelError
-from blackwheel.torchpin import require_locked
+from blackwheel.core.errors import BlackwheelError
+from blackwheel.pytorch import nightly_index
+from blackwheel.pytorch.identity import require_locked
+from blackwheel.stacks import loader
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "nightly-stack.md").read_text(encoding="utf-8")
@@ -24,10 +25,10 @@ EXAMPLES = {
 def test_documented_stack_loads_and_waits_for_its_lock(name: str, tmp_path: Path) -> None:
     shutil.copy2(ROOT / "constraints" / "stable.toml", tmp_path)
     (tmp_path / f"{name}.toml").write_text(EXAMPLES[name], encoding="utf-8")
-    stack = stacks.load(name, tmp_path)
+    stack = loader.load(name, tmp_path)
     channel = stack.torch.runtime.partition("+")[2]
     assert stack.torch.index.endswith(f"/{channel}")
-    assert stack.torch.cuda == nightly.channel_cuda(channel)
+    assert stack.torch.cuda == nightly_index.channel_cuda(channel)
     assert stack.toolchain.cuda.startswith(f"{stack.torch.cuda}.")
     with pytest.raises(BlackwheelError, match="is not locked"):
         require_locked(stack)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from packaging.version import Version
 
-from blackwheel import cmakepins, gitrefs, outdated, requirementpins
-from blackwheel.upstream import Reading
+from blackwheel.pins import cmake, outdated, requirements
+from blackwheel.pins.upstream_files import Reading
+from blackwheel.sources import git_tags
 
 COMMIT = "830d2c4537c7396e14a02a46fbddd18b5d107c65"
 VARIABLES = f"""
@@ -40,13 +41,13 @@ FetchContent_Declare(triton_kernels GIT_REPOSITORY ${GIT} GIT_TAG ${TAG})
 
 
 def found(text: str, name: str, url: str = "") -> list[tuple[str, str]]:
-    known = cmakepins.named(cmakepins.fetched({"a.cmake": text}), name, url)
+    known = cmake.named(cmake.fetched({"a.cmake": text}), name, url)
     return [(one.url, one.ref) for one in known]
 
 
 def test_variables_are_filled_in_and_comments_are_not_read() -> None:
     assert found(VARIABLES, "Thing") == [("https://host.example/fork/Thing.git", COMMIT)]
-    (one,) = cmakepins.fetched({"a.cmake": VARIABLES})
+    (one,) = cmake.fetched({"a.cmake": VARIABLES})
     assert one.is_commit
     assert one.file == "a.cmake"
 
@@ -96,12 +97,12 @@ def test_addresses_of_submodules_are_read_and_relative_ones_left_out() -> None:
 def test_upstreams_change_is_made_to_the_stacks_list(
     have: list[str], before: list[str], after: list[str], wanted: list[str]
 ) -> None:
-    lines, notes = requirementpins.moved(have, before=before, after=after, own={"torch"})
+    lines, notes = requirements.moved(have, before=before, after=after, own={"torch"})
     assert (list(lines), notes) == (wanted, ())
 
 
 def test_what_the_stack_writes_otherwise_than_upstream_stays_and_is_said() -> None:
-    lines, notes = requirementpins.moved(
+    lines, notes = requirements.moved(
         ["a==1.5", "b<2"], before=["a==1", "b"], after=["a==2"], own=()
     )
     assert lines == ("a==1.5", "b<2")
@@ -112,13 +113,13 @@ def test_what_the_stack_writes_otherwise_than_upstream_stays_and_is_said() -> No
 
 
 def test_another_torch_is_said_only_where_the_stacks_would_not_do() -> None:
-    assert requirementpins.torch_note(["torch>=2", "torch==2.11.0"], "2.11.0") == ""
-    assert requirementpins.torch_note(["torch == 2.13.0"], "2.11.0") == (
+    assert requirements.torch_note(["torch>=2", "torch==2.11.0"], "2.11.0") == ""
+    assert requirements.torch_note(["torch == 2.13.0"], "2.11.0") == (
         "upstream asks for torch == 2.13.0; the stack has torch 2.11.0"
     )
-    assert requirementpins.torch_note(["torch==2.10.0.dev20251016"], "2.11.0+cu130") != ""
+    assert requirements.torch_note(["torch==2.10.0.dev20251016"], "2.11.0+cu130") != ""
     other = 'torch==9; sys_platform == "win32"'
-    assert requirementpins.torch_note([other], "2.11.0") == ""
+    assert requirements.torch_note([other], "2.11.0") == ""
 
 
 def test_requirement_files_are_read_with_those_that_they_include(tmp_path: Path) -> None:
@@ -127,16 +128,16 @@ def test_requirement_files_are_read_with_those_that_they_include(tmp_path: Path)
         "-r b.txt\n--extra-index-url https://h\nx==1 # why\n", encoding="utf-8"
     )
     (tmp_path / "r" / "b.txt").write_text("-r a.txt\ny\n", encoding="utf-8")
-    assert requirementpins.file_lines(tmp_path, ["r/a.txt", "none.txt"]) == ["x==1", "y"]
+    assert requirements.file_lines(tmp_path, ["r/a.txt", "none.txt"]) == ["x==1", "y"]
 
 
 def test_newest_release_is_final_and_a_post_release_is_one() -> None:
-    known = gitrefs.releases(
+    known = git_tags.releases(
         {"v1.0": "a", "1.0": "b", "v1.0.post1": "c", "v2rc1": "d", "fa4-v9": "e"}
     )
     assert known[Version("1.0")] == "v1.0"
-    assert gitrefs.newest(known) == Version("1.0.post1")
-    assert gitrefs.newest([Version("2.0.dev1")]) is None
+    assert git_tags.newest(known) == Version("1.0.post1")
+    assert git_tags.newest([Version("2.0.dev1")]) is None
 
 
 @pytest.mark.parametrize(

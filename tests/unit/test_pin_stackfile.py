@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from blackwheel import stackfile, stacks
-from blackwheel.errors import BlackwheelError
-from blackwheel.stacks import LockedWheel, TorchPin, TorchWheel
+from blackwheel.core.errors import BlackwheelError
+from blackwheel.pins import stack_file
+from blackwheel.stacks import loader
+from blackwheel.stacks.records import LockedWheel, TorchPin, TorchWheel
 
 CONSTRAINTS = Path(__file__).parents[2] / "constraints"
 TEXT = (CONSTRAINTS / "nightly.toml").read_text(encoding="utf-8")
@@ -21,7 +22,7 @@ WHEEL = TorchWheel(
 
 @pytest.fixture
 def pin() -> TorchPin:
-    torch = stacks.load("nightly", CONSTRAINTS).torch
+    torch = loader.load("nightly", CONSTRAINTS).torch
     return replace(torch, git_version="3" * 40, wheels={"cp311": WHEEL})
 
 
@@ -36,22 +37,22 @@ def test_only_what_was_seen_is_added(pin: TorchPin) -> None:
         f'name = "torchvision.whl"\nsha256 = "{"1" * 64}"\nsize = 3\nurl = "http://index/vision"\n\n'
     )
     head, tail = TEXT.split("\n[toolchain]")
-    assert stackfile.edited(TEXT, pin) == f"{head}{added}{row}{row}[toolchain]{tail}"
+    assert stack_file.edited(TEXT, pin) == f"{head}{added}{row}{row}[toolchain]{tail}"
 
 
 def test_same_pin_again_changes_no_byte(pin: TorchPin) -> None:
-    text = stackfile.edited(TEXT, pin)
-    assert stackfile.edited(text, pin) == text
+    text = stack_file.edited(TEXT, pin)
+    assert stack_file.edited(text, pin) == text
 
 
 def test_comments_within_the_pin_stay_when_it_moves(pin: TorchPin) -> None:
-    text = stackfile.edited(TEXT, pin)
+    text = stack_file.edited(TEXT, pin)
     noted = text.replace("size = 4\n", "size = 4 # 912 MB\n# seen on a Friday\n")
     noted = noted.replace(
         'cuda = "12.8"\nsource = "index"', 'cuda = "12.8" # why\nsource = "index"'
     )
     moved = replace(pin, cuda="13.0", wheels={"cp311": replace(WHEEL, size=5, family=())})
-    after = stackfile.edited(noted, moved)
+    after = stack_file.edited(noted, moved)
     assert "size = 5 # 912 MB\n# seen on a Friday\n" in after
     assert 'cuda = "13.0" # why\n' in after
     assert "family" not in after
@@ -59,7 +60,7 @@ def test_comments_within_the_pin_stay_when_it_moves(pin: TorchPin) -> None:
 
 def test_description_names_the_build_that_is_pinned(pin: TorchPin) -> None:
     version = "2.10.0.dev20251018+cu128"
-    after = stackfile.edited(TEXT, replace(pin, version=version, runtime=version))
+    after = stack_file.edited(TEXT, replace(pin, version=version, runtime=version))
     assert f'description = "torch {version}, host CUDA 12.8' in after
 
 
@@ -67,7 +68,7 @@ def test_file_that_would_not_hold_the_pin_is_not_written(tmp_path: Path, pin: To
     path = tmp_path / "nightly.toml"
     path.write_text(TEXT, encoding="utf-8")
     with pytest.raises(BlackwheelError) as caught:
-        stackfile.rewrite("nightly", tmp_path, replace(pin, source="registry"))
+        stack_file.rewrite("nightly", tmp_path, replace(pin, source="registry"))
     assert str(caught.value) == (
         "error: cannot-write-pin\n"
         "  the stack file would not hold the torch that was seen\n"
@@ -85,7 +86,7 @@ def test_stack_file_behind_a_link_is_written_where_it_lies(tmp_path: Path, pin: 
     folder = tmp_path / "constraints"
     folder.mkdir()
     (folder / "nightly.toml").symlink_to(real)
-    stackfile.rewrite("nightly", folder, pin)
+    stack_file.rewrite("nightly", folder, pin)
     assert (folder / "nightly.toml").is_symlink()
-    assert stacks.load("nightly", folder).torch == pin
+    assert loader.load("nightly", folder).torch == pin
     assert real.stat().st_mode & 0o777 == 0o640

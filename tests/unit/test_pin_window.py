@@ -11,18 +11,21 @@ import pytest
 from nightly_index import PLATFORM, Index, serving
 from packaging.version import Version
 
-from blackwheel import archive, nightly, pin, stacks, window
-from blackwheel.archive import Archive
-from blackwheel.console import Quiet
-from blackwheel.downloads import Patience
-from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.stacks import Stack, TorchWheel
+from blackwheel.core.console import Quiet
+from blackwheel.core.download import Patience
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.doctor import nightly_window
+from blackwheel.pins import move_torch
+from blackwheel.pytorch import archive, nightly_index
+from blackwheel.pytorch.archive import Archive
+from blackwheel.stacks import loader
+from blackwheel.stacks.records import Stack, TorchWheel
 
 CONSTRAINTS = Path(__file__).parents[2] / "constraints"
 VERSION = "2.10.0.dev20251016+cu128"
 NAME = f"torch-{VERSION}-cp311-cp311-{PLATFORM}.whl"
-UNLOCKED = stacks.load("nightly", CONSTRAINTS)
-STABLE = stacks.load("stable", CONSTRAINTS)
+UNLOCKED = loader.load("nightly", CONSTRAINTS)
+STABLE = loader.load("stable", CONSTRAINTS)
 
 
 @pytest.fixture
@@ -44,15 +47,15 @@ def kept(tmp_path: Path) -> Archive:
 
 
 def test_age_line_says_days_and_the_command() -> None:
-    assert window.age_line(UNLOCKED, date(2025, 10, 17)) == (
+    assert nightly_index.age_line(UNLOCKED, date(2025, 10, 17)) == (
         f"torch {VERSION} is 1 day old; to move the pin: invoke pin torch latest --stack nightly"
     )
-    assert "is 365 days old" in window.age_line(UNLOCKED, date(2026, 10, 16))
-    assert window.age_line(STABLE, date(2026, 10, 16)) == ""
+    assert "is 365 days old" in nightly_index.age_line(UNLOCKED, date(2026, 10, 16))
+    assert nightly_index.age_line(STABLE, date(2026, 10, 16)) == ""
 
 
 def test_pin_that_leaves_soon_and_is_not_archived_is_a_warning(stack: Stack, kept: Archive) -> None:
-    check = window.archive_check(stack, kept, today=date(2025, 12, 10), network=False)
+    check = nightly_window.archive_check(stack, kept, today=date(2025, 12, 10), network=False)
     assert check is not None
     assert (check.ok, check.fact, check.cure) == (
         None,
@@ -63,17 +66,17 @@ def test_pin_that_leaves_soon_and_is_not_archived_is_a_warning(stack: Stack, kep
 
 
 def test_young_pin_is_no_warning(stack: Stack, kept: Archive) -> None:
-    check = window.archive_check(stack, kept, today=date(2025, 11, 1), network=False)
+    check = nightly_window.archive_check(stack, kept, today=date(2025, 11, 1), network=False)
     assert check and check.ok is True
 
 
 def test_archived_pin_is_no_warning_however_old(stack: Stack, kept: Archive) -> None:
     kept.folder.mkdir()
     (kept.folder / NAME).write_bytes(b"12345")
-    check = window.archive_check(stack, kept, today=date(2027, 1, 1), network=False)
+    check = nightly_window.archive_check(stack, kept, today=date(2027, 1, 1), network=False)
     assert check and (check.ok, check.fact) == (True, f"the wheels of torch {VERSION} are archived")
     (kept.folder / NAME).write_bytes(b"1")  # cut
-    check = window.archive_check(stack, kept, today=date(2027, 1, 1), network=False)
+    check = nightly_window.archive_check(stack, kept, today=date(2027, 1, 1), network=False)
     assert check and check.ok is None
 
 
@@ -81,10 +84,10 @@ def test_page_of_the_index_tells_better_than_the_age(
     stack: Stack, kept: Archive, index: Index
 ) -> None:
     index.nights(range(16, 19))
-    check = window.archive_check(stack, kept, today=date(2027, 1, 1), network=True)
+    check = nightly_window.archive_check(stack, kept, today=date(2027, 1, 1), network=True)
     assert check and check.ok is True
     index.files[f"/whl/nightly/cu128/{NAME}"].listed = False
-    check = window.archive_check(stack, kept, today=date(2025, 10, 17), network=True)
+    check = nightly_window.archive_check(stack, kept, today=date(2025, 10, 17), network=True)
     assert check and check.ok is None
     assert check.fact.endswith("builds already: only its address is left")
 
@@ -93,13 +96,15 @@ def test_index_that_does_not_answer_leaves_the_age(
     stack: Stack, kept: Archive, index: Index
 ) -> None:
     index.answers["/torch/"] = [503]
-    check = window.archive_check(stack, kept, today=date(2025, 12, 10), network=True)
+    check = nightly_window.archive_check(stack, kept, today=date(2025, 12, 10), network=True)
     assert check and "in about 5 nights" in check.fact
 
 
 def test_stack_without_a_nightly_has_nothing_to_keep(kept: Archive) -> None:
     for other in (STABLE, UNLOCKED):
-        assert window.archive_check(other, kept, today=date(2026, 1, 1), network=False) is None
+        assert (
+            nightly_window.archive_check(other, kept, today=date(2026, 1, 1), network=False) is None
+        )
 
 
 # What was asked for
@@ -119,14 +124,14 @@ def test_stack_without_a_nightly_has_nothing_to_keep(kept: Archive) -> None:
 def test_version_and_channel_complete_one_another(
     version: str, channel: str, wanted: tuple[Version | None, str]
 ) -> None:
-    asked = pin.asked(UNLOCKED.torch, version, channel)
+    asked = move_torch.asked(UNLOCKED.torch, version, channel)
     assert (asked.version, asked.channel) == wanted
     assert asked.index.endswith(f"/whl/nightly/{wanted[1]}")
 
 
 def test_version_of_another_channel_is_refused() -> None:
     with pytest.raises(BlackwheelError) as caught:
-        pin.asked(UNLOCKED.torch, VERSION, "cu130")
+        move_torch.asked(UNLOCKED.torch, VERSION, "cu130")
     assert str(caught.value) == (
         "error: bad-version\n"
         f"  {VERSION} is not of channel cu130\n"
@@ -138,9 +143,9 @@ def test_version_of_another_channel_is_refused() -> None:
 
 def test_what_is_no_version_or_channel_is_refused() -> None:
     with pytest.raises(BlackwheelError, match="'newest' is no version"):
-        pin.asked(UNLOCKED.torch, "newest", "")
+        move_torch.asked(UNLOCKED.torch, "newest", "")
     with pytest.raises(BlackwheelError) as caught:
-        nightly.channel_cuda("rocm6.4")
+        nightly_index.channel_cuda("rocm6.4")
     assert str(caught.value) == (
         "error: unknown-channel\n"
         "  'rocm6.4' is no CUDA channel of the nightly index\n"
@@ -150,16 +155,17 @@ def test_what_is_no_version_or_channel_is_refused() -> None:
 
 
 def test_day_of_a_nightly_is_in_its_version() -> None:
-    assert nightly.build_date(Version(VERSION)) == date(2025, 10, 16)
-    assert nightly.build_date(Version("2.11.0")) is None
-    assert nightly.build_date(Version("2.11.0.dev20251399")) is None
+    assert nightly_index.build_date(Version(VERSION)) == date(2025, 10, 16)
+    assert nightly_index.build_date(Version("2.11.0")) is None
+    assert nightly_index.build_date(Version("2.11.0.dev20251399")) is None
 
 
 def test_builds_are_nearest_by_day_and_the_newer_of_two_first(index: Index) -> None:
     index.nights(range(14, 19))
     del index.files[f"/whl/nightly/cu128/{NAME}"]
-    known = nightly.listing(index.channel(), "torch", patience=Patience(tries=1))
+    known = nightly_index.listing(index.channel(), "torch", patience=Patience(tries=1))
     days = [
-        str(version.dev)[-2:] for version in nightly.nearest(known, Version(VERSION), ["cp311"])
+        str(version.dev)[-2:]
+        for version in nightly_index.nearest(known, Version(VERSION), ["cp311"])
     ]
     assert days == ["17", "15", "18", "14"]

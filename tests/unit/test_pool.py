@@ -19,12 +19,13 @@ import pytest
 from checkout import within
 from launching import LAUNCHER
 
-from blackwheel import build, launcher, pool, shares
-from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.pool import Expected
+from blackwheel.builder import build, memory_pool
+from blackwheel.builder.inside import launcher, memory
+from blackwheel.builder.memory_pool import Expected
+from blackwheel.core.errors import BlackwheelError, Exit
 
 if TYPE_CHECKING:
-    from blackwheel.plan import BuildPlan
+    from blackwheel.builder.plan import BuildPlan
 
 GB = 1 << 30
 COMPILER = """
@@ -51,7 +52,7 @@ class Bench:
     def __init__(self, here: Path, *, size: int = 10 * GB, cores: int = 16) -> None:
         self.here, self.cores, self.settle = here, cores, 0.0
         self.known: dict[str, Expected] = {}
-        self.pools: tuple[tuple[Path, str], ...] = ((pool._file(here / "pool"), str(here)),)
+        self.pools: tuple[tuple[Path, str], ...] = ((memory_pool._file(here / "pool"), str(here)),)
         (here / "compiler.py").write_text(COMPILER, encoding="utf-8")
         # What the kernel shows of a cgroup with a limit.
         for name, text in (("max", size), ("current", 0), ("stat", "inactive_file 0")):
@@ -67,9 +68,9 @@ class Bench:
         }
 
     def expect(self, source: str, gigabytes: float, seconds: float = 1) -> str:
-        peak = round(gigabytes * GB / pool.MARGIN)
+        peak = round(gigabytes * GB / memory_pool.MARGIN)
         self.known[source] = Expected(peak_bytes=peak, cpu_seconds=seconds)
-        text = pool.settings(self.pools, self.cores, self.known, settle=self.settle)
+        text = memory_pool.settings(self.pools, self.cores, self.known, settle=self.settle)
         (self.here / "pool.txt").write_text(text, encoding="utf-8")
         return source
 
@@ -88,7 +89,7 @@ class Bench:
     def wait_until_queued(self, count: int) -> None:
         """Wait until so many launchers stand in the queue."""
         file = os.open(self.here / "pool", os.O_RDWR)
-        held = partial(shares._held, file, shares.QUEUE, shares.GATE)
+        held = partial(memory._held, file, memory.QUEUE, memory.GATE)
         assert within(20, lambda: len(held()) == count)
         os.close(file)
 
@@ -194,7 +195,7 @@ def test_of_those_that_come_at_the_same_time_the_longest_begins(
     here.settle = 0.5
 
     def compile_one(source: str) -> None:
-        held = shares.shares(shares.Settings(str(here.here / "pool.txt"), source), alone=False)
+        held = memory.shares(memory.Settings(str(here.here / "pool.txt"), source), alone=False)
         began.append(source)
         for file in held:
             os.close(file)
@@ -306,12 +307,12 @@ def test_objects_that_wait_do_not_begin_after_another_has_failed(
 def test_another_user_takes_shares_of_the_same_pool(tmp_path: Path) -> None:
     old = os.umask(0o077)
     try:
-        ((path, _),) = pool.locks({"BLACKWHEEL_POOL": str(tmp_path)})[-1:]
+        ((path, _),) = memory_pool.locks({"BLACKWHEEL_POOL": str(tmp_path)})[-1:]
     finally:
         os.umask(old)
     folder = os.open(tmp_path, os.O_RDONLY)
     tmp_path.chmod(0o1777)
-    source = Path(shares.__file__).read_text(encoding="utf-8")
+    source = Path(memory.__file__).read_text(encoding="utf-8")
     done = subprocess.run(
         [
             sys.executable,
@@ -342,7 +343,7 @@ print(_held(file, 0, 9))
 def test_link_in_the_place_of_the_pool_is_refused(tmp_path: Path) -> None:
     (tmp_path / "blackwheel-pool").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(BlackwheelError) as caught:
-        pool.locks({"BLACKWHEEL_POOL": str(tmp_path)})
+        memory_pool.locks({"BLACKWHEEL_POOL": str(tmp_path)})
     assert caught.value.code == Exit.MACHINE
     assert str(caught.value) == (
         "error: no-pool\n"
@@ -365,14 +366,14 @@ def test_expectations_come_from_history_and_else_from_the_table(tmp_path: Path) 
     text = "\n".join(map(json.dumps, lines)) + '\n{"half a li'
     records.write_text(text, encoding="utf-8")
     (tmp_path / "pool.txt").write_text(
-        pool.settings((), 2, pool.history(tmp_path, "toy")), encoding="utf-8"
+        memory_pool.settings((), 2, memory_pool.history(tmp_path, "toy")), encoding="utf-8"
     )
-    pool.keep_history(tmp_path, "toy", "stable/toy/cp311", records)
+    memory_pool.keep_history(tmp_path, "toy", "stable/toy/cp311", records)
     assert not records.exists()
-    assert pool.history(tmp_path, "toy")["flash_bwd_a.cu"].peak_bytes == 4 * GB
+    assert memory_pool.history(tmp_path, "toy")["flash_bwd_a.cu"].peak_bytes == 4 * GB
 
     def expected(source: str) -> tuple[float, float]:
-        read = shares.Settings(str(tmp_path / "pool.txt"), source)
+        read = memory.Settings(str(tmp_path / "pool.txt"), source)
         return round(read.wanted / GB, 2), read.seconds
 
     assert expected("flash_bwd_a.cu") == (4.2, 90)

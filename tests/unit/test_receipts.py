@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from blackwheel import receipts
-from blackwheel.errors import BlackwheelError, Exit
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.receipts import document as receipts
 
 NAME = "toy-1.0+cu130torch2.11.0.sm120a.1-cp312-cp312-linux_x86_64.whl"
 SECTIONS: dict[str, Any] = {

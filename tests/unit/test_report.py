@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from blackwheel import drawing, report, site
-from blackwheel.errors import BlackwheelError
+from blackwheel.builder import timeline_page
+from blackwheel.commands import report
+from blackwheel.core import site
+from blackwheel.core.errors import BlackwheelError
 
 
 def one(began: float, seconds: float, **more: Any) -> dict[str, Any]:
@@ -38,7 +40,7 @@ def test_report_says_what_limited_the_build(objects: list[dict[str, Any]], word:
 
 def test_page_asks_nothing_of_any_network_and_escapes_names() -> None:
     run = report.drawn([one(0, 4, source="<b>.cu", cached=True)])
-    text = drawing.page("a build", report.told(run), run, report.slowest(run))
+    text = timeline_page.page("a build", report.told(run), run, report.slowest(run))
     assert "&lt;b&gt;.cu" in text
     assert "<b>" not in text
     assert 'class="cached"' in text

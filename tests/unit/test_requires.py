@@ -11,13 +11,16 @@ from typing import Any, cast
 
 import pytest
 
-from blackwheel import build, keys, series, stacks
-from blackwheel.compiler import Compiler
-from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.requires import filled, set_requirements, shorten_readme
-from blackwheel.stacks import RequirementFile, Stack
+from blackwheel.builder import build
+from blackwheel.builder.requirements import set_requirements, shorten_readme
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.sources import series
+from blackwheel.stacks import key, loader, request
+from blackwheel.stacks.records import RequirementFile, Stack
+from blackwheel.stacks.request import filled
+from blackwheel.toolchain.host_compiler import Compiler
 
-STABLE = stacks.load("stable", Path(__file__).parents[2] / "constraints")
+STABLE = loader.load("stable", Path(__file__).parents[2] / "constraints")
 TEXT = """-r common.txt
 # Dependencies for NVIDIA GPUs
 torch==2.11.0
@@ -63,7 +66,7 @@ def test_a_requirement_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_the_companion_of_a_nightly_torch_that_nobody_locked_is_named() -> None:
-    nightly = stacks.load("nightly", Path(__file__).parents[2] / "constraints")
+    nightly = loader.load("nightly", Path(__file__).parents[2] / "constraints")
     with pytest.raises(BlackwheelError) as raised:
         filled("{torchvision}", nightly, "3.11")
     assert raised.value.code == Exit.CONFIG
@@ -119,9 +122,11 @@ def test_a_readme_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_short_readme_changes_the_key_and_none_leaves_it_as_it_was() -> None:
     root = Path(__file__).parents[2]
     held, short = (
-        keys.key(
-            keys.Request(stack=stack, project="flash-attn", python="3.11", archs=stack.archs),
-            series=series.load_series(root / "patches" / "flash-attn" / FLASH.version),
+        key.key(
+            request.Request(stack=stack, project="flash-attn", python="3.11", archs=stack.archs),
+            patches=series.patch_digests(
+                series.load_series(root / "patches" / "flash-attn" / FLASH.version)
+            ),
             constraints=root / "constraints",
             isolation="namespaces",
         )

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from blackwheel import servable, stacks
-from blackwheel.machine import read_machine
-from blackwheel.surroundings import Check
+from blackwheel.core.machine import read_machine
+from blackwheel.doctor import for_serving
+from blackwheel.doctor.check import Check
+from blackwheel.stacks import loader
 
-STABLE = stacks.load("stable", Path(__file__).parents[2] / "constraints")
+STABLE = loader.load("stable", Path(__file__).parents[2] / "constraints")
 
 
 def tool(folder: Path, name: str, said: str) -> Path:
@@ -22,7 +23,7 @@ def tool(folder: Path, name: str, said: str) -> Path:
 
 
 def checks(environment: dict[str, str], name: str) -> list[Check]:
-    return [c for c in servable.examine(STABLE, environment, read_machine()) if c.name == name]
+    return [c for c in for_serving.examine(STABLE, environment, read_machine()) if c.name == name]
 
 
 def environment(tmp_path: Path, **variables: str) -> dict[str, str]:

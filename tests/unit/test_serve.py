@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from blackwheel.serve import SIMPLE_HTML, SIMPLE_JSON, wants_json
+from blackwheel.shelf.server import SIMPLE_HTML, SIMPLE_JSON, wants_json
 
 LATEST = "application/vnd.pypi.simple.latest+json"
 

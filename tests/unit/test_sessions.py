@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from blackwheel import stacks
-from blackwheel.console import Quiet
-from blackwheel.keys import Key, Request
-from blackwheel.pythons import Python
-from blackwheel.sessions import Lanes, Session
-from blackwheel.work import Work
+from blackwheel.core.console import Quiet
+from blackwheel.pipeline.sessions import Lanes, Session
+from blackwheel.pipeline.todo import Work
+from blackwheel.stacks import loader
+from blackwheel.stacks.key import Key
+from blackwheel.stacks.pythons import Python
+from blackwheel.stacks.request import Request
 
-STACK = stacks.load("stable", Path(__file__).parents[2] / "constraints")
+STACK = loader.load("stable", Path(__file__).parents[2] / "constraints")
 LOOP = "trap 'echo bye; exit 143' TERM; touch up; echo here; while :; do sleep 0.05; done"
 
 

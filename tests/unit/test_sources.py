@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from blackwheel import githost, sdist, sources, trees
-from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.trees import FILE, LINK, PROGRAM, Entry
+from blackwheel.core import addresses
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.sources import fetch, git_host, sdist, tree
+from blackwheel.sources.tree import FILE, LINK, PROGRAM, Entry
 
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if not name.startswith("GIT_")},
@@ -25,7 +26,7 @@ ENVIRONMENT = {
 
 def test_the_tree_id_of_a_folder_is_the_one_git_gives(tmp_path: Path) -> None:
     root = tmp_path / "tree"
-    trees.write_entries(
+    tree.write_entries(
         [
             # git sorts `a` as `a/`: after `a.b` and before `a0`
             Entry(path="a0", mode=FILE, data=b"zero"),
@@ -39,11 +40,11 @@ def test_the_tree_id_of_a_folder_is_the_one_git_gives(tmp_path: Path) -> None:
     )
     (root / "empty" / "within").mkdir(parents=True)
 
-    assert trees.tree_id(root) == git_tree_id(root, tmp_path / "git")
+    assert tree.tree_id(root) == git_tree_id(root, tmp_path / "git")
 
 
 def test_the_tree_id_of_an_empty_folder_is_the_empty_tree(tmp_path: Path) -> None:
-    assert sources.tree_id(tmp_path) == "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+    assert fetch.tree_id(tmp_path) == "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 
 @pytest.mark.parametrize("change", ["content", "name", "mode"])
@@ -51,7 +52,7 @@ def test_every_change_gives_another_tree_id(tmp_path: Path, change: str) -> None
     path = tmp_path / "folder" / "file"
     path.parent.mkdir()
     path.write_text("one", encoding="utf-8")
-    before = trees.tree_id(tmp_path)
+    before = tree.tree_id(tmp_path)
     match change:
         case "content":
             path.write_text("two", encoding="utf-8")
@@ -60,7 +61,7 @@ def test_every_change_gives_another_tree_id(tmp_path: Path, change: str) -> None
         case "mode":
             path.chmod(0o755)
 
-    assert trees.tree_id(tmp_path) != before
+    assert tree.tree_id(tmp_path) != before
 
 
 def test_a_selection_takes_the_top_and_whole_folders_and_nested_sources_by_their_own_rule() -> None:
@@ -75,7 +76,7 @@ def test_a_selection_takes_the_top_and_whole_folders_and_nested_sources_by_their
         "src/nested/test/n.cu",
     ]
 
-    assert sources.selected_paths(paths, ["src"], {"src/nested": ["include"]}) == [
+    assert fetch.selected_paths(paths, ["src"], {"src/nested": ["include"]}) == [
         "setup.py",
         "src/a.cu",
         "src/deep/b.cu",
@@ -85,7 +86,7 @@ def test_a_selection_takes_the_top_and_whole_folders_and_nested_sources_by_their
 
 
 def test_without_a_selection_everything_is_taken() -> None:
-    assert sources.selected_paths(["a", "b/c"], []) == ["a", "b/c"]
+    assert fetch.selected_paths(["a", "b/c"], []) == ["a", "b/c"]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_a_path_out_of_the_tree_is_refused(tmp_path: Path, path: str, target: st
     entry = Entry(path=path, mode=LINK if target else FILE, data=target.encode())
 
     with pytest.raises(BlackwheelError) as raised:
-        trees.write_entries([entry], tmp_path / "tree", where="here")
+        tree.write_entries([entry], tmp_path / "tree", where="here")
 
     assert (raised.value.name, raised.value.code) == ("unsafe-path", Exit.SOURCE)
     assert [p.name for p in tmp_path.iterdir()] == ["tree"]
@@ -123,7 +124,7 @@ def test_a_link_into_a_link_cannot_leave_the_tree(tmp_path: Path) -> None:
     ]
 
     with pytest.raises(BlackwheelError, match="unsafe-path"):
-        trees.write_entries(entries, tmp_path / "tree", where="here")
+        tree.write_entries(entries, tmp_path / "tree", where="here")
 
 
 def test_no_file_is_written_through_a_link_of_the_same_archive(tmp_path: Path) -> None:
@@ -134,7 +135,7 @@ def test_no_file_is_written_through_a_link_of_the_same_archive(tmp_path: Path) -
     ]
 
     with pytest.raises((BlackwheelError, OSError)):
-        trees.write_entries(entries, tmp_path / "tree", where="here")
+        tree.write_entries(entries, tmp_path / "tree", where="here")
 
     assert list((tmp_path / "outside").iterdir()) == []
 
@@ -142,7 +143,7 @@ def test_no_file_is_written_through_a_link_of_the_same_archive(tmp_path: Path) -
 def test_written_modes_do_not_depend_on_the_umask(tmp_path: Path) -> None:
     old = os.umask(0o077)
     try:
-        trees.write_entries(
+        tree.write_entries(
             [Entry(path="f", mode=FILE, data=b""), Entry(path="p", mode=PROGRAM, data=b"")],
             tmp_path / "tree",
             where="here",
@@ -166,7 +167,7 @@ def test_written_modes_do_not_depend_on_the_umask(tmp_path: Path) -> None:
     ],
 )
 def test_each_repository_has_one_place_in_the_store(url: str, path: str) -> None:
-    assert githost.store_path(url, Path("/store")) == Path("/store/git") / path
+    assert git_host.store_path(url, Path("/store")) == Path("/store/git") / path
 
 
 HEAD = "fatal: unable to access 'https://host/openssl/timed-out/': "
@@ -200,7 +201,7 @@ HEAD = "fatal: unable to access 'https://host/openssl/timed-out/': "
     ],
 )
 def test_a_host_that_did_not_answer_is_unreachable(text: str, why: str) -> None:
-    assert githost.reason(text) == why
+    assert git_host.reason(text) == why
 
 
 @pytest.mark.parametrize(
@@ -219,11 +220,11 @@ def test_a_host_that_did_not_answer_is_unreachable(text: str, why: str) -> None:
     ],
 )
 def test_a_host_that_answered_is_never_called_unreachable(text: str) -> None:
-    assert githost.reason(text) is None
+    assert git_host.reason(text) is None
 
 
 def test_passwords_in_addresses_are_not_shown() -> None:
-    assert githost.shown("https://me:secret@host/name") == "https://host/name"
+    assert addresses.shown("https://me:secret@host/name") == "https://host/name"
 
 
 @pytest.mark.parametrize(
@@ -242,7 +243,7 @@ def test_passwords_in_addresses_are_not_shown() -> None:
 def test_the_package_index_is_the_one_that_the_environment_names(
     environment: dict[str, str], address: str | None
 ) -> None:
-    assert sdist.index_address(environment) == address
+    assert addresses.index_address(environment) == address
 
 
 def test_the_package_index_may_come_from_pips_configuration(tmp_path: Path) -> None:
@@ -253,7 +254,7 @@ def test_the_package_index_may_come_from_pips_configuration(tmp_path: Path) -> N
     if not (shutil.which("pip") or importlib.util.find_spec("pip")):
         pytest.skip("no pip here: python -m ensurepip installs it")
 
-    assert sdist.index_address(environment) == "https://inner/simple"
+    assert addresses.index_address(environment) == "https://inner/simple"
 
 
 def test_an_sdist_is_read_by_selection_and_without_its_leading_folder(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from blackwheel.compiler import host_compiler
-from blackwheel.cuda_stub import build_stub, driver_functions, stub_source
-from blackwheel.errors import BlackwheelError
-from blackwheel.locks import lock_text
-from blackwheel.stacks import ToolchainPin
-from blackwheel.toolchain import (
+from blackwheel.core.errors import BlackwheelError
+from blackwheel.pins.lock import lock_text
+from blackwheel.stacks.records import ToolchainPin
+from blackwheel.toolchain.driver_stub import build_stub, driver_functions, stub_source
+from blackwheel.toolchain.host_compiler import host_compiler
+from blackwheel.toolchain.toolkit import (
     Toolchain,
     host_candidates,
     host_toolchain,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from blackwheel.process import Completed, capture
+from blackwheel.core.process import Completed, capture
 
 PATCH = Path(__file__).parents[2] / "patches/flash-attn/2.8.3/0005-refuse-another-torch.patch"
 BUILT_FOR = {

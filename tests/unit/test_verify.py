@@ -21,13 +21,18 @@ from typing import Any
 import pytest
 from wheel.wheelfile import WheelFile
 
-from blackwheel import archs, audit, index, keys, receipts, stacks, verifying
-from blackwheel.console import Console
-from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.keys import Request
-from blackwheel.site import Site
-from blackwheel.verifying import Verified
-from blackwheel.work import series_of
+from blackwheel.audit import audit
+from blackwheel.core import archs
+from blackwheel.core.console import Console
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.site import Site
+from blackwheel.receipts import document as receipts
+from blackwheel.shelf import index, verify, verify_pages
+from blackwheel.shelf.verify import Verified
+from blackwheel.sources.series import patch_digests, series_of
+from blackwheel.stacks import key as keys
+from blackwheel.stacks import loader
+from blackwheel.stacks.request import Request
 
 LABEL = "cu130torch2.11.0.sm120a.1"
 NAME = f"toy-1.0+{LABEL}-cp312-cp312-linux_x86_64.whl"
@@ -99,7 +104,7 @@ def original(tmp_path_factory: pytest.TempPathFactory, library: bytes) -> Path:
     (root / "patches/toy/1.0/0001-take-12.0a.patch").write_text(PATCH)
     wheel = make_wheel(root / "built", library)
     site = site_of(root)
-    document = receipts.receipt(wheel.name, verifying.pages.sha256(wheel), sections(site, wheel))
+    document = receipts.receipt(wheel.name, verify_pages.sha256(wheel), sections(site, wheel))
     index.shelve(wheel, document, site.wheels / "toy", now=MOMENT)
     return root
 
@@ -147,10 +152,12 @@ def make_wheel(
 
 def sections(site: Site, wheel: Path) -> dict[str, Any]:
     """What the stages of a build write."""
-    stack = stacks.load("toy", site.constraints)
+    stack = loader.load("toy", site.constraints)
     request = Request(stack=stack, project="toy", python="3.12", archs=stack.archs)
     series = series_of(site, request)
-    key = keys.key(request, series=series, constraints=site.constraints, isolation="namespaces")
+    key = keys.key(
+        request, patches=patch_digests(series), constraints=site.constraints, isolation="namespaces"
+    )
     report = audit.inspect(wheel, archs=[archs.parse("12.0a")], expected=audit.expectation(request))
     patches = [{"name": p.name, "digest": {"sha256": p.sha256}} for p in series.patches]
     return {
@@ -195,7 +202,7 @@ def wheel_of(site: Site) -> Path:
 
 
 def verified(site: Site) -> tuple[Verified, ...]:
-    return verifying.verify_all(site, verifying.wheels_of(site, "toy"))
+    return verify.verify_all(site, verify.wheels_of(site, "toy"))
 
 
 def faults(site: Site) -> list[tuple[str, str, str]]:
@@ -208,7 +215,7 @@ def said(site: Site, *, as_json: bool = False) -> tuple[int, str]:
     told = Site(
         checkout=site.checkout, store=site.store, environment=site.environment, console=console
     )
-    return verifying.show_verify(told, "", as_json=as_json), out.getvalue()
+    return verify.show_verify(told, "", as_json=as_json), out.getvalue()
 
 
 def forge(site: Site, stage: str, change: Callable[[Any], None]) -> None:
@@ -473,7 +480,7 @@ def test_wheel_of_an_earlier_revision_is_not_held_to_the_stack_as_it_is_now(site
 
 def test_wheel_of_a_stack_that_is_gone_is_still_held_to_its_own_receipt(site: Site) -> None:
     (site.checkout / "constraints/toy.toml").unlink()
-    (one, _) = verifying.verify_all(site, [wheel_of(site)])
+    (one, _) = verify.verify_all(site, [wheel_of(site)])
     (check,) = [check for check in one.checks if check.what == "checkout"]
     assert (check.state, check.found) == ("open", "unknown-stack: there is no stack 'toy'")
     assert one.faults == ()
@@ -531,15 +538,15 @@ def test_missing_page_is_a_fault(site: Site) -> None:
 def test_wheel_off_the_shelf_needs_no_smoke_and_no_page(site: Site, tmp_path: Path) -> None:
     for path in (wheel_of(site), wheel_of(site).with_name(f"{NAME}.receipt.json")):
         shutil.copy(path, tmp_path)
-    (one,) = verifying.verify_all(site, verifying.wheels_of(site, str(tmp_path / NAME)))
+    (one,) = verify.verify_all(site, verify.wheels_of(site, str(tmp_path / NAME)))
     assert one.faults == ()
 
 
 def with_receipt(site: Site, wheel: Path) -> Verified:
     """Verify a wheel that is on no shelf, with a receipt as its build would write it."""
-    document = receipts.receipt(wheel.name, verifying.pages.sha256(wheel), sections(site, wheel))
+    document = receipts.receipt(wheel.name, verify_pages.sha256(wheel), sections(site, wheel))
     receipts.write(wheel.with_name(f"{wheel.name}.receipt.json"), document)
-    return verifying.verify(site, wheel)
+    return verify.verify(site, wheel)
 
 
 def test_wheel_that_the_audit_refuses_today_is_a_fault(
@@ -576,14 +583,14 @@ def test_locked_torch_wheel_must_be_among_those_that_the_build_accepted(
     document = receipts.load(path)
     torch = {**receipts.sections(document)["torch"], "wheel_sha256": ["f"]}
     receipts.write(path, receipts.with_section(document, "torch", torch))
-    found = [(fault.what, fault.found) for fault in verifying.verify(site, wheel).faults]
+    found = [(fault.what, fault.found) for fault in verify.verify(site, wheel).faults]
     assert found == [("torch wheel", "f"), ("torch wheels of the lock", "f")]
 
 
 def test_nothing_to_verify_is_an_error(site: Site, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(BlackwheelError) as caught:
-        verifying.wheels_of(site, str(tmp_path / "empty"))
+        verify.wheels_of(site, str(tmp_path / "empty"))
     assert str(caught.value) == (
         "error: no-wheel\n"
         f"  there is no wheel in '{tmp_path / 'empty'}'\n"
@@ -597,7 +604,7 @@ def test_environment_is_told_by_its_folder_or_its_python(site: Site, tmp_path: P
 
     venv.create(tmp_path / "env", with_pip=False, symlinks=True)
     for name in (tmp_path / "env", tmp_path / "env" / "bin" / "python"):
-        assert verifying.show_environment(site, str(name)) == Exit.TORCH
+        assert verify.show_environment(site, str(name)) == Exit.TORCH
     out = site.console._out
     assert isinstance(out, io.StringIO)
     text = (
@@ -610,7 +617,7 @@ def test_environment_is_told_by_its_folder_or_its_python(site: Site, tmp_path: P
 
 def test_program_that_is_no_python_is_refused(site: Site) -> None:
     with pytest.raises(BlackwheelError) as caught:
-        verifying.show_environment(site, "/bin/false")
+        verify.show_environment(site, "/bin/false")
     assert str(caught.value) == (
         "error: no-python\n"
         "  /bin/false ended with exit code 1\n"

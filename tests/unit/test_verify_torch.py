@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from blackwheel import provenance, receipts, torchlibs, torchpin
-from blackwheel.errors import BlackwheelError, Exit
-from blackwheel.smoke import kernels_not_run
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.pipeline import receipt
+from blackwheel.pytorch import guard, libraries
+from blackwheel.pytorch import identity as torchpin
+from blackwheel.receipts import document as receipts
+from blackwheel.smoke.smoke import kernels_not_run
 
 LIBRARY = "torch/lib/libtorch_cpu.so"
 GUARD = {
@@ -125,10 +128,10 @@ def test_kept_digest_spares_the_reading_and_sees_a_change_that_hides_its_time(
     packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = tmp_path / "store"
-    monkeypatch.setattr(torchlibs, "SETTLED_NANOSECONDS", -1)
+    monkeypatch.setattr(libraries, "SETTLED_NANOSECONDS", -1)
     settle(packages, store)
     with monkeypatch.context() as patched:
-        patched.delattr(torchlibs.hashlib, "file_digest")
+        patched.delattr(libraries.hashlib, "file_digest")
         torchpin.seen(packages, store=store)
     other_bytes(packages)
     assert LIBRARY in str(refusal(packages, store))
@@ -142,7 +145,7 @@ def test_digest_of_a_file_that_was_just_written_is_not_kept(packages: Path, tmp_
 def test_spoilt_entry_in_the_store_is_read_as_none(
     packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torchlibs, "SETTLED_NANOSECONDS", -1)
+    monkeypatch.setattr(libraries, "SETTLED_NANOSECONDS", -1)
     settle(packages, tmp_path)
     for kept in (tmp_path / "torch").iterdir():
         kept.write_text('{"state": [1', encoding="utf-8")
@@ -199,15 +202,15 @@ def test_what_setup_py_wrote_down_is_read_and_is_what_the_receipt_gives(
     packages: Path, tmp_path: Path
 ) -> None:
     wheel = guarded(tmp_path, f"TORCH = {GUARD!r}\n")
-    assert provenance.built_for(wheel) == GUARD
+    assert guard.built_for(wheel) == GUARD
     section = torchpin.seen(packages).section()
-    assert provenance.expected_guard(section, "1.0+cu130torch2.11.0.sm120a.1") == GUARD
+    assert guard.expected_guard(section, "1.0+cu130torch2.11.0.sm120a.1") == GUARD
 
 
 def test_torch_that_setup_py_met_must_be_the_environments(packages: Path, tmp_path: Path) -> None:
     wheel = guarded(tmp_path, f"TORCH = { {**GUARD, 'git_version': 'ff'}!r}\n")
     with pytest.raises(BlackwheelError) as caught:
-        provenance.torch_section(torchpin.seen(packages), wheel, GUARD["wheel"])
+        receipt.torch_section(torchpin.seen(packages), wheel, GUARD["wheel"])
     assert str(caught.value) == (
         "error: other-torch\n"
         "  the torch that setup.py met is not the environment's\n"
@@ -219,12 +222,12 @@ def test_torch_that_setup_py_met_must_be_the_environments(packages: Path, tmp_pa
 
 def test_receipt_holds_what_setup_py_wrote_down(packages: Path, tmp_path: Path) -> None:
     wheel = guarded(tmp_path, f"TORCH = {GUARD!r}\n")
-    section = provenance.torch_section(torchpin.seen(packages), wheel, GUARD["wheel"])
+    section = receipt.torch_section(torchpin.seen(packages), wheel, GUARD["wheel"])
     assert section["built_for"] == GUARD
 
 
 def test_wheel_without_that_file_has_nothing_to_compare(tmp_path: Path) -> None:
-    assert provenance.built_for(guarded(tmp_path, "x", name="toy/__init__.py")) is None
+    assert guard.built_for(guarded(tmp_path, "x", name="toy/__init__.py")) is None
 
 
 @pytest.mark.parametrize(
@@ -233,13 +236,13 @@ def test_wheel_without_that_file_has_nothing_to_compare(tmp_path: Path) -> None:
 )
 def test_file_that_setup_py_did_not_write_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(ValueError, match=r"^toy/_built_for.py: not as setup.py writes it$"):
-        provenance.built_for(guarded(tmp_path, text))
+        guard.built_for(guarded(tmp_path, text))
 
 
 def test_second_guard_file_is_refused(tmp_path: Path) -> None:
     guarded(tmp_path, f"TORCH = {GUARD!r}\n")
     with pytest.raises(ValueError, match=r"^toy/_built_for.py, b/_built_for.py: not as"):
-        provenance.built_for(guarded(tmp_path, f"TORCH = {GUARD!r}\n", name="b/_built_for.py"))
+        guard.built_for(guarded(tmp_path, f"TORCH = {GUARD!r}\n", name="b/_built_for.py"))
 
 
 def test_kernels_are_not_run_on_any_arch_until_a_device_of_it_ran_them() -> None:

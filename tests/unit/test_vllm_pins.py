@@ -11,17 +11,20 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from blackwheel import building, keys, launcher, sdist, series, stacks, work
 from blackwheel.audit.metadata import companion_findings, torch_findings
-from blackwheel.console import Console
-from blackwheel.errors import BlackwheelError
-from blackwheel.keys import Request
-from blackwheel.requires import filled, set_requirements
-from blackwheel.site import here
-from blackwheel.stacks import LockedWheel, ProjectPin, Stack, TorchWheel
+from blackwheel.builder.inside import launcher
+from blackwheel.builder.requirements import set_requirements
+from blackwheel.core.console import Console
+from blackwheel.core.errors import BlackwheelError
+from blackwheel.core.site import here
+from blackwheel.pipeline import run
+from blackwheel.sources import sdist, series
+from blackwheel.stacks import ask, key, loader
+from blackwheel.stacks.records import LockedWheel, ProjectPin, Stack, TorchWheel
+from blackwheel.stacks.request import Request, build_variables, filled
 
 ROOT = Path(__file__).parents[2]
-STABLE, NIGHTLY = (stacks.load(name, ROOT / "constraints") for name in ("stable", "nightly"))
+STABLE, NIGHTLY = (loader.load(name, ROOT / "constraints") for name in ("stable", "nightly"))
 VLLM = STABLE.projects["vllm"]
 OLDER = NIGHTLY.projects["vllm"]
 CMAKE = "cmake/external_projects"
@@ -201,14 +204,16 @@ def test_the_locked_family_is_in_the_key_of_what_requires_it(tmp_path: Path) -> 
     (tmp_path / "nightly" / "build-vllm-py311.txt").write_text("", encoding="utf-8")
     other = replace(TORCH, family=(TORCH.family[0], replace(TORCH.family[1], name=LATER)))
     found = [
-        keys.key(
+        key.key(
             Request(
                 stack=replace(NIGHTLY, torch=replace(NIGHTLY.torch, wheels={"cp311": wheel})),
                 project="vllm",
                 python="3.11",
                 archs=NIGHTLY.archs,
             ),
-            series=series.load_series(ROOT / "patches" / "vllm" / OLDER.version),
+            patches=series.patch_digests(
+                series.load_series(ROOT / "patches" / "vllm" / OLDER.version)
+            ),
             constraints=tmp_path,
             isolation="namespaces",
         )
@@ -242,7 +247,7 @@ def test_only_a_project_with_an_sdist_may_be_pinned_by_nine_digits(tmp_path: Pat
     short = short.replace(VLLM.nested[0].commit, VLLM.nested[0].commit[:9])
     (tmp_path / "mine.toml").write_text(short, encoding="utf-8")
     with pytest.raises(BlackwheelError) as raised:
-        stacks.load("mine", tmp_path)
+        loader.load("mine", tmp_path)
     assert raised.value.fact.splitlines()[1:] == [
         "projects.vllm.nested.0.commit: 'da5e086da' does not match ^[0-9a-f]{40}$"
     ]
@@ -250,7 +255,7 @@ def test_only_a_project_with_an_sdist_may_be_pinned_by_nine_digits(tmp_path: Pat
     rest = rest[rest.index("[[projects.vllm.nested]]") :].replace("da5e086da", "0" * 40, 1)
     (tmp_path / "mine.toml").write_text(head + rest, encoding="utf-8")
     with pytest.raises(BlackwheelError) as raised:
-        stacks.load("mine", tmp_path)
+        loader.load("mine", tmp_path)
     assert raised.value.fact.splitlines()[1:] == [
         "projects.vllm.sdist: missing: source.commit is no whole one"
     ]
@@ -259,9 +264,9 @@ def test_only_a_project_with_an_sdist_may_be_pinned_by_nine_digits(tmp_path: Pat
 def test_what_is_left_out_changes_key_label_build_tree_and_variables() -> None:
     folder = ROOT / "patches" / "vllm" / VLLM.version
     whole, less = (
-        keys.key(
+        key.key(
             asked,
-            series=series.load_series(folder),
+            patches=series.patch_digests(series.load_series(folder)),
             constraints=ROOT / "constraints",
             isolation="namespaces",
         )
@@ -272,16 +277,14 @@ def test_what_is_left_out_changes_key_label_build_tree_and_variables() -> None:
     assert "nested.third_party/triton_kernels is gone" in less.changes(dict(whole.parts))
     assert request("triton_kernels").version == "0.26.0+cu130torch2.11.0.sm120a.lesstritonkernels.1"
     assert request("triton_kernels").slug == "stable-less-triton_kernels/vllm/cp311"
-    filled = keys.build_variables(request("triton_kernels"), jobs=1)
+    filled = build_variables(request("triton_kernels"), jobs=1)
     assert filled["VLLM_WITHOUT"] == "fa3,flashmla,fmha_sm100,tml_fa4,triton_kernels"
-    assert keys.build_variables(request(), jobs=1)["VLLM_WITHOUT"] == (
-        "fa3,flashmla,fmha_sm100,tml_fa4"
-    )
+    assert build_variables(request(), jobs=1)["VLLM_WITHOUT"] == ("fa3,flashmla,fmha_sm100,tml_fa4")
 
 
 def test_session_of_each_project_is_told_to_leave_out_only_what_is_its_own() -> None:
-    asked, _ = work.requests(here(), "stable", without=["triton_kernels"])
-    assert {one.project: building.without_words(one) for one in asked} == {
+    asked, _ = ask.requests(here(), "stable", without=["triton_kernels"])
+    assert {one.project: run.without_words(one) for one in asked} == {
         "flash-attn": [],
         "vllm": ["--without", "triton_kernels"],
     }
@@ -289,7 +292,7 @@ def test_session_of_each_project_is_told_to_leave_out_only_what_is_its_own() -> 
 
 def test_only_an_optional_nested_source_can_be_left_out() -> None:
     with pytest.raises(BlackwheelError) as raised:
-        work.requests(here(), "stable", without=["cutlass"])
+        ask.requests(here(), "stable", without=["cutlass"])
     assert str(raised.value) == (
         "error: not-optional\n"
         "  'cutlass' is no nested source that flash-attn, vllm can be built without\n"

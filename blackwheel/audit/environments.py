@@ -1,0 +1,152 @@
+"""Environments with a torch that a wheel is held to: one that lies here, or one of the registry."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from packaging.metadata import InvalidMetadata, Metadata
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from blackwheel.audit import audit
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.file_lock import held
+from blackwheel.core.process import run
+from blackwheel.core.site import Site
+from blackwheel.pytorch import identity
+
+FOLDER: Final = "torches"
+_WHOLE: Final = "whole"
+"""Lies in an environment whose installation came to its end."""
+_TAIL: Final = 6
+_UNREADABLE: Final = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+    InvalidMetadata,
+)
+
+
+def environment_of(other: str, *, site: Site) -> Path:
+    """Return the environment that `--torch OTHER` names: a folder, its Python, or a version.
+
+    A version is installed once. Raises `unknown-torch` and `torch-not-installed`.
+    """
+    path = Path(other).absolute()
+    if path.is_dir():
+        return path
+    if path.is_file() and path.parent.name == "bin":
+        return path.parents[1]
+    try:
+        version = Version(other)
+    except InvalidVersion:
+        raise BlackwheelError(
+            "unknown-torch",
+            f"'{other}' is neither an environment's folder nor a version of torch",
+            where="--torch",
+            fix="--torch .venv, or --torch 2.13.0",
+            code=Exit.USAGE,
+        ) from None
+    return _installed(version, site)
+
+
+def exports_in(environment: Path, *, site: Site) -> audit.Exports:
+    """Return what a wheel can link against there; raise `torch-missing`."""
+    return audit.exports_of(environment, store=site.store)
+
+
+def own_exports(requires: Sequence[Requirement], *, site: Site) -> audit.Exports | None:
+    """Return what the one torch exports that a wheel requires, where the store has that torch.
+
+    Never installs: where there is none, whoever wants the symbols checked asks for `--torch`.
+    """
+    if len(requires) != 1 or len(requires[0].specifier) != 1:
+        return None
+    environment = _kept(requires[0], site)
+    return exports_in(environment, site=site) if environment else None
+
+
+def requirements(path: Path) -> tuple[Requirement, ...]:
+    """What a wheel requires of torch; nothing for a file whose METADATA cannot be read.
+
+    The audit says of such a file what is wrong with it.
+    """
+    try:
+        with zipfile.ZipFile(path) as wheel:
+            (name,) = [n for n in wheel.namelist() if n.endswith(".dist-info/METADATA")]
+            metadata = Metadata.from_email(wheel.read(name), validate=False)
+            required = metadata.requires_dist or []
+    except (*_UNREADABLE, ExceptionGroup):
+        return ()
+    return tuple(one for one in required if canonicalize_name(one.name) == "torch")
+
+
+def _kept(requirement: Requirement, site: Site) -> Path | None:
+    (only,) = requirement.specifier
+    if only.operator not in ("==", "==="):
+        return None
+    found = [*site.store.glob(f"{FOLDER}/*/*/{_WHOLE}"), *site.store.glob("nox/*/*/pyvenv.cfg")]
+    for mark in sorted(found):
+        holders = (identity.INSTALLED, "lib/python3*/site-packages")
+        infos = [one for way in holders for one in mark.parent.glob(f"{way}/torch-*.dist-info")]
+        for info in infos:
+            version = info.name.removeprefix("torch-").removesuffix(".dist-info")
+            if only.contains(version, prereleases=True):
+                return mark.parent
+    return None
+
+
+def _installed(version: Version, site: Site) -> Path:
+    """Return `torches/<version>/cpXYZ`, made where it is not there or not whole."""
+    tag = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    folder = site.store / FOLDER / str(version) / tag
+    with held(site.store, f"torch-{version}-{tag}", project="torch", console=site.console):
+        if (folder / _WHOLE).exists():
+            return folder
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        site.console.say(
+            f"torch: {version} is not here yet: 2 to 4 GB of download (less from uv's cache), about"
+            " 5 GB of disk; it is kept for the next time"
+        )
+        _install(version, folder, site)
+        (folder / _WHOLE).touch()
+    return folder
+
+
+def _install(version: Version, folder: Path, site: Site) -> None:
+    log = site.store / "logs" / f"torch-{version}.log"
+    uv = str(site.uv)
+    steps = (
+        [uv, "venv", "--quiet", "--python", sys.executable, str(folder)],
+        [uv, "pip", "install", "--python", str(folder / "bin" / "python"), f"torch=={version}"],
+    )
+    with site.console.stage("torch", f"install torch {version}") as stage:
+        for argv in steps:
+            done = run(
+                argv,
+                environment=site.environment,
+                cwd=folder.parent,
+                log=log,
+                on_line=lambda line: stage.update(0, 0, line.strip()),
+            )
+            if done.code != 0:
+                shutil.rmtree(folder, ignore_errors=True)
+                tail = "\n".join(done.stdout.splitlines()[-_TAIL:])
+                raise BlackwheelError(
+                    "torch-not-installed",
+                    f"torch {version} could not be installed\n{tail}",
+                    where=str(log),
+                    fix="name a version that the package index has, or an environment: --torch DIR",
+                    code=Exit.TORCH,
+                )

@@ -1,0 +1,248 @@
+"""The isolated, network-less build → BuiltWheel."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from blackwheel.builder import compile_cache, memory_pool, network_attempts, reuse
+from blackwheel.builder.compile_cache import Cache
+from blackwheel.builder.plan import BuildPlan
+from blackwheel.builder.workspace import Workshop, command, prepare, through_cache
+from blackwheel.core import isolation, machine, process
+from blackwheel.core.console import Console
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.units import duration, size
+from blackwheel.pytorch import identity
+from blackwheel.toolchain.host_compiler import Compiler
+
+_NINJA_STEP: Final = re.compile(r"^\[(\d+)/(\d+)\] ")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuiltWheel:
+    """A wheel fresh from its build, and what the build cost."""
+
+    plan: BuildPlan
+    path: Path
+    sha256: str
+    size: int
+    objects: tuple[dict[str, Any], ...]
+    """What the launcher recorded of each object that is in the wheel, also from earlier runs."""
+    seconds: float
+    """Wall seconds of the last run."""
+    cpu_seconds: float
+    peak_bytes: int
+    """The largest resident set of one compiler process."""
+    isolation: str
+    argv: tuple[str, ...]
+    """The upstream build's command line, at the fixed paths."""
+    variables: Mapping[str, str]
+    """Its whole environment."""
+    log: Path
+
+
+def build(
+    plan: BuildPlan,
+    *,
+    store: Path,
+    compiler: Compiler,
+    mode: str,
+    console: Console,
+    lock: Path,
+    cached: Cache | None = None,
+) -> BuiltWheel:
+    """Compile and pack one wheel; raise `build-failed` with the failing object's own words.
+
+    Stopped at any moment, the next call continues with the objects that are already compiled.
+    """
+    request = plan.request
+    workshop = Workshop(root=store / "builds" / request.slug)
+    log = workshop.root / "build.log"
+    packages = identity.site_packages(plan.environment)
+    torch = identity.seen(packages, store=store)
+    identity.check(torch, request.stack.torch, where=str(plan.environment))
+    reuse.begin_anew_unless_same(
+        workshop,
+        reuse.made_with(plan, torch, compiler, mode, lock=lock.read_text(encoding="utf-8")),
+        store=store,
+        slug=request.slug,
+        project=request.project,
+        console=console,
+    )
+    prepare(plan, workshop, compiler)
+    known = memory_pool.history(store, request.project)
+    cores = max(plan.jobs, machine.read_machine().cores)
+    settle = memory_pool.SETTLE if plan.queued > plan.jobs else 0
+    expected = memory_pool.settings(plan.pools, cores, known, settle=settle)
+    workshop.expected.write_text(expected, encoding="utf-8")
+    Path(f"{workshop.expected}.failed").unlink(missing_ok=True)
+    log.write_text("", encoding="utf-8")
+    spec, variables = command(plan, workshop, store, compiler, mode)
+    argv = spec.argv
+    secret: dict[str, str] = {}
+    if cached:
+        spec, variables, secret = through_cache(cached, spec, variables, workshop, plan, compiler)
+    isolated = isolation.isolated_command(spec, workshop.root / "isolation.json")
+    with console.stage(request.project, "compile", objects=True) as stage:
+        progress = _Progress(plan, stage, compiled=len(_recorded(workshop)))
+        done = process.run(
+            isolated,
+            environment={**variables, **secret},
+            cwd=workshop.root,
+            log=log,
+            on_line=progress.line,
+        )
+        if done.code != 0:
+            raise failure(plan, log, done.code, noted=workshop.heard)
+        stage.update(progress.total, progress.total)
+        recorded = _recorded(workshop)
+        cpu = sum(line["cpu_seconds"] for line in recorded)
+        stage.conclude(f"{len(recorded)} objects, {duration(cpu)} of CPU")
+        seconds = stage.elapsed
+    asked = network_attempts.hosts(workshop.heard, ())
+    if asked:
+        hosts = ", ".join(asked)
+        console.say(f"{request.project}: the build asked for {hosts}, and did without")
+    seen = compile_cache.figures(workshop.cached)
+    if seen:
+        console.say(f"{request.project}: {compile_cache.told(seen)}")
+    wheel = _the_wheel(plan, workshop, log)
+    content = wheel.read_bytes()
+    console.say(f"{request.project}: packed {wheel.name}, {size(len(content))}")
+    return BuiltWheel(
+        plan=plan,
+        path=wheel,
+        sha256=hashlib.sha256(content).hexdigest(),
+        size=len(content),
+        objects=recorded,
+        seconds=seconds,
+        cpu_seconds=cpu,
+        peak_bytes=max((line["peak_bytes"] for line in recorded), default=0),
+        isolation=mode,
+        argv=argv,
+        variables=variables,
+        log=log,
+    )
+
+
+class _Progress:
+    """Reads ninja's own counter out of the build's output."""
+
+    def __init__(self, plan: BuildPlan, stage: Any, *, compiled: int) -> None:
+        pin = plan.request.pin
+        self.total = pin.objects
+        self._each = pin.cpu_seconds / pin.objects if pin.objects else 0.0
+        self._jobs = plan.jobs
+        self._stage = stage
+        if self.total > compiled:  # until ninja has said what it finds to do
+            self._show(compiled, self.total - compiled)
+
+    def line(self, line: str) -> None:
+        """Take one line of output."""
+        found = _NINJA_STEP.match(line)
+        if not found:
+            return
+        done, steps = int(found[1]), int(found[2])
+        self.total = max(self.total, steps)
+        self._show(self.total - steps + done, steps - done)
+
+    def _show(self, done: int, remaining: int) -> None:
+        left = remaining * self._each / self._jobs if self._each else None
+        self._stage.update(done, self.total, f"{self._jobs} job{'s' * (self._jobs > 1)}", left=left)
+
+
+def _recorded(workshop: Workshop) -> tuple[dict[str, Any], ...]:
+    """Return the last successful record of each object that lies in the build tree."""
+    if not workshop.records.exists():
+        return ()
+    latest: dict[str, dict[str, Any]] = {}
+    for text in workshop.records.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):  # a line that a power cut left half-written
+            line = json.loads(text)
+            if line["exit"] == 0:
+                latest[line["object"]] = line
+    there = {path.name for path in workshop.src.glob("build/temp*/**/*.o")}
+    kept = [line for line in latest.values() if Path(line["object"]).name in there]
+    return tuple(sorted(kept, key=lambda line: str(line["object"])))
+
+
+def failure(plan: BuildPlan, log: Path, code: int, *, noted: Path) -> BlackwheelError:
+    """Tell from the log why a build failed: the failing object's own words, not the last lines."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    refused = [line for line in lines if line.startswith("blackwheel: refused ")]
+    killed = [line for line in lines if line.startswith("blackwheel: killed ")]
+    starts = [number for number, line in enumerate(lines) if line.startswith("FAILED: ")]
+    block = lines[starts[0] :] if starts else _without_frames(lines)[-process.TAIL_LINES :]
+    ends = [n for n, line in enumerate(block) if n and re.match(r"\[\d+/\d+\] |ninja: ", line)]
+    block = block[: ends[0] if ends else None][: process.TAIL_LINES]
+    words = "\n".join(line[:400] for line in block)
+    stopped = code in (130, 143)
+    if killed and not stopped:
+        return _out_of_memory(plan, killed[0].removeprefix("blackwheel: killed "), log)
+    asked = network_attempts.hosts(noted, lines)
+    if asked and not refused and not stopped:
+        what = f"{plan.request.project} {plan.request.pin.version}"
+        return network_attempts.refused(
+            what, asked, "\n".join(line[:400] for line in block), log=log
+        )
+    series = f"{plan.request.project}/{plan.request.pin.version}/"
+    return BlackwheelError(
+        "build-stopped" if stopped else "wrong-arch" if refused else "build-failed",
+        f"{plan.request.project} {plan.request.pin.version} "
+        + (
+            "was stopped; the objects already compiled are kept"
+            if stopped
+            else f"{refused[0].removeprefix('blackwheel: ')}"
+            if refused
+            else f"ended with exit code {code}\n{words}"
+        ),
+        where=str(log),
+        fix=f"correct the patch or the variable that hands the archs to nvcc: patches/{series}"
+        if refused
+        else "run the same command again: it continues with the objects already compiled",
+        code=Exit.STOPPED if stopped else Exit.BUILD,
+    )
+
+
+def _out_of_memory(plan: BuildPlan, source: str, log: Path) -> BlackwheelError:
+    """Say what a person would look for in the kernel's log: no `-j` is to blame any more."""
+    name = source.partition(": ")[0]
+    return BlackwheelError(
+        "out-of-memory",
+        f"{plan.request.project} {plan.request.pin.version}: {Path(name).name}"
+        " was killed twice, the second time with no other object beside it",
+        where=str(log),
+        fix="close other programs or raise the memory limit, then run the same command again:"
+        " it continues with the objects already compiled",
+        code=Exit.BUILD,
+    )
+
+
+def _without_frames(lines: list[str]) -> list[str]:
+    """Drop the frames of Python's tracebacks: the exception's own line says what a person needs."""
+    kept, inside = [], False
+    for line in lines:
+        inside = line.startswith("Traceback (") or (inside and line.startswith(" "))
+        if not inside:
+            kept.append(line)
+    return kept
+
+
+def _the_wheel(plan: BuildPlan, workshop: Workshop, log: Path) -> Path:
+    wheels = sorted((workshop.work / "wheel").glob("*.whl"))
+    if len(wheels) != 1:
+        raise BlackwheelError(
+            "not-one-wheel",
+            f"the build of {plan.request.project} left {len(wheels)} wheels",
+            where=str(log),
+            fix="read the log; a build must end with exactly one",
+            code=Exit.BUILD,
+        )
+    return wheels[0]

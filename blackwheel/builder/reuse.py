@@ -1,0 +1,112 @@
+"""May a build tree be continued: only with what its objects were compiled with.
+
+ninja compares command lines and the times of files. It does not see that torch's headers, nvcc or
+g++ are others where their paths are the same and their files older than the objects; and CMake
+keeps the flags of its first configuring.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from blackwheel.builder import memory_pool
+from blackwheel.builder.plan import BuildPlan
+from blackwheel.builder.workspace import Workshop
+from blackwheel.core import process
+from blackwheel.core.console import Console
+from blackwheel.pytorch.identity import TorchIdentity
+from blackwheel.stacks import key
+from blackwheel.toolchain.host_compiler import Compiler
+
+_FILE: Final = "made-with.json"
+_SETTINGS: Final = "settings"
+_READ_BY_COMPILERS: Final = re.compile(r"NVCC_\w*FLAGS|\w*PATH|GCC_EXEC_PREFIX")
+"""Variables that reach an object past its command line."""
+_TOOLS: Final = ("build", "packaging", "pyproject-hooks", "wheel")
+"""Packages that no object can hold anything of."""
+
+
+def made_with(
+    plan: BuildPlan, torch: TorchIdentity, compiler: Compiler, mode: str, *, lock: str
+) -> dict[str, str]:
+    """Return what reaches an object and is not in its command line, and the build's settings.
+
+    `lock` is the text of the hashed pins of the build's environment.
+    """
+    pins = re.findall(r"(?m)^([A-Za-z0-9._-]+)==([^\s;\\]+)", lock)
+    packages = sorted(f"{name}=={version}" for name, version in pins if name not in _TOOLS)
+    settings = {
+        name: plan.variables[name]
+        for name, text in plan.request.pin.variables.items()
+        if "{jobs}" not in text
+    }
+    past = {name: value for name, value in settings.items() if _READ_BY_COMPILERS.fullmatch(name)}
+    return {
+        "recipe": str(key.RECIPE),
+        "isolation": mode,
+        "folder": str(plan.request.pin.one_folder),
+        "torch": f"{torch.runtime} {_digest(torch.section())}",
+        "packages": _digest(packages),
+        "toolkit": plan.toolchain.digest,
+        "host compiler": _identity(compiler, plan.variables),
+        "variables": _digest(past),
+        _SETTINGS: _digest(settings),
+    }
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _identity(compiler: Compiler, environment: Mapping[str, str]) -> str:
+    """Tell a compiler from another of the same version: its package may carry patches."""
+    files = [compiler.path.resolve()]
+    if compiler.kind == "gcc":
+        argv = (str(compiler.path), "-print-prog-name=cc1plus")
+        told = process.capture(argv, environment=environment, cwd=Path("/")).stdout.strip()
+        files.append(Path(told))
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()]
+    return " ".join([str(compiler.path), compiler.version, *digests])
+
+
+def begin_anew_unless_same(
+    workshop: Workshop,
+    now: dict[str, str],
+    *,
+    store: Path,
+    slug: str,
+    project: str,
+    console: Console,
+) -> None:
+    """Remove a tree whose objects were made with something else, and say of what; keep its records.
+
+    One of which nobody wrote down what it was made with goes too. Where only the settings are
+    others CMake configures again, and ninja compiles what has another command line then.
+    """
+    path = workshop.root / _FILE
+    if workshop.src.exists():
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            before = {}
+        other = [name for name, value in now.items() if before.get(name) != value]
+        if not other:
+            return
+        path.unlink(missing_ok=True)  # stopped after this, nobody knows the tree any more
+        if other == [_SETTINGS]:
+            for cache in workshop.src.glob("build/temp*/**/CMakeCache.txt"):
+                cache.unlink()
+        else:
+            what = ", ".join(name for name in other if name != _SETTINGS)
+            made = f"other {what}" if before else "nobody knows what"
+            console.say(f"{project}: its build tree was made with {made}: all is compiled anew")
+            memory_pool.keep_history(store, project, slug, workshop.records)
+            shutil.rmtree(workshop.root)
+    workshop.root.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")

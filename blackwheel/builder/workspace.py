@@ -1,0 +1,231 @@
+"""The folders of one build, and the isolated command that runs in them, with or without a cache."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from blackwheel.builder import compile_cache, requirements
+from blackwheel.builder.compile_cache import Cache
+from blackwheel.builder.inside import launcher, memory
+from blackwheel.builder.plan import SOURCE_DATE_EPOCH, BuildPlan
+from blackwheel.core import archs, isolation
+from blackwheel.pytorch import identity
+from blackwheel.sources import patch
+from blackwheel.toolchain.host_compiler import Compiler
+from blackwheel.toolchain.toolkit import toolchain_variables
+
+_STARTER: Final = """\
+import sys
+sys.path.append(__file__.rpartition("/")[0])
+from inside.launcher import main
+sys.exit(main(sys.argv))
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Workshop:
+    """The folders of one build tree in the store; they outlive a run, so that it can continue."""
+
+    root: Path
+
+    @property
+    def src(self) -> Path:
+        """The patched tree, updated in place, with the upstream build's own output."""
+        return self.root / "src"
+
+    @property
+    def work(self) -> Path:
+        """Records, compiler wrappers and the finished wheel."""
+        return self.root / "work"
+
+    @property
+    def tmp(self) -> Path:
+        """TMPDIR of the compilers."""
+        return self.root / "tmp"
+
+    @property
+    def records(self) -> Path:
+        """What the launcher appends to."""
+        return self.work / "objects.jsonl"
+
+    @property
+    def cached(self) -> Path:
+        """The programs that ask the compile cache, and what it said."""
+        return self.work / "cached"
+
+    @property
+    def heard(self) -> Path:
+        """Which hosts the build asked for; it has no network."""
+        return self.work / "network.txt"
+
+    @property
+    def expected(self) -> Path:
+        """What the launcher reads: pools, and what each object is expected to take."""
+        return self.work / "pool.txt"
+
+
+def prepare(plan: BuildPlan, workshop: Workshop, compiler: Compiler) -> None:
+    """Bring the source up to date by content, clear what must not reach the wheel, lay out bin/."""
+    for folder in (workshop.src, workshop.work, workshop.tmp):
+        folder.mkdir(parents=True, exist_ok=True)
+    patch.sync(plan.tree, workshop.src, manifest=workshop.root / "manifest.json")
+    request = plan.request
+    requirements.set_requirements(workshop.src, request.stack, request.project, request.python)
+    requirements.shorten_readme(workshop.src, request.stack, request.project)
+    # A file that a patch has taken out would live on in setuptools' own copies.
+    for stale in (*workshop.src.glob("build/lib*"), *workshop.src.glob("build/bdist*")):
+        shutil.rmtree(stale)
+    shutil.rmtree(workshop.work / "wheel", ignore_errors=True)
+    shutil.rmtree(workshop.cached, ignore_errors=True)
+    workshop.heard.unlink(missing_ok=True)
+    for child in workshop.tmp.iterdir():
+        shutil.rmtree(child) if child.is_dir() else child.unlink()
+    wrappers = workshop.work / "bin"
+    wrappers.mkdir(exist_ok=True)
+    lay_out_launcher(wrappers)
+    # torch asks `$CXX --version` and refuses a command of two words: a file of that name serves.
+    wrapper = wrappers / compiler.path.name
+    wrapper.write_text(
+        '#!/bin/sh\nexec "$BLACKWHEEL_PYTHON" -I -S "$(dirname "$0")/launcher.py"'
+        f' {compiler.path} "$@"\n',
+        encoding="utf-8",
+    )
+    wrapper.chmod(0o755)
+
+
+def lay_out_launcher(folder: Path) -> Path:
+    """Copy the launcher into a folder; return the script for `python -I -S`.
+
+    It imports the rest, which Python then compiles once and not for each object.
+    """
+    package = folder / "inside"
+    package.mkdir(parents=True, exist_ok=True)
+    (package / "__init__.py").touch()
+    for module in (launcher, memory):
+        shutil.copy(str(module.__file__), package)
+    script = folder / "launcher.py"
+    script.write_text(_STARTER, encoding="utf-8")
+    return script
+
+
+def command(
+    plan: BuildPlan,
+    workshop: Workshop,
+    store: Path,
+    compiler: Compiler,
+    mode: str,
+) -> tuple[isolation.Spec, dict[str, str]]:
+    """Return the isolated command and its whole environment: nothing else gets in."""
+    request, paths = plan.request, isolation.fixed_paths(mode, store)
+    python = paths.env / "bin" / "python"
+    toolchain = plan.toolchain
+    binds = {
+        "cuda": toolchain.root.resolve(),
+        "env": plan.environment,
+        "src": workshop.src,
+        "work": workshop.work,
+        "tmp": workshop.tmp,
+    }
+    cuda = replace(toolchain, root=paths.cuda)
+    variables = {
+        **toolchain_variables(cuda, path=f"{paths.env}/bin:/usr/bin:/bin"),
+        **plan.variables,
+        "HOME": str(paths.work / "home"),
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "TZ": "UTC",
+        "TMPDIR": str(paths.tmp),
+        "PYTHONHASHSEED": "0",
+        "PYTHONNOUSERSITE": "1",
+        "PYTHONUNBUFFERED": "1",
+        "SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH),
+        "CC": str(compiler.path),
+        "CXX": str(paths.work / "bin" / compiler.path.name),
+        "NVCC_CCBIN": str(compiler.path),
+        # Without it the names of nvcc's temporaries, with process numbers in them, reach the wheel.
+        "NVCC_APPEND_FLAGS": "-objtemp",
+        "PYTORCH_NVCC": f"{python} -I -S {paths.work}/bin/launcher.py {cuda.nvcc}",
+        "BLACKWHEEL_PYTHON": str(python),
+        "BLACKWHEEL_RECORDS": str(paths.work / "objects.jsonl"),
+        "BLACKWHEEL_EXPECTED": str(paths.work / "pool.txt") if plan.pools else "",
+        "BLACKWHEEL_SOURCE_TIME": str(SOURCE_DATE_EPOCH) if mode == isolation.NAMESPACES else "",
+        "BLACKWHEEL_FOLDER": str(paths.src) if request.pin.one_folder else "",
+        "BLACKWHEEL_NATIVE": ",".join(archs.parse(arch).sm for arch in request.archs),
+        "BLACKWHEEL_OLDER": ",".join(name for one in request.pin.contract for name in one.older),
+    }
+    spec = isolation.Spec(
+        mode=mode,
+        argv=(
+            *(str(python), "-m", "build", "--wheel", "--no-isolation", "--skip-dependency-check"),
+            *("--outdir", str(paths.work / "wheel"), str(paths.src)),
+        ),
+        root=paths.root,
+        binds=binds,
+        cwd=paths.src,
+        keep=(*_kept(plan.environment, compiler), *(path for path, _ in plan.pools)),
+        heard=paths.work / workshop.heard.name,
+        lock=isolation.fixed_lock(store) if mode == isolation.PROCESSES else None,
+        label=f"the build of {request.project} ({request.stack.name}, Python {request.python})",
+    )
+    return spec, variables
+
+
+def through_cache(  # noqa: PLR0917  each is another record
+    cached: Cache,
+    spec: isolation.Spec,
+    variables: dict[str, str],
+    workshop: Workshop,
+    plan: BuildPlan,
+    compiler: Compiler,
+) -> tuple[isolation.Spec, dict[str, str], dict[str, str]]:
+    """Return the same build with the cache before its compilers, and what only its server gets."""
+    inside = spec.root / "work" / "cached"
+    cuda = spec.root / "cuda"
+    compile_cache.lay_out(
+        cached,
+        workshop.cached,
+        inside=inside,
+        cuda=cuda,
+        real=plan.toolchain.root.resolve(),
+        cxx=compiler.path,
+    )
+    cached.folder.mkdir(parents=True, exist_ok=True)
+    secret = compile_cache.server_variables(cached, inside)
+    clients = compile_cache.client_variables(inside)
+    changed = {
+        **variables,
+        **clients,
+        "NVCC_CCBIN": str(inside / compiler.path.name),
+        # Not in command lines: a tree that was begun without the cache is up to date with it.
+        "BLACKWHEEL_NVCC": str(inside / "nvcc"),
+    }
+    wrapper = workshop.work / "bin" / compiler.path.name
+    text = wrapper.read_text(encoding="utf-8")
+    plain, asking = (
+        f'launcher.py" {path} ' for path in (compiler.path, inside / compiler.path.name)
+    )
+    wrapper.write_text(text.replace(plain, asking), encoding="utf-8")
+    return (
+        replace(
+            spec,
+            argv=compile_cache.closing(spec.argv, inside),
+            binds={**spec.binds, "cache": cached.folder},
+            keep=(*spec.keep, *cached.keep),
+            companion=(str(inside / "sccache"),),
+            companion_socket=compile_cache.socket(inside),
+            companion_only=tuple(name for name in secret if name not in clients),
+        ),
+        changed,
+        secret,
+    )
+
+
+def _kept(environment: Path, compiler: Compiler) -> tuple[Path, ...]:
+    """Return what must stay visible should it lie under /tmp: the base Python and the compiler."""
+    base = (environment / "bin" / "python").resolve().parent.parent
+    linked = environment / identity.INSTALLED / identity.VERSION_FILE
+    other = (linked.resolve().parent.parent,) if linked.is_file() else ()
+    return (base, compiler.path.parent.parent, *other)

@@ -1,0 +1,98 @@
+"""`invoke build-wheels`: what it decides at once, without importing what only a build needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from blackwheel.core.errors import Exit
+from blackwheel.core.site import Site
+from blackwheel.core.units import size
+from blackwheel.pipeline.todo import work
+from blackwheel.receipts import document
+from blackwheel.shelf import index
+from blackwheel.stacks.ask import for_pythons
+
+
+def build_wheels(
+    site: Site,
+    stack: str,
+    *,
+    only: Sequence[str] = (),
+    arch: str = "",
+    jobs: int = 0,
+    python: str = "",
+    again: bool = False,
+    keep_going: bool = False,
+    lock: bool = False,
+    replace: bool = False,
+    without: Sequence[str] = (),
+) -> int:
+    """Run the whole chain for a stack's projects; return the exit code."""
+    ask = partial(for_pythons, site, stack, python, only=only, arch=arch, without=without)
+    asked = ask()
+    if asked[0][0].stack.torch.source == "index":
+        from blackwheel.pins import move_torch
+        from blackwheel.pipeline import run
+
+        if move_torch.lock_first(site, asked[0][0].stack, lock=lock):
+            asked = ask()
+        run.require_locked(site, asked[0][0].stack)
+    todo = [work(site, request, chosen, again=again) for request, chosen in asked]
+    done = [item.shelved for item in todo if item.shelved and not item.reasons]
+    pending = [item for item in todo if item.reasons]
+    if not pending:
+        site.console.say(f"{stack}: nothing changed since these wheels were built")
+        _summary(site, done)
+        return Exit.OK
+    from blackwheel.pipeline import run
+
+    options = ["--jobs", str(jobs)] if jobs else []
+    options += ["--arch", arch] if arch else []
+    options += ["--again"] if again else []
+    code, shelved = run.build_pending(
+        site,
+        stack,
+        pending,
+        options=options,
+        jobs=jobs,
+        again=again,
+        keep_going=keep_going,
+        replace_shelved=replace,
+    )
+    if shelved or not code:
+        _summary(site, [*done, *shelved])
+    return code
+
+
+def _summary(site: Site, wheels: Sequence[index.ShelvedWheel]) -> None:
+    """End with what was built, what is in it, and the line that installs it."""
+    files: dict[str, list[str]] = {}
+    for wheel in wheels:
+        held = document.sections(document.load(wheel.receipt))
+        libraries = "\n         ".join(_archs(library) for library in held["audit"]["libraries"])
+        slug = held["stack"]["key"]["slug"]
+        site.console.result(
+            f"wheel    {_short(wheel.path)}\n"
+            f"size     {size(wheel.size)}\n"
+            f"sha256   {wheel.sha256}\n"
+            f"kernels  {libraries}\n"
+            f"smoke    {held['smoke']['device']}\n"
+            f"receipt  {_short(wheel.receipt)}\n"
+            f"log      {site.store / 'builds' / slug / 'build.log'}\n"
+        )
+        files.setdefault(held["environment"]["python"], []).append(f"'{_short(wheel.path)}'")
+    for python, names in files.items():
+        version = python if len(files) > 1 else "3"
+        site.console.result(f"install: python{version} -m pip install {' '.join(names)}")
+
+
+def _archs(library: Any) -> str:
+    counts = ", ".join(f"{count} {arch}" for arch, count in library["kernels_by_arch"])
+    return f"{library['path']}: {counts or 'host code only'}"
+
+
+def _short(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

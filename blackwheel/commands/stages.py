@@ -1,0 +1,43 @@
+"""One stage of the chain alone: what `invoke clone`, `apply-patches` and `refresh-patches` do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from blackwheel.core.site import Site
+from blackwheel.pipeline import chain
+from blackwheel.sources import rebase
+from blackwheel.sources.series import series_of
+from blackwheel.stacks.ask import requests
+
+
+def clone(site: Site, stack: str, only: Sequence[str]) -> None:
+    """Fetch the sources of a stack's projects."""
+    for request in requests(site, stack, only=only)[0]:
+        tree = chain.source_tree(site, request)
+        site.console.result(f"{request.project} {tree.commit[:12]} ({tree.origin}): {tree.root}")
+
+
+def apply_patches(site: Site, stack: str, only: Sequence[str]) -> None:
+    """Fetch and patch the sources of a stack's projects."""
+    for request in requests(site, stack, only=only)[0]:
+        tree = chain.patched_tree(site, request)
+        site.console.result(f"{request.project}: {len(tree.patches)} patches: {tree.root}")
+
+
+def refresh_patches(site: Site, stack: str, project: str) -> None:
+    """Rebase a project's series onto the source its pin names."""
+    (request,), _ = requests(site, stack, only=[project])
+    tree = chain.source_tree(site, request)
+    series = series_of(site, request)
+    rebase.refresh(
+        series,
+        old=tree,
+        new=tree,
+        folder=series.folder,
+        date=datetime.now(UTC).date().isoformat(),
+        store=site.store,
+        environment=site.environment,
+        console=site.console,
+    )

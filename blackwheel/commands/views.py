@@ -1,0 +1,224 @@
+"""What the tasks show: plan, stacks, status, doctor, and the disk that may be freed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from blackwheel.builder import memory_pool, plan
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.machine import read_machine
+from blackwheel.core.site import Site
+from blackwheel.core.units import size
+from blackwheel.doctor import for_building, for_serving, nightly_window
+from blackwheel.doctor.check import Check
+from blackwheel.doctor.for_building import place
+from blackwheel.pipeline.todo import taken_labels, work
+from blackwheel.pytorch import archive
+from blackwheel.receipts.beside import key_section
+from blackwheel.shelf import index
+from blackwheel.stacks import loader, records
+from blackwheel.stacks.ask import for_pythons, requests
+from blackwheel.stacks.request import left_out
+
+
+def show_plan(
+    site: Site,
+    stack: str,
+    *,
+    only: Sequence[str] = (),
+    arch: str = "",
+    jobs: int = 0,
+    python: str = "",
+    without: Sequence[str] = (),
+    as_json: bool = False,
+) -> None:
+    """Tell what build-wheels would do and why; touches no tree, network or compiler."""
+    asked = for_pythons(site, stack, python, only=only, arch=arch, without=without)
+    memory, shared = read_machine().memory_available, bool(memory_pool.folder(site.environment))
+    rows: list[dict[str, Any]] = []
+    expected: list[str] = []
+    for request, chosen in asked:
+        item, pin = work(site, request, chosen), request.pin
+        wide, cost = memory_pool.width(site, request, jobs), plan.cpu_seconds(request)
+        rows.append(
+            {
+                "project": request.project,
+                "version": request.version,
+                "python": request.python,
+                "build": bool(item.reasons),
+                "why": list(item.reasons) or ["nothing changed"],
+                "label_taken": bool(taken_labels(site, [item])),
+                "objects": pin.objects,
+                "jobs": wide.most,
+                "jobs_of_the_largest": wide.least,
+                "bytes_of_the_largest": plan.largest_object(pin),
+                "bytes_available": memory,
+                "shared_out": shared,
+                "expected_seconds": round(cost / wide.least),
+                "key": item.key.digest,
+            }
+        )
+        expected.append(wide.took(cost) if cost else "unknown time")
+    if as_json:
+        site.console.json(rows)
+        return
+    how = "shared out object by object among all builds here" if shared else "not shared out"
+    for row, time in zip(rows, expected, strict=True):
+        wide = plan.Width(most=row["jobs"], least=row["jobs_of_the_largest"])
+        site.console.result(
+            f"{row['project']} {row['version']} for Python {row['python']}\n"
+            f"  build:  {'yes' if row['build'] else 'no'}: {'; '.join(row['why'])}\n"
+            + ("  label:  taken: raise the revision, or --replace\n" if row["label_taken"] else "")
+            + f"  cost:   {row['objects'] or 'unknown'} objects, {wide} at once, {time}\n"
+            f"  memory: {size(memory)} available, {how};"
+            f" the largest object takes {size(row['bytes_of_the_largest'])}\n"
+            f"  key:    {row['key']}"
+        )
+
+
+def show_stacks(site: Site) -> None:
+    """List the stacks with what they hold, the driver they need, and what this machine lacks."""
+    rows = []
+    for name in loader.names(site.constraints):
+        try:
+            stack = loader.load(name, site.constraints)
+        except BlackwheelError as error:
+            site.console.error(error)
+            continue
+        lacks = for_building.buildable(stack, place(site))
+        rows.append(
+            (
+                name,
+                stack.torch.runtime,
+                stack.toolchain.cuda,
+                ", ".join(stack.python),
+                ", ".join(stack.archs),
+                f"≥ {stack.driver}",
+                ", ".join(
+                    f"{project} {stack.projects[project].version}" for project in stack.build
+                ),
+                "; ".join(lacks) or "yes",
+            )
+        )
+    columns = ("stack", "torch", "CUDA", "Python", "archs", "driver", "builds", "buildable here")
+    site.console.table("", columns, rows)
+
+
+def show_status(site: Site) -> None:
+    """List what is on the shelf, for which key, and whether that key is still the stack's."""
+    rows = []
+    for name in loader.names(site.constraints):
+        stack = loader.load(name, site.constraints)
+        leaving = _leaving(site, stack, network=False)
+        if leaving and not leaving.ok:
+            site.console.say(f"{name}: {leaving.fact}; {leaving.cure}")
+        for wheel in index.shelved(site.wheels / name):
+            key = key_section(wheel.receipt)
+            rows.append((name, wheel.path.name, size(wheel.size), _state(site, stack, key)))
+    if rows:
+        site.console.table("", ("stack", "wheel", "size", "state"), rows)
+    else:
+        site.console.result("the shelf is empty; invoke stacks tells what can be built here")
+
+
+def _state(site: Site, stack: records.Stack, key: dict[str, Any]) -> str:
+    if not key:
+        return "no receipt"
+    parts = key["parts"]
+    project = key["slug"].split("/")[1]
+    if project not in stack.build:
+        return "the stack builds it no more"
+    (request,), chosen = requests(
+        site,
+        stack.name,
+        only=[project],
+        arch=parts["archs"],
+        python=parts["python"],
+        without=left_out(parts),
+    )
+    changes = work(site, request, chosen).key.changes(parts)
+    return f"stale: {'; '.join(changes)}" if changes else f"current, key {key['digest'][:12]}"
+
+
+def _leaving(site: Site, stack: records.Stack, *, network: bool) -> Check | None:
+    """Tell whether a pinned nightly is kept, or about to leave its index."""
+    kept = archive.archive(site.store, site.environment, site.console)
+    return nightly_window.archive_check(
+        stack, kept, today=datetime.now(UTC).date(), network=network
+    )
+
+
+def show_doctor(site: Site, stack: str) -> int:
+    """Check this machine; the exit code tells whether anything that is needed lacks."""
+    chosen = loader.load(stack, site.constraints) if stack else None
+    checks = [*for_building.examine(chosen, place(site))]
+    leaving = _leaving(site, chosen, network=True) if chosen else None
+    checks += [leaving] if leaving else []
+    if _listed(site, checks):
+        return Exit.MACHINE
+    name = chosen.name if chosen else "quickstart"
+    site.console.result(f"\nnext: invoke build-wheels --stack {name}")
+    return Exit.OK
+
+
+def show_servable(site: Site, stack: str) -> int:
+    """Check whether this machine can run a stack's wheels; the exit code tells."""
+    chosen = loader.load(stack, site.constraints)
+    checks = for_serving.examine(chosen, site.environment, read_machine())
+    return Exit.MACHINE if _listed(site, checks) else Exit.OK
+
+
+def _listed(site: Site, checks: Sequence[Check]) -> bool:
+    """Print what was looked at; tell whether something that is needed lacks."""
+    marks = {True: "ok", False: "LACKS", None: "note"}
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        site.console.result(f"{marks[check.ok]:5}  {check.name:{width}}  {check.fact}")
+        if check.cure:
+            site.console.result(f"{'':{width + 9}}fix: {check.cure}")
+    return any(check.ok is False for check in checks)
+
+
+def clean(site: Site, *, yes: bool) -> None:
+    """Tell what the store holds and, with `yes`, remove build trees, environments and exports."""
+    kinds = (
+        "builds",
+        "nox",
+        "patched",
+        "plans",
+        "sources",
+        "toolchains",
+        "git",
+        "sdists",
+        "exports",
+        "audited",
+        "torches",
+        "sccache",
+        "history",
+    )
+    folders = [site.store / kind for kind in kinds if (site.store / kind).is_dir()]
+    if not folders:
+        site.console.say(f"there is nothing in {site.store}")
+        return
+    rows = [(folder.name, size(_disk(folder)), str(folder)) for folder in folders]
+    site.console.table("", ("what", "disk", "where"), rows)
+    if not yes:
+        site.console.say("nothing was removed; --yes removes all of it (the shelf stays)")
+        return
+    for folder in folders:
+        shutil.rmtree(folder)
+        site.console.say(f"removed {folder}")
+
+
+def _disk(folder: Path) -> int:
+    """Bytes on disk, each inode once: environments share their files with uv's cache."""
+    seen: dict[tuple[int, int], int] = {}
+    for path in folder.rglob("*"):
+        if not path.is_symlink():
+            state = path.stat()
+            seen[state.st_dev, state.st_ino] = state.st_blocks * 512
+    return sum(seen.values())

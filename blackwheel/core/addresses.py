@@ -1,0 +1,33 @@
+"""Show and choose the addresses of hosts without their secrets."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from blackwheel.core.process import capture
+
+
+def shown(url: str) -> str:
+    """Return the address without user and password."""
+    return re.sub(r"(?<=://)[^/@]*@", "", url)
+
+
+def index_address(environment: Mapping[str, str]) -> str | None:
+    """Return the package index that this environment, or else pip's configuration, names."""
+    for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
+        if environment.get(name):
+            return re.sub(r"^[\w.-]+=(?=\w+://)", "", environment[name])  # uv's name=address
+    for pip in ([sys.executable, "-m", "pip"], ["pip"]):  # uv's environments have none of their own
+        if pip[0] == "pip" and not shutil.which("pip", path=environment.get("PATH", "")):
+            continue
+        # Not `config get`: pip 23.2's finds nothing where PIP_CONFIG_FILE names the file.
+        listed = [*pip, "config", "list"]
+        answer = capture(listed, environment=environment, cwd=Path("/"), check=False)
+        found = re.search(r"^global\.index-url='(.*)'$", answer.stdout, re.MULTILINE)
+        if found:
+            return found[1]
+    return None

@@ -1,0 +1,242 @@
+"""Progress and lines to stderr, results to stdout; a bar on a terminal, plain lines on a pipe."""
+
+# ruff: noqa: PLC0415  rich takes 0.1 s to import: only what draws a bar or a table pays for it.
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+from blackwheel.core.errors import BlackwheelError
+from blackwheel.core.progress import BESIDE, Stage, fitting
+from blackwheel.core.units import duration
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+    from rich.console import RenderableType
+    from rich.live import Live
+
+BAR_WIDTH: Final = 30
+_BAR_LEAST: Final = 6
+_RED: Final = "\x1b[1;31m"
+_BOLD: Final = "\x1b[1m"
+_RESET: Final = "\x1b[0m"
+
+
+class Console:
+    """What a person sees; one for a process.
+
+    A bar is drawn when `err` is a terminal that can move its cursor; NO_COLOR takes the colours.
+    """
+
+    def __init__(
+        self,
+        *,
+        environment: Mapping[str, str],
+        out: TextIO | None = None,
+        err: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._environment = environment
+        self._out = out or sys.stdout
+        self._err = err or sys.stderr
+        self._clock = clock
+        self._stages: list[Stage] = []
+        self._live: Live | None = None
+        self._beside = BESIDE in environment
+        self.is_terminal = self._err.isatty() and environment.get("TERM", "dumb") != "dumb"
+
+    def say(self, line: str) -> None:
+        """Write one line to stderr, above the bar if there is one."""
+        if self._live is not None:
+            self._live.console.print(line, soft_wrap=True)
+        else:
+            _write(self._err, line + "\n")
+
+    def error(self, error: BlackwheelError) -> None:
+        """Write name, fact, place and cure to stderr."""
+        text = str(error)
+        if self._coloured(self._err):
+            head, newline, rest = text.partition("\n")
+            word, colon, name = head.partition(":")
+            text = f"{_RED}{word}{colon}{_RESET}{_BOLD}{name}{_RESET}{newline}{rest}"
+        self.say(text)
+
+    def result(self, text: str) -> None:
+        """Write what was asked for to stdout."""
+        _write(self._out, text + "\n")
+
+    def json(self, value: Any) -> None:
+        """Write one JSON document to stdout; what JSON has no form for (a path) as its text."""
+        self.result(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Write a table to stdout; where it is wider than the terminal, one block a row."""
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        for column in columns:
+            table.add_column(column, no_wrap=True)
+        for row in rows:
+            table.add_row(*(Text(cell) for cell in row))
+        rich = self._rich(self._out)
+        lines = [title] if title else []
+        wanted = rich.measure(table, options=rich.options.update(width=10_000)).maximum
+        if wanted > rich.width:
+            for row in rows:
+                lines += ["", *(f"{c}: {v}" for c, v in zip(columns, row, strict=True) if v)]
+        else:
+            with rich.capture() as captured:
+                rich.print(table, crop=False, overflow="ignore")
+            lines += [line.rstrip() for line in captured.get().splitlines()]
+        self.result("\n".join(lines))
+
+    def ask(self, question: str) -> bool:
+        """Ask a person for a yes; without one at a terminal the answer is no."""
+        if not (sys.stdin.isatty() and self._err.isatty()):
+            return False
+        _write(self._err, f"{question} [y/N] ")
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+    @contextlib.contextmanager
+    def stage(self, project: str, text: str, *, objects: bool = False) -> Iterator[Stage]:
+        """Say that a stage of a project begins and ends, and show between them how far it is.
+
+        With `objects` each step is told to a run that draws the bars of several builds.
+        """
+        stage = self.begin(project, text, eager=objects and self._beside)
+        verb = "failed"
+        try:
+            yield stage
+            verb = "done"
+        except (KeyboardInterrupt, SystemExit):
+            verb = "stopped"
+            raise
+        finally:
+            self.end(stage, verb)
+
+    def begin(self, project: str, text: str, *, eager: bool = False) -> Stage:
+        """Begin a stage that `end` ends, for what runs beside others."""
+        stage = Stage(project, text, clock=self._clock, tell=self._tell, eager=eager)
+        self.say(f"{project}: {text}")
+        self._show(stage)
+        return stage
+
+    def end(self, stage: Stage, verb: str) -> None:
+        """End a stage: `done`, `failed` or `stopped`."""
+        self._hide(stage)
+        self.say(stage.last_line(verb))
+
+    def _tell(self, line: str) -> None:
+        if not self.is_terminal:
+            self.say(line)
+
+    def _show(self, stage: Stage) -> None:
+        self._stages.append(stage)
+        if not self.is_terminal or self._live is not None:
+            return
+        from rich.live import Live
+
+        terminal = self._rich(self._err)
+        self._live = Live(
+            console=terminal,
+            get_renderable=lambda: self._bars(terminal.width),
+            transient=True,
+            refresh_per_second=4,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._live.start()
+        # A run that is killed cannot give the cursor back: it is never hidden.
+        terminal.show_cursor(True)
+
+    def _hide(self, stage: Stage) -> None:
+        self._stages.remove(stage)
+        if self._live is not None and not self._stages:
+            self._live.stop()
+            self._live = None
+
+    def _bars(self, width: int) -> RenderableType:
+        """One line a stage: project, bar, and as much of its parts as the width takes."""
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        lines = []
+        for stage in tuple(self._stages):
+            room = max(0, width - len(stage.project) - _BAR_LEAST - 3)
+            state = fitting([*stage.parts(), duration(stage.elapsed)], room)
+            bar = max(_BAR_LEAST, min(BAR_WIDTH, width - len(stage.project) - len(state) - 3))
+            line = Table.grid(padding=(0, 1, 0, 0))
+            line.add_row(
+                Text(stage.project, style="bold", no_wrap=True, overflow="ellipsis"),
+                ProgressBar(
+                    total=stage.total or None,
+                    completed=stage.done,
+                    width=bar,
+                    pulse=not stage.total,
+                    animation_time=stage.elapsed,
+                ),
+                Text(state, no_wrap=True, overflow="ellipsis"),
+            )
+            lines.append(line)
+        return Group(*lines)
+
+    def _coloured(self, stream: TextIO) -> bool:
+        return (
+            stream.isatty()
+            and self._environment.get("TERM", "dumb") != "dumb"
+            and not self._environment.get("NO_COLOR")
+        )
+
+    def _rich(self, stream: TextIO) -> RichConsole:
+        from rich.console import Console as RichConsole
+
+        return RichConsole(
+            file=stream,
+            force_terminal=stream.isatty(),
+            no_color=not self._coloured(stream),
+            width=None if stream.isatty() else 10_000,
+            highlight=False,
+            markup=False,
+            emoji=False,
+            _environ=self._environment,
+        )
+
+
+class Quiet(Console):
+    """A console for tests and libraries: keeps what it would write."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._kept_out, self._kept_err = io.StringIO(), io.StringIO()
+        super().__init__(environment={}, out=self._kept_out, err=self._kept_err, clock=clock)
+
+    @property
+    def lines(self) -> list[str]:
+        """What went to stderr."""
+        return self._kept_err.getvalue().splitlines()
+
+    @property
+    def results(self) -> str:
+        """What went to stdout."""
+        return self._kept_out.getvalue()
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """Write at once, in the stream's own encoding; a reader that left (`| head`) is no fault."""
+    encoding = stream.encoding or "utf-8"
+    try:
+        stream.write(text.encode(encoding, "replace").decode(encoding))
+        stream.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

@@ -1,0 +1,55 @@
+"""Write files whole or not at all, and hash them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Final
+
+TEMPORARY: Final = ".blackwheel-"
+"""How the names of half-written files begin; a shelf removes what a killed run left."""
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write beside `path` and rename: a reader, or a power cut, finds the old or the new bytes."""
+    handle, name = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as sink:
+            sink.write(data)
+            sink.flush()
+            os.fchmod(sink.fileno(), 0o644)
+            os.fsync(sink.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file."""
+    with path.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
+
+
+def replace(path: Path, text: str) -> None:
+    """Write beside the file, then replace it: a reader sees the old one or the new one."""
+    new = path.with_name(f".{path.name}.new")
+    with new.open("w", encoding="utf-8") as sink:
+        sink.write(text)
+        sink.flush()
+        os.fsync(sink.fileno())
+    shutil.copymode(path, new)
+    new.replace(path)

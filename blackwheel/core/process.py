@@ -1,0 +1,282 @@
+"""Run and capture; the only module that starts processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import shutil
+import subprocess
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.isolation import bound_to_parent
+
+TAIL_LINES: Final = 40
+_SECRET_NAMES: Final = ("TOKEN", "PASSWORD", "SECRET", "CREDENTIAL", "API_KEY")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Completed:
+    """A finished process: exit code (128 + n for signal n) and the captured text."""
+
+    argv: tuple[str, ...]
+    code: int
+    stdout: str
+    stderr: str = ""
+
+
+def secrets_of(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what must not reach a log: values of secrets' names, user:password in addresses."""
+    found = [
+        value
+        for name, value in environment.items()
+        if value and any(word in name.upper() for word in _SECRET_NAMES)
+    ]
+    for value in environment.values():
+        head, at, _ = value.partition("@")
+        _, scheme, userinfo = head.partition("://")
+        if at and scheme and "/" not in userinfo and userinfo:
+            found.append(userinfo)
+    return tuple(sorted(set(found), key=len, reverse=True))
+
+
+def masked(text: str, secrets: Sequence[str]) -> str:
+    """Replace every secret by ****."""
+    for secret in secrets:
+        text = text.replace(secret, "****")
+    return text
+
+
+def _start(
+    argv: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    cwd: Path,
+    stdout: int | None,
+    stderr: int | None,
+) -> subprocess.Popen[bytes]:
+    """Start a child that is killed when this process ends: no stop may leave a compiler behind."""
+    if not shutil.which(argv[0], path=environment.get("PATH", "")):
+        raise BlackwheelError(
+            "program-missing",
+            f"'{argv[0]}' is not on PATH or not executable",
+            where=f"in {cwd}",
+            fix="invoke doctor",
+            code=Exit.MACHINE,
+        )
+    return subprocess.Popen(
+        bound_to_parent(argv),
+        env=dict(environment),
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+    )
+
+
+@contextlib.contextmanager
+def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Leave no child behind on an exception: ask first, then insist."""
+    try:
+        yield
+    except BaseException as stop:
+        if isinstance(stop, KeyboardInterrupt):  # Ctrl-C reached the child too: let it tidy up
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=1)
+        _end(process)
+        raise
+
+
+def _end(*processes: subprocess.Popen[bytes]) -> None:
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=5)
+        process.kill()
+        process.wait()
+
+
+def _exit_code(returncode: int) -> int:
+    return returncode if returncode >= 0 else 128 - returncode
+
+
+def capture(
+    argv: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    cwd: Path,
+    timeout: float | None = None,
+    check: bool = True,
+) -> Completed:
+    """Run to the end and return what it printed; raise `command-failed` unless `check` is off."""
+    process = _start(
+        argv, environment=environment, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with _ended(process):
+        out, err = process.communicate(timeout=timeout)
+    secrets = secrets_of(environment)
+    done = Completed(
+        argv=tuple(argv),
+        code=_exit_code(process.returncode),
+        stdout=masked(out.decode("utf-8", "replace"), secrets),
+        stderr=masked(err.decode("utf-8", "replace"), secrets),
+    )
+    if check and done.code != 0:
+        tail = "\n".join((done.stderr or done.stdout).splitlines()[-TAIL_LINES:])
+        raise BlackwheelError(
+            "command-failed",
+            f"{masked(' '.join(argv), secrets)}\nended with exit code {done.code}\n{tail}",
+            where=f"in {cwd}",
+            code=Exit.FAULT,
+        )
+    return done
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    cwd: Path,
+    log: Path,
+    on_line: Callable[[str], None] | None = None,
+) -> Completed:
+    """Run to the end; every line goes to `log` and to `on_line`, the last 40 are in `stdout`.
+
+    Never raises for an exit code: the caller knows what the failure means.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    tail: deque[str] = deque(maxlen=TAIL_LINES)
+    secrets = secrets_of(environment)
+    with log.open("a", encoding="utf-8") as sink:
+        sink.write(masked(f"$ {' '.join(argv)}\n", secrets))
+        sink.flush()
+        process = _start(
+            argv,
+            environment=environment,
+            cwd=cwd,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        with _ended(process):
+            assert process.stdout is not None  # noqa: S101  PIPE was asked for
+            for raw in process.stdout:
+                line = masked(raw.decode("utf-8", "replace").rstrip("\n"), secrets)
+                sink.write(line + "\n")
+                sink.flush()
+                tail.append(line)
+                if on_line:
+                    on_line(line)
+            process.wait()
+    return Completed(argv=tuple(argv), code=_exit_code(process.returncode), stdout="\n".join(tail))
+
+
+def hand_over(argv: Sequence[str], *, environment: Mapping[str, str], cwd: Path) -> int:
+    """Run with this terminal's own output (progress bars stay alive) and return the exit code."""
+    process = _start(argv, environment=environment, cwd=cwd, stdout=None, stderr=None)
+    with _ended(process):
+        process.wait()
+    return _exit_code(process.returncode)
+
+
+class Together:
+    """Commands that run at the same time; their output comes as whole lines, by name.
+
+    A command has ended when its own process has: what it leaves behind may hold its output open.
+    """
+
+    def __init__(self) -> None:
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._said: dict[str, bytes] = {}
+        self._selector = selectors.DefaultSelector()
+
+    def __enter__(self) -> Together:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        left = self._running.values()
+        if kind and issubclass(kind, KeyboardInterrupt):  # Ctrl-C reached them too
+            for process in left:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=1)
+        _end(*left)
+        for key in list(self._selector.get_map().values()):
+            self._close(key.fd)
+        self._selector.close()
+
+    def start(
+        self, name: str, argv: Sequence[str], *, environment: Mapping[str, str], cwd: Path
+    ) -> None:
+        """Start a command under a name that none that runs has."""
+        output, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        os.set_blocking(theirs, True)
+        try:
+            process = _start(argv, environment=environment, cwd=cwd, stdout=theirs, stderr=theirs)
+        except BaseException:
+            os.close(output)
+            raise
+        finally:
+            os.close(theirs)
+        self._running[name], self._said[name] = process, b""
+        said = self._selector.register(output, selectors.EVENT_READ, (name, None))
+        end = os.pidfd_open(process.pid)
+        self._selector.register(end, selectors.EVENT_READ, (name, said))
+
+    def stop(self) -> None:
+        """Ask all that run to end; what they still say comes."""
+        for process in self._running.values():
+            process.terminate()
+
+    def events(self) -> Iterator[tuple[str, str | int]]:
+        """Yield (name, line) and, at a command's end, (name, exit code) until none runs.
+
+        What is started meanwhile joins in.
+        """
+        while self._running:
+            for key, _ in self._selector.select():
+                if not self._open(key):
+                    continue  # closed by what came just before
+                name, said = key.data
+                if said is None:
+                    content = self._read(name, key.fd)
+                    if content == b"":
+                        self._close(key.fd)
+                    if content and b"\n" in content:
+                        yield from self._lines(name)
+                    continue
+                self._close(key.fd)
+                if self._open(said):
+                    while self._read(name, said.fd):
+                        pass
+                    self._close(said.fd)
+                self._said[name] += b"\n" if self._said[name] else b""
+                yield from self._lines(name)
+                yield name, _exit_code(self._running.pop(name).wait())
+
+    def _lines(self, name: str) -> Iterator[tuple[str, str]]:
+        """Yield the whole lines that came."""
+        *lines, self._said[name] = self._said[name].split(b"\n")
+        for line in lines:
+            yield name, line.decode("utf-8", "replace")
+
+    def _read(self, name: str, output: int) -> bytes | None:
+        """Take what is there: empty at the output's end, None where nothing came."""
+        try:
+            content = os.read(output, 1 << 16)
+        except BlockingIOError:
+            return None
+        self._said[name] += content
+        return content
+
+    def _open(self, key: selectors.SelectorKey) -> bool:
+        """Tell whether it is this file that is waited for, and no later one of the same number."""
+        return self._selector.get_map().get(key.fd) is key
+
+    def _close(self, file: int) -> None:
+        self._selector.unregister(file)
+        os.close(file)

@@ -1,0 +1,113 @@
+"""One stage of one project while it runs, and what is said of how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from blackwheel.core.units import duration
+
+QUIET_SECONDS: Final = 30.0
+"""On a pipe, a stage says nothing for this long unless another tenth is done."""
+BESIDE: Final = "BLACKWHEEL_BESIDE"
+"""Set by a run that draws the bars of several builds: each object is told, for it to read."""
+
+
+def seconds_left(*, done: int, total: int, began_at: int, elapsed: float) -> float | None:
+    """The time the rest takes at the pace so far; None until the pace is known.
+
+    `began_at` is what was done already when the stage began: a resumed build has no pace from it.
+    """
+    if done <= began_at or total <= 0 or elapsed <= 0:
+        return None
+    return elapsed / (done - began_at) * max(0, total - done)
+
+
+def fitting(parts: Sequence[str], width: int) -> str:
+    """The first of `parts` that fit into `width` columns, two spaces between them."""
+    text = ""
+    for part in filter(None, parts):
+        longer = f"{text}  {part}" if text else part
+        if len(longer) > width:
+            break
+        text = longer
+    return text
+
+
+class Stage:
+    """One stage of one project while it runs; `Console.stage` makes it."""
+
+    def __init__(
+        self,
+        project: str,
+        text: str,
+        *,
+        clock: Callable[[], float],
+        tell: Callable[[str], None],
+        eager: bool = False,
+    ) -> None:
+        self.project = project
+        self.text = text
+        self.done = 0
+        self.total = 0
+        self._note = ""
+        self._left: float | None = None
+        self._conclusion = ""
+        self._began_at: int | None = None
+        self._clock = clock
+        self._tell = tell
+        self._eager = eager
+        self._started = self._said = clock()
+        self._tenth = 0
+
+    def update(self, done: int, total: int, note: str = "", *, left: float | None = None) -> None:
+        """Say how far it is, with jobs and memory in `note`.
+
+        `left` is the seconds that remain, where earlier builds tell them better than the pace.
+        """
+        if self._began_at is None:
+            self._began_at = done
+            self._tenth = done * 10 // total if total else 0
+        self.done, self.total, self._note, self._left = done, total, note, left
+        tenth = done * 10 // total if total else 0
+        now = self._clock()
+        due = self._eager or tenth > self._tenth or now - self._said >= QUIET_SECONDS
+        if done < total and due:
+            self._tenth, self._said = tenth, now
+            self._tell(f"{self.project}: {self.text}: {', '.join(filter(None, self.parts()))}")
+
+    def conclude(self, text: str) -> None:
+        """Set what the last line of the stage adds: `73 objects, 183 MiB`."""
+        self._conclusion = text
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it began."""
+        return self._clock() - self._started
+
+    def parts(self) -> list[str]:
+        """`12/73`, `16 %`, `42 min left`, the note: the most important first."""
+        if not self.total:
+            return [str(self.done) if self.done else "", self._note]
+        left = self._left
+        if left is None:
+            left = seconds_left(
+                done=self.done,
+                total=self.total,
+                began_at=self._began_at or 0,
+                elapsed=self.elapsed,
+            )
+        return [
+            f"{self.done}/{self.total}",
+            f"{100 * self.done // self.total} %",
+            "" if left is None else f"{duration(left)} left",
+            self._note,
+        ]
+
+    def last_line(self, verb: str) -> str:
+        """`flash-attn: compile: done in 8 min 11 s, 73 objects`."""
+        at = f"at {self.done}/{self.total}" if self.total and self.done < self.total else ""
+        tail = self._conclusion if verb == "done" else at
+        return f"{self.project}: {self.text}: {verb} {'in' if verb == 'done' else 'after'} " + (
+            ", ".join(filter(None, (duration(self.elapsed), tail)))
+        )

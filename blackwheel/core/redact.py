@@ -1,0 +1,94 @@
+"""Takes out of a text what must not leave a machine: secrets, hosts of one's own, homes, names."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from blackwheel.core.process import masked, secrets_of
+
+GONE: Final = "****"
+_SHAPES: Final = (
+    r"\b(?:hf|gh[oprsu]|glpat|sk|rk|xox[abprs])[_-][A-Za-z0-9_-]{16,}",
+    r"\bgithub_pat_\w{20,}",
+    r"\bpypi-[A-Za-z0-9_-]{16,}",
+    r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",
+    r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*",
+)
+"""Of tokens that say by their beginning what they are: Hugging Face, GitHub, PyPI, AWS, a JWT."""
+_NAMES: Final = r"\w*(?:TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY)\w*"
+_ASSIGNED: Final = re.compile(
+    rf"""({_NAMES}\\?["']?\s*[=:]\s*)(\\?"[^"\\]*\\?"|'[^']*'|[^\s,;&"'\\]+)""", re.IGNORECASE
+)
+_HEADER: Final = re.compile(
+    r"(\b(?:Authorization|Cookie)\s*:\s*|\b(?:Bearer|Basic)\s+)[^\n\"']+", re.I
+)
+_USERINFO: Final = re.compile(r"(\w+://)[^\s/@\"'<>]+@[^\s/\"'<>]+")
+_QUERY: Final = re.compile(r"(\w+://[^\s?\"'<>]+)\?[^\s\"'<>]*")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Redactor:
+    """What of one machine is taken out, beside what shows by its form."""
+
+    environment: Mapping[str, str] = field(repr=False)
+    home: str = ""
+    user: str = ""
+    host: str = ""
+    mirrors: tuple[str, ...] = ()
+    """Addresses of one's own that stand elsewhere, in git's configuration."""
+
+    def hosts(self) -> tuple[str, ...]:
+        """Return hosts that only the environment names: indexes, mirrors, proxies of one's own."""
+        addresses = [each for each in self.environment.values() if "://" in each]
+        found = {name for each in (*addresses, *self.mirrors) if (name := _host(each))} | {
+            self.host
+        }
+        return tuple(sorted(filter(None, found), key=len, reverse=True))
+
+    def document(self, text: str) -> str:
+        """Return a JSON text without it: a name there tells of its value."""
+        return json.dumps(self._value(json.loads(text)), indent=1)
+
+    def _value(self, value: Any, name: str = "") -> Any:
+        if isinstance(value, dict):
+            return {self(key): self._value(each, key) for key, each in value.items()}
+        if isinstance(value, list):
+            return [self._value(each, name) for each in value]
+        if not isinstance(value, str):
+            return value
+        return GONE if re.fullmatch(_NAMES, name, re.IGNORECASE) else self(value)
+
+    def __call__(self, text: str) -> str:
+        """Return the text without it."""
+        text = masked(text, [each for each in secrets_of(self.environment) if len(each) > 3])
+        text = _USERINFO.sub(rf"\1{GONE}@HOST", text)
+        text = _QUERY.sub(rf"\1?{GONE}", text)
+        text = _HEADER.sub(rf"\1{GONE}", text)
+        text = _ASSIGNED.sub(_without_value, text)
+        for shape in _SHAPES:
+            text = re.sub(shape, GONE, text)
+        for host in self.hosts():
+            text = re.sub(rf"(?<![\w.-]){re.escape(host)}(?![\w-])", "HOST", text)
+        if len(self.home) > 1:
+            text = re.sub(rf"{re.escape(self.home)}(?!\w)", "~", text)
+        text = re.sub(r"(/(?:home|Users)/)[^/\s\"':]+", r"\1USER", text)
+        if len(self.user) > 2 and self.user != "root":
+            text = re.sub(rf"(?<!\w){re.escape(self.user)}(?!\w)", "USER", text)
+        return text
+
+
+def _without_value(found: re.Match[str]) -> str:
+    quote = found[2][: len(found[2]) - len(found[2].lstrip("\\\"'"))]
+    return f"{found[1]}{quote}{GONE}{quote}"
+
+
+def _host(address: str) -> str:
+    try:
+        return urlsplit(address.strip()).hostname or ""
+    except ValueError:
+        return ""

@@ -1,0 +1,81 @@
+"""Where a run finds its files: the checkout, the per-user store, the environment, the console."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from uv import find_uv_bin
+
+from blackwheel.core import isolation
+from blackwheel.core.console import Console
+from blackwheel.core.errors import BlackwheelError, Exit
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Site:
+    """Made once at the edge, handed on; nothing below reads os.environ."""
+
+    checkout: Path
+    store: Path
+    environment: Mapping[str, str]
+    console: Console
+
+    @property
+    def constraints(self) -> Path:
+        """The stack files."""
+        return self.checkout / "constraints"
+
+    @property
+    def patches(self) -> Path:
+        """The series."""
+        return self.checkout / "patches"
+
+    @property
+    def wheels(self) -> Path:
+        """The shelf: one directory index per stack."""
+        return self.checkout / "wheels"
+
+    @property
+    def uv(self) -> Path:
+        """The uv that blackwheel's own environment holds."""
+        return Path(find_uv_bin())
+
+
+def here(environment: Mapping[str, str] | None = None) -> Site:
+    """Return this checkout's site; raise `relative-home` for a store that is no absolute path."""
+    variables = dict(os.environ if environment is None else environment)
+    if "PIP_INDEX_URL" in variables and not {"UV_DEFAULT_INDEX", "UV_INDEX_URL"} & set(variables):
+        variables["UV_DEFAULT_INDEX"] = variables["PIP_INDEX_URL"]  # uv does not read pip's
+    cache = variables.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    store = Path(variables.get("BLACKWHEEL_HOME") or f"{cache}/blackwheel")
+    if not store.is_absolute():
+        raise BlackwheelError(
+            "relative-home",
+            f"'{store}' is no absolute path",
+            where="BLACKWHEEL_HOME or XDG_CACHE_HOME",
+            fix=f"export BLACKWHEEL_HOME={store.absolute()}",
+            code=Exit.USAGE,
+        )
+    return Site(
+        checkout=Path(__file__).resolve().parents[2],
+        store=store,
+        environment=variables,
+        console=Console(environment=variables),
+    )
+
+
+def isolation_mode(site: Site) -> isolation.Isolation:
+    """Return the isolation that this machine allows, or BLACKWHEEL_ISOLATION asks for."""
+    try:
+        return isolation.available_isolation(site.environment.get("BLACKWHEEL_ISOLATION", ""))
+    except isolation.IsolationError as error:
+        raise BlackwheelError(
+            "bad-isolation",
+            str(error),
+            where="BLACKWHEEL_ISOLATION",
+            fix=f"{isolation.NAMESPACES} or {isolation.PROCESSES}, or unset it",
+            code=Exit.USAGE,
+        ) from None

@@ -1,0 +1,127 @@
+"""`invoke doctor --serve`: can this machine run what was built; what is compiled when it runs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from blackwheel.core.errors import BlackwheelError
+from blackwheel.core.machine import Machine, interpreters
+from blackwheel.core.process import capture
+from blackwheel.core.units import size
+from blackwheel.doctor.check import Check
+from blackwheel.doctor.machine_checks import gpu_checks, wsl_checks
+from blackwheel.stacks.records import Stack
+
+CACHES: Final = (
+    ("HF_HOME", ".cache/huggingface"),
+    ("VLLM_CACHE_ROOT", ".cache/vllm"),
+    ("TRITON_CACHE_DIR", ".triton/cache"),
+    ("CUDA_CACHE_PATH", ".nv/ComputeCache"),
+)
+"""Where weights and what is compiled at run time land: a variable, and its default under HOME."""
+CACHE_BYTES: Final = 20 << 30
+"""gpt-oss-20b's weights are 13.7 GB, compiled graphs and kernels come on top."""
+SHARED_BYTES: Final = 1 << 30
+"""Docker's default of 64 MB ends a server of several processes."""
+FP8_CRASHES: Final = ("12.8", "12.9")
+"""FlashInfer's fp8 kernels that such an nvcc compiles crash on 12.0; those of 13.0 ran."""
+
+
+def examine(stack: Stack, environment: Mapping[str, str], machine: Machine) -> tuple[Check, ...]:
+    """Look at everything that a server needs beside the wheels."""
+    return (
+        *_devices(stack, environment, machine),
+        *_triton(stack, environment),
+        _flashinfer(environment),
+        *_caches(environment),
+        _shared_memory(Path("/dev/shm")),  # noqa: S108  it is what is measured
+        *wsl_checks(machine, ()),
+    )
+
+
+def _devices(stack: Stack, environment: Mapping[str, str], machine: Machine) -> Iterator[Check]:
+    """Driver and GPU as for a build, but here nothing runs without them."""
+    for check in gpu_checks(stack, machine, environment):
+        if check.ok:
+            yield check
+            continue
+        cure = check.cure or f"a card of {', '.join(stack.archs)}, visible to this machine"
+        fact = check.fact.partition(";")[0]
+        yield Check(name=check.name, ok=False, fact=fact, cure=cure)
+
+
+def _triton(stack: Stack, environment: Mapping[str, str]) -> Iterator[Check]:
+    path = environment.get("PATH", "")
+    names = filter(None, (environment.get("CC"), "gcc", "clang", "cc"))
+    compiler = next(filter(None, (shutil.which(name, path=path) for name in names)), None)
+    yield Check(
+        name="compiler",
+        ok=bool(compiler),
+        fact=f"{compiler}: Triton compiles its launchers with it"
+        if compiler
+        else "no C compiler: Triton compiles its launchers when a server starts",
+        cure="" if compiler else "apt-get install gcc (Debian, Ubuntu); in an image, keep it there",
+    )
+    pythons = interpreters(stack.python, environment)
+    whole = [python for python in pythons if python.header]
+    yield Check(
+        name="Python.h",
+        ok=bool(whole),
+        fact=", ".join(f"{python.version} ({python.path})" for python in whole)
+        or f"no Python {', '.join(stack.python)} with its headers: Triton needs them",
+        cure="" if whole else f"apt-get install python{stack.python[-1]}-dev",
+    )
+
+
+def _flashinfer(environment: Mapping[str, str]) -> Check:
+    """Find the nvcc that FlashInfer takes: of CUDA_HOME, CUDA_PATH, PATH, else the default."""
+    name = next((n for n in ("CUDA_HOME", "CUDA_PATH") if environment.get(n)), "")
+    on_path = shutil.which("nvcc", path=environment.get("PATH", ""))
+    if name:
+        nvcc, how = Path(environment[name]) / "bin" / "nvcc", name
+    elif on_path:
+        nvcc, how = Path(on_path), "PATH"
+    else:
+        nvcc, how = Path("/usr/local/cuda/bin/nvcc"), "the default"
+    if not nvcc.is_file():
+        fact = f"no nvcc by {how} ({nvcc}): FlashInfer cannot compile at run time"
+        cure = "none needed for the attention backends FLASH_ATTN and TRITON_ATTN;"
+        return Check(name="nvcc", ok=None, fact=fact, cure=f"{cure} else a toolkit of CUDA 13")
+    release = _release(nvcc, environment)
+    fact = f"nvcc {release or 'of an unknown release'} by {how} ({nvcc})"
+    if release in FP8_CRASHES:
+        fact += ": FlashInfer's fp8 kernels compiled by it crash on 12.0"
+        return Check(name="nvcc", ok=None, fact=fact, cure="export CUDA_HOME=a toolkit of CUDA 13")
+    return Check(name="nvcc", ok=True if release else None, fact=fact)
+
+
+def _release(nvcc: Path, environment: Mapping[str, str]) -> str:
+    try:
+        told = capture([str(nvcc), "--version"], environment=environment, cwd=Path("/"), timeout=30)
+    except (BlackwheelError, OSError):
+        return ""
+    found = re.search(r"release (\d+\.\d+)", told.stdout)
+    return found[1] if found else ""
+
+
+def _caches(environment: Mapping[str, str]) -> Iterator[Check]:
+    home = environment.get("HOME", "/")
+    for name, default in CACHES:
+        folder = Path(environment.get(name) or f"{home}/{default}")
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        free = shutil.disk_usage(there).free
+        wanted = CACHE_BYTES if name == "HF_HOME" else 1 << 30
+        fact = f"{folder}: {size(free)} free"
+        cure = "" if free >= wanted else f"{size(wanted)} wanted: export {name}=on another disk"
+        yield Check(name=name, ok=True if free >= wanted else None, fact=fact, cure=cure)
+
+
+def _shared_memory(folder: Path) -> Check:
+    free = shutil.disk_usage(folder).free if folder.is_dir() else 0
+    fact = f"{folder}: {size(free)} free"
+    cure = "" if free >= SHARED_BYTES else "docker run --ipc=host, or --shm-size 8g"
+    return Check(name="shared", ok=True if free >= SHARED_BYTES else None, fact=fact, cure=cure)

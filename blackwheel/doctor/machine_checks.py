@@ -1,0 +1,180 @@
+"""What surrounds a build: isolation, WSL2, network, driver and GPU. Part of doctor."""
+
+# ruff: noqa: PLC0415  requests takes 0.2 s to import, and only the network checks pay for it.
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from blackwheel.core import archs, isolation
+from blackwheel.core.addresses import index_address, shown
+from blackwheel.core.errors import BlackwheelError
+from blackwheel.core.machine import Machine
+from blackwheel.core.process import capture
+from blackwheel.core.units import size
+from blackwheel.doctor.check import Check
+from blackwheel.sources.git_host import reason
+from blackwheel.sources.git_store import ANSWER_SECONDS
+from blackwheel.stacks.records import ProjectPin, Stack
+
+_SETTING: Final = re.compile(r"\((?P<name>[a-z0-9_.]+)=(?P<value>\d)\)")
+_SMI: Final = ("--query-gpu=name,driver_version,compute_cap", "--format=csv,noheader")
+_WSL_TOOLS: Final = "/usr/lib/wsl/lib"
+"""Where Windows' driver puts nvidia-smi; not on every PATH."""
+
+
+def isolation_check(environment: Mapping[str, str]) -> Check:
+    """Try what the kernel allows."""
+    try:
+        found = isolation.available_isolation(environment.get("BLACKWHEEL_ISOLATION", ""))
+    except isolation.IsolationError as error:
+        return Check(name="isolation", ok=False, fact=str(error), cure="unset BLACKWHEEL_ISOLATION")
+    if found.mode == isolation.NAMESPACES:
+        return Check(name="isolation", ok=True, fact="namespaces: no network while compiling")
+    return without_namespaces(found.reason)
+
+
+def without_namespaces(why: str) -> Check:
+    """Say what a machine without namespaces does instead, and the setting that gives them."""
+    fact = f"no namespaces: {why}; the build is not reproducible byte for byte"
+    cure = "docker run --security-opt seccomp=unconfined, if this is a container"
+    if why.startswith("BLACKWHEEL_ISOLATION"):
+        cure = "unset BLACKWHEEL_ISOLATION"
+    elif found := _SETTING.search(why):
+        limit = found["name"] == "user.max_user_namespaces"
+        wanted = "15000" if limit else {"0": "1"}.get(found["value"], "0")
+        cure = f"sudo sysctl -w {found['name']}={wanted}"
+    return Check(name="isolation", ok=None, fact=fact, cure=cure)
+
+
+def wsl_checks(machine: Machine, folders: tuple[Path, ...]) -> Iterator[Check]:
+    """On WSL2, look at its memory and at folders that lie on Windows' disk."""
+    if not machine.wsl:
+        return
+    fact = f"WSL2, which Windows gives {size(machine.memory_total)} of memory"
+    yield Check(name="wsl", ok=True, fact=fact)
+    for folder in folders:
+        if re.match(r"/mnt/[a-z](/|$)", str(folder)):
+            fact = f"{folder} is a Windows folder: many times slower than WSL2's own disk"
+            cure = "clone below ~, and: export BLACKWHEEL_HOME=~/.cache/blackwheel"
+            yield Check(name="wsl", ok=None, fact=fact, cure=cure)
+
+
+def registry_check(environment: Mapping[str, str], *, needed: bool) -> Check:
+    """Ask the package index for torch; not `needed` where toolchain and torch are in the store."""
+    from pypi_simple import PYPI_SIMPLE_ENDPOINT
+
+    index = index_address(environment) or PYPI_SIMPLE_ENDPOINT
+    cure = "export UV_DEFAULT_INDEX=ADDRESS (of a mirror that this machine reaches), or HTTPS_PROXY"
+    return index_check("registry", index, needed=needed, cure=cure)
+
+
+def index_check(
+    name: str, index: str, *, needed: bool, cure: str = "export HTTPS_PROXY=ADDRESS"
+) -> Check:
+    """Ask one index for its page of torch."""
+    why = _refusal(f"{index.rstrip('/')}/torch/")
+    if not why:
+        return Check(name=name, ok=True, fact=f"{shown(index)} answers")
+    fact = f"{shown(index)}: {why}"
+    return Check(name=name, ok=False if needed else None, fact=fact, cure=cure)
+
+
+def _refusal(address: str) -> str:
+    """Return why this page cannot be had, or nothing."""
+    import requests
+
+    if address.startswith("file://"):
+        return "" if Path(address.removeprefix("file://")).exists() else "no such folder"
+    try:
+        with requests.get(address, timeout=ANSWER_SECONDS, stream=True) as answer:
+            return "" if answer.ok else f"answers {answer.status_code} {answer.reason}"
+    except requests.Timeout:
+        return f"no answer in {ANSWER_SECONDS:g} s"
+    except requests.RequestException as error:
+        cause = error.args[0] if error.args else error
+        text = str(getattr(cause, "reason", cause))
+        return shown(re.sub(r"^<?[\w.]*HTTPS?Connection.*?[)>]: ", "", text))
+
+
+def git_host_check(name: str, pin: ProjectPin, environment: Mapping[str, str]) -> Check:
+    """Ask the project's git host, by git's own configuration; an sdist stands in for it."""
+    asked = ["git", "ls-remote", "--exit-code", pin.source.url, "HEAD"]
+    quiet = {**environment, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    title = f"git host of {name}"
+    try:
+        done = capture(asked, environment=quiet, cwd=Path("/"), timeout=ANSWER_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        why: str | None = f"no answer in {ANSWER_SECONDS:g} s"
+    except BlackwheelError as error:
+        return Check(name=title, ok=False, fact=error.fact, cure="install git")
+    else:
+        if done.code == 0:
+            return Check(name=title, ok=True, fact=f"{shown(pin.source.url)} answers")
+        why = reason(done.stderr)
+    if why is None:  # the host answered, and refused
+        fact = shown(done.stderr.strip())
+        return Check(name=title, ok=False, fact=fact, cure="correct the address in the stack file")
+    if pin.sdist:
+        cure = f"nothing: {pin.sdist.name} of the package registry stands in for it"
+        return Check(name=title, ok=None, fact=why, cure=cure)
+    cure = "name a mirror: git config --global url.<mirror>.insteadOf <address>"
+    return Check(name=title, ok=False, fact=why, cure=cure)
+
+
+def gpu_checks(
+    stack: Stack | None, machine: Machine, environment: Mapping[str, str]
+) -> Iterator[Check]:
+    """Look at driver and GPUs; nothing of it stops a build, which needs neither."""
+    smi = shutil.which("nvidia-smi", path=f"{environment.get('PATH', '')}:{_WSL_TOOLS}")
+    gpus = _gpus(smi, environment) if smi else ()
+    driver = gpus[0][1] if gpus else machine.driver
+    yield driver_check(stack, driver)
+    if not gpus:
+        fact = "none is seen; building needs none, kernels are not run"
+        yield Check(name="gpu", ok=None, fact=fact)
+    for name, _, capability in gpus:
+        yield gpu_check(stack, name, capability)
+
+
+def driver_check(stack: Stack | None, driver: str) -> Check:
+    """Compare the driver with the lowest that runs the stack's wheels."""
+    if not driver:
+        fact = "no NVIDIA driver; building needs none"
+        cure = f"to run the wheels: driver {stack.driver} or newer" if stack else ""
+        return Check(name="driver", ok=None, fact=fact, cure=cure)
+    if stack and int(driver.split(".", maxsplit=1)[0]) < stack.driver:
+        fact = f"driver {driver} does not run what stack '{stack.name}' builds"
+        cure = f"install driver {stack.driver} or newer, or take a stack of an older CUDA"
+        return Check(name="driver", ok=None, fact=fact, cure=cure)
+    return Check(name="driver", ok=True, fact=f"driver {driver}")
+
+
+def gpu_check(stack: Stack | None, name: str, capability: str) -> Check:
+    """Compare a GPU with the archs of the stack."""
+    fact = f"{name} is {capability}"
+    if stack is None:
+        return Check(name="gpu", ok=True, fact=fact)
+    device = archs.parse(capability, where="nvidia-smi")
+    if any(archs.parse(arch).runs_on(device) for arch in stack.archs):
+        return Check(name="gpu", ok=True, fact=f"{fact}: the wheels run there")
+    fact += f", the wheels are for {', '.join(stack.archs)}"
+    cure = f"to build for this GPU as well: --arch '{';'.join(stack.archs)};{capability}'"
+    return Check(name="gpu", ok=None, fact=fact, cure=cure)
+
+
+def _gpus(smi: str, environment: Mapping[str, str]) -> tuple[tuple[str, str, str], ...]:
+    """Name, driver and compute capability of each GPU; none when nvidia-smi has no driver."""
+    try:
+        done = capture(
+            [smi, *_SMI], environment=environment, cwd=Path("/"), timeout=30, check=False
+        )
+    except (BlackwheelError, subprocess.TimeoutExpired):
+        return ()
+    rows = [re.split(r",\s*", line) for line in done.stdout.splitlines()] if done.code == 0 else []
+    return tuple((row[0], row[1], row[2]) for row in rows if len(row) == 3)

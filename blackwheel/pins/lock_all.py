@@ -1,0 +1,148 @@
+"""Writes every stack's hashed pins again, and those of development."""
+
+from __future__ import annotations
+
+import tempfile
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from blackwheel.core.site import Site
+from blackwheel.pins import lock
+from blackwheel.pytorch import archive
+from blackwheel.stacks import loader
+from blackwheel.stacks.records import Stack
+from blackwheel.stacks.request import filled
+
+DEVELOPED_WITH: Final = ("3.11", "3.12", "3.13", "3.14")
+"""The Pythons that the sessions tests, lint and types run with."""
+
+
+def lock_all(site: Site, *, names: Sequence[str] = (), upgrade: bool = False) -> None:
+    """Write the hashed pins of every stack that has its own and whose torch can be resolved.
+
+    Without names, also those of development.
+    """
+    for name in names or loader.names(site.constraints):
+        stack = loader.load(name, site.constraints)
+        if stack.locks != name:
+            site.console.say(f"{name}: uses the pins of {stack.locks}")
+            continue
+        if stack.torch.source == "index" and not stack.torch.wheels:
+            site.console.say(f"{name}: its torch is not locked: invoke pin torch")
+            continue
+        agreed = {python: _agreed(site, stack, python, upgrade=upgrade) for python in stack.python}
+        for file, requirements, python in _wanted(stack):
+            out = site.constraints / name / f"{file}.txt"
+            held = agreed[python] if file.startswith("run-") else ()
+            changed = _compile(
+                site, stack, requirements, python=python, out=out, constraints=held, upgrade=upgrade
+            )
+            if stack.torch.source == "index" and file != "toolchain":
+                torch = archive.locked_torch(stack, f"cp{python.replace('.', '')}")
+                archive.require_in_lock(torch, out, stack=name)
+            site.console.say(f"{name}: {file}.txt {'written' if changed else 'unchanged'}")
+    if not names:
+        _lock_development(site, upgrade=upgrade)
+
+
+def _compile(
+    site: Site,
+    stack: Stack,
+    requirements: Sequence[str],
+    *,
+    python: str,
+    out: Path,
+    constraints: Sequence[str] = (),
+    upgrade: bool,
+) -> bool:
+    """Resolve one environment of a stack; return whether its lock changed."""
+    with _wheels(site, stack, python) as wheels:
+        return lock.compile_lock(
+            requirements,
+            python=python,
+            out=out,
+            source=f"constraints/{stack.name}.toml",
+            uv=site.uv,
+            environment=site.environment,
+            upgrade=upgrade,
+            wheels=wheels,
+            without=("torch",) if stack.torch.source == "installed" else (),
+            constraints=constraints,
+            platform=_platform(stack) if out.name.startswith("run-") else lock.PLATFORM,
+        )
+
+
+def _agreed(site: Site, stack: Stack, python: str, *, upgrade: bool) -> tuple[str, ...]:
+    """Resolve what all projects need at run time as one: their wheels share an environment.
+
+    Locked one by one they would agree on a day, and on another not.
+    """
+    wanted = {
+        line: None
+        for file, requirements, version in _wanted(stack)
+        if file.startswith("run-") and version == python
+        for line in requirements
+    }
+    folder = site.constraints / stack.name
+    known = [folder / f"run-{project}-py{python.replace('.', '')}.txt" for project in stack.build]
+    texts = [path.read_text(encoding="utf-8") for path in known if path.exists()]
+    if len(known) == 1:
+        return ()
+    with tempfile.TemporaryDirectory(prefix=".agreed-") as place:
+        out = Path(place) / "run-all.txt"
+        if texts:  # versions that are there stay
+            out.write_text(max(texts, key=len), encoding="utf-8")
+        _compile(site, stack, tuple(wanted), python=python, out=out, upgrade=upgrade)
+        return lock.pins_in(out.read_text(encoding="utf-8"))
+
+
+@contextmanager
+def _wheels(site: Site, stack: Stack, python: str) -> Iterator[Path | None]:
+    """Yield a folder with what a stack locks beside the package registry; None if nothing."""
+    if stack.torch.source != "index":
+        yield None
+        return
+    kept = archive.archive(site.store, site.environment, site.console)
+    with archive.links(stack, f"cp{python.replace('.', '')}", kept) as folder:
+        yield folder
+
+
+def _lock_development(site: Site, *, upgrade: bool) -> None:
+    """Write the hashed pins of what this package requires and is developed with."""
+    text = (site.checkout / "pyproject.toml").read_text(encoding="utf-8")
+    project = tomllib.loads(text)["project"]
+    wanted = (*project["dependencies"], *project["optional-dependencies"]["dev"])
+    for python in DEVELOPED_WITH:
+        file = f"dev-py{python.replace('.', '')}.txt"
+        changed = lock.compile_lock(
+            wanted,
+            python=python,
+            out=site.constraints / file,
+            source="pyproject.toml",
+            uv=site.uv,
+            environment=site.environment,
+            upgrade=upgrade,
+        )
+        site.console.say(f"development: {file} {'written' if changed else 'unchanged'}")
+
+
+def _platform(stack: Stack) -> str:
+    """What a stack's wheels may need is what runs beside them: llguidance has no 2_28 wheel."""
+    return f"x86_64-manylinux_{stack.glibc.replace('.', '_')}"
+
+
+def _wanted(stack: Stack) -> Iterator[tuple[str, tuple[str, ...], str]]:
+    """Yield file name, requirements and Python of each environment of a stack."""
+    if stack.toolchain.requirements and stack.toolchain.source == "registry":
+        yield "toolchain", stack.toolchain.requirements, stack.python[0]
+    torch = () if stack.torch.source == "installed" else (stack.torch.requirement,)
+    for project in stack.build:
+        pin = stack.projects[project]
+        for python in stack.python:
+            tag = f"{project}-py{python.replace('.', '')}"
+            yield f"build-{tag}", (*torch, *pin.requirements), python
+            runtime = (filled(line, stack, python) for line in pin.runtime)
+            yield f"run-{tag}", (*torch, *runtime), python

@@ -1,0 +1,319 @@
+"""`invoke pin PROJECT VERSION`: moves a project to another release; everything or nothing."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from blackwheel.builder import requirements as requires
+from blackwheel.core.errors import BlackwheelError, Exit, nearest
+from blackwheel.core.file_lock import held
+from blackwheel.core.files import replace as replace_file
+from blackwheel.core.site import Site
+from blackwheel.pins import nested as nestedpins
+from blackwheel.pins import release as releases
+from blackwheel.pins import requirements, stack_file, upstream_files
+from blackwheel.pins.nested import Nested
+from blackwheel.pins.release import Release
+from blackwheel.sources import fetch, rebase, series
+from blackwheel.sources.fetch import SourceTree
+from blackwheel.sources.rebase import Rebased
+from blackwheel.stacks import loader, request
+from blackwheel.stacks.records import ProjectPin, Stack
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Move:
+    """A pin that may move: all of it is known, nothing is written."""
+
+    stack: Stack
+    """As it is."""
+    project: str
+    pin: ProjectPin
+    """As it will be."""
+    tag: str
+    rebased: Rebased
+    before: str
+    """Text of the stack file."""
+    after: str
+    renamed: Mapping[str, str]
+    """Refs that comments of the stack file may quote."""
+    notes: tuple[str, ...]
+
+    @property
+    def old(self) -> ProjectPin:
+        """The pin as it is."""
+        return self.stack.projects[self.project]
+
+    @property
+    def moved(self) -> Stack:
+        """The stack as it will be."""
+        return replace(self.stack, projects={**self.stack.projects, self.project: self.pin})
+
+
+def prepare(
+    site: Site, stack_name: str, project: str, version: str, *, commits: Mapping[str, str]
+) -> Move:
+    """Find a release, its nested sources and what its series becomes; write nothing.
+
+    `commits` are those that a person named, by path of a nested source, '' for the project.
+    Raises `cannot-pin`, `refresh-conflict`, `stale-patch`, `requirement-missing`, and what
+    `releases` and `nestedpins` raise.
+    """
+    stack = loader.load(stack_name, site.constraints)
+    old = _own_pin(stack, project, site.constraints)
+    paths = [nested.path for nested in old.nested]
+    if unknown := sorted(set(commits) - {"", *paths}):
+        raise BlackwheelError(
+            "bad-commit",
+            f"'{unknown[0]}' is no nested source of {project}{nearest(unknown[0], paths)}",
+            where="--commit",
+            fix=f"one of: {', '.join(paths)}",
+            code=Exit.USAGE,
+        )
+    sought = releases.Sought(site=site, project=project, pin=old, where=f"projects.{project}")
+    release = releases.find(sought, version, commit=commits.get("", ""))
+    source = _fetched(site, project, old)
+    nested = nestedpins.moved(
+        site,
+        project,
+        old,
+        before=upstream_files.read_folder(source.root, paths),
+        after=release.reading,
+        commits=commits,
+    )
+    pin, notes = _pin_of(site, project, old, release, nested)
+    new = _fetched(site, project, pin)
+    pin, asks = _with_requirements(stack, project, pin, source.root, new.root)
+    _require_requires(stack, project, pin, new.root)
+    rebased = _series(site, project, old=source, new=new)
+    before = (site.constraints / f"{stack_name}.toml").read_text(encoding="utf-8")
+    after = stack_file.edited_project(before, project, old, pin, nested.renamed)
+    _require_same(stack, project, pin, site.constraints, after)
+    return Move(
+        stack=stack,
+        project=project,
+        pin=pin,
+        tag=release.tag,
+        rebased=rebased,
+        before=before,
+        after=after,
+        renamed=nested.renamed,
+        notes=(*notes, *asks),
+    )
+
+
+def counted(move: Move, objects: int) -> Move:
+    """Return the move with the number of objects that the new release was seen to compile."""
+    pin = replace(move.pin, objects=objects)
+    after = stack_file.edited_project(move.before, move.project, move.old, pin, move.renamed)
+    return replace(move, pin=pin, after=after)
+
+
+def write(site: Site, move: Move) -> None:
+    """Put series and stack file in their places, or leave both as they were.
+
+    The series comes first: until the stack file names its version, nobody looks at it. A run that
+    was killed in between leaves a series that the next one finds, and takes.
+    """
+    path = (site.constraints / f"{move.stack.name}.toml").resolve()
+    folder = site.patches / move.project / move.pin.version
+    if path.read_text(encoding="utf-8") != move.before:
+        raise BlackwheelError(
+            "stack-changed",
+            "the stack file was changed while its pin was moved; nothing was written",
+            where=f"constraints/{move.stack.name}.toml",
+            fix="the same command again",
+            code=Exit.CONFIG,
+        )
+    with _placed(move, folder):
+        if move.after != move.before:
+            replace_file(path, move.after)
+
+
+def written(move: Move, folder: Path) -> bool:
+    """Tell whether the series in `folder` will be another than it is."""
+    return folder != move.rebased.series.folder or move.rebased.changed
+
+
+@contextmanager
+def locked(site: Site, stack: str, project: str) -> Iterator[None]:
+    """Hold the stack's pins, and the project's series."""
+    with (
+        held(site.store, f"pin-{stack}", project=project, console=site.console),
+        held(site.store, f"series-{project}", project=project, console=site.console),
+    ):
+        yield
+
+
+@contextmanager
+def _placed(move: Move, folder: Path) -> Iterator[None]:
+    """Have the series in its folder; undone where what follows fails."""
+    if not written(move, folder):
+        yield
+        return
+    for leftover in folder.parent.glob(f".{folder.name}.part-*"):  # of a run that was killed
+        shutil.rmtree(leftover)
+    there = folder.exists()
+    part = rebase.staged(move.rebased, folder)
+    try:
+        rebase.exchange(part, folder)
+        try:
+            yield
+        except BaseException:
+            if there:
+                rebase.exchange(part, folder)
+            else:
+                shutil.rmtree(folder)
+            raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _own_pin(stack: Stack, project: str, constraints: Path) -> ProjectPin:
+    """Return the pin that stands in this stack's own file; raise `cannot-pin`."""
+    pin = stack.project(project)
+    own = loader.own_table(stack.name, constraints).get("projects", {}).get(project, {})
+    if "version" in own and "source" in own:
+        return pin
+    raise BlackwheelError(
+        "cannot-pin",
+        f"stack '{stack.name}' has the {project} of stack '{stack.extends}'",
+        where=f"constraints/{stack.name}.toml, extends",
+        fix=f"invoke pin {project} VERSION --stack {stack.extends}",
+        code=Exit.USAGE,
+    )
+
+
+def _pin_of(
+    site: Site, project: str, old: ProjectPin, release: Release, nested: Nested
+) -> tuple[ProjectPin, tuple[str, ...]]:
+    """Return the new pin, its sdist measured, and what a person should know."""
+    notes = list(nested.notes)
+    version = str(release.version)
+    pin = replace(
+        old,
+        version=version,
+        revision=old.revision if version == old.version else 1,
+        source=release.source,
+        nested=nested.pins,
+        sdist=None,
+    )
+    if release.archive:
+        found, differing = releases.sdist_pin(site, pin, release.archive, release.reading)
+        releases.require_same_sdist(site, project, found)
+        pin = replace(pin, sdist=found)
+        if differing:
+            shown = ", ".join(differing[:4]) + (", …" if len(differing) > 4 else "")
+            notes.append(f"{found.name} has other bytes than {release.tag}: {shown}")
+    elif old.sdist:
+        notes.append(f"the package index has no sdist of {version}: git alone can be the source")
+    return pin, tuple(notes)
+
+
+def _fetched(site: Site, project: str, pin: ProjectPin) -> SourceTree:
+    """Fetch a source, less those optional nested ones that cannot be had."""
+    while True:
+        try:
+            return fetch.fetch(
+                project,
+                pin,
+                store=site.store,
+                environment=site.environment,
+                console=site.console,
+            )
+        except BlackwheelError as error:
+            lacking = _lacking(project, pin, error)
+            if not lacking:
+                raise
+            site.console.say(f"{project}: {lacking} cannot be had: the series is tried without it")
+            kept = tuple(nested for nested in pin.nested if nested.path != lacking)
+            pin = replace(pin, nested=kept)
+
+
+def _lacking(project: str, pin: ProjectPin, error: BlackwheelError) -> str:
+    """Return the optional nested source that an error of a host is about."""
+    if error.name not in ("git-host-unreachable", "nested-unreachable"):
+        return ""
+    for number, nested in enumerate(pin.nested):
+        optional = nested.path.rpartition("/")[2] in pin.optional
+        if optional and error.where == f"projects.{project}.nested.{number}.url":
+            return nested.path
+    return ""
+
+
+def _with_requirements(
+    stack: Stack, project: str, pin: ProjectPin, old: Path, new: Path
+) -> tuple[ProjectPin, tuple[str, ...]]:
+    """Make to the stack's lists what upstream changed in its own."""
+    names = {name: name for name in ("torch", *request.COMPANIONS)}
+    lines = [Requirement(text.format_map(names)) for one in pin.requires for text in one.set]
+    own = {"torch", *(canonicalize_name(line.name) for line in lines)}
+    own |= {canonicalize_name(name) for one in pin.requires for name in one.drop}
+    files = [one.file for one in pin.requires]
+    asked = requirements.file_lines(new, files)
+    runtime, kept = requirements.moved(
+        pin.runtime, before=requirements.file_lines(old, files), after=asked, own=own
+    )
+    wanted = requirements.build_lines(new)
+    build, also = requirements.moved(
+        pin.requirements, before=requirements.build_lines(old), after=wanted, own=own
+    )
+    note = requirements.torch_note([*asked, *wanted], stack.torch.version)
+    notes = [f"{project}: {text}" for text in dict.fromkeys([note, *kept, *also]) if text]
+    return replace(pin, runtime=runtime, requirements=build), tuple(notes)
+
+
+def _require_requires(stack: Stack, project: str, pin: ProjectPin, root: Path) -> None:
+    """Raise `requirement-missing` before anything is written, not in the next build."""
+    moved = replace(stack, projects={**stack.projects, project: pin})
+    with tempfile.TemporaryDirectory(prefix="blackwheel-pin-") as folder:
+        for one in pin.requires:
+            if (root / one.file).is_file():
+                (Path(folder) / one.file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(root / one.file, Path(folder) / one.file)
+        try:
+            requires.set_requirements(Path(folder), moved, project, stack.python[0])
+        except BlackwheelError as error:
+            if error.name != "companion-not-locked":  # of torch's pin, whatever the release
+                raise
+
+
+def _series(site: Site, project: str, *, old: SourceTree, new: SourceTree) -> Rebased:
+    """Rebase the series; of a version that has one already, put that one where it belongs."""
+    own = site.patches / project / old.pin.version
+    there = site.patches / project / new.pin.version
+    if there != own and there.exists():  # by hand, for another stack, or by a run that was killed
+        own, old = there, new
+    return rebase.rebase(
+        series.load_series(own),
+        old=old,
+        new=new,
+        date=datetime.now(UTC).date().isoformat(),
+        store=site.store,
+        environment=site.environment,
+        console=site.console,
+    )
+
+
+def _require_same(
+    stack: Stack, project: str, pin: ProjectPin, constraints: Path, text: str
+) -> None:
+    """Raise `cannot-write-pin` unless the new text loads as exactly this pin."""
+    found = stack_file.loaded(stack.name, constraints, text)
+    if found.projects[project] != pin:
+        raise BlackwheelError(
+            "cannot-write-pin",
+            f"the stack file would not hold the pin of {project} that was seen",
+            where=f"constraints/{stack.name}.toml",
+            fix=f"write all of [projects.{project}] there, as constraints/stable.toml does",
+            code=Exit.CONFIG,
+        )

@@ -1,0 +1,362 @@
+"""`invoke pin torch`: moves a stack's torch to a build whose bytes were seen; all or nothing."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from packaging.version import InvalidVersion, Version
+
+from blackwheel.core.addresses import shown
+from blackwheel.core.download import AbsentError, Patience
+from blackwheel.core.errors import BlackwheelError, Exit, nearest
+from blackwheel.core.file_lock import held
+from blackwheel.core.site import Site
+from blackwheel.pins import lock_all, project_report
+from blackwheel.pins.stack_file import rewrite
+from blackwheel.pytorch import archive, identity, installed, nightly_index
+from blackwheel.pytorch import wheel as torchwheel
+from blackwheel.pytorch.archive import Archive
+from blackwheel.pytorch.companions import Sought, family_of
+from blackwheel.pytorch.nightly_index import Listing
+from blackwheel.pytorch.wheel import TorchFile
+from blackwheel.stacks import loader, pythons
+from blackwheel.stacks.records import Stack, TorchPin, TorchWheel
+
+LATEST: Final = "latest"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """Which build a person asked for."""
+
+    version: Version | None
+    """None for the newest."""
+    channel: str
+    """`cu128`."""
+    index: str
+
+
+def pin(
+    site: Site,
+    what: str,
+    version: str,
+    *,
+    stack: str,
+    channel: str = "",
+    archive_in: str = "",
+    python: str = "",
+    commits: Sequence[str] = (),
+    dry_run: bool = False,
+    objects: bool = False,
+    patience: Patience | None = None,
+) -> None:
+    """Move one pin of a stack, and show what changed; raise `cannot-pin` for what it cannot."""
+    known = ["torch", *loader.load(stack, site.constraints).build]
+    if what not in known:
+        raise BlackwheelError(
+            "cannot-pin",
+            f"'{what}' is no pin that can be moved{nearest(what, known)}",
+            where="invoke pin",
+            fix=f"one of: {', '.join(known)}",
+            code=Exit.USAGE,
+        )
+    of_torch = {"--channel": channel, "--archive": archive_in, "--python": python}
+    of_project = {"--commit": commits, "--dry-run": dry_run, "--objects": objects}
+    _refuse_options(what, of_project if what == "torch" else of_torch)
+    if what != "torch":
+        project_report.pin_project(
+            site, stack, what, version, commits=commits, dry_run=dry_run, objects=objects
+        )
+        return
+    if version == identity.INSTALLED:
+        pin_installed(site, stack, python)
+        return
+    named = Path(archive_in).absolute() if archive_in else None
+    pin_torch(site, stack, version, channel=channel, archive_in=named, patience=patience)
+
+
+def _refuse_options(what: str, others: Mapping[str, object]) -> None:
+    """Raise `bad-option` for what this pin would ignore: `--dry-run` of all things."""
+    if given := [name for name, value in others.items() if value]:
+        raise BlackwheelError(
+            "bad-option",
+            f"{given[0]} means nothing for {what}",
+            where="invoke pin",
+            fix="leave it out; invoke --help pin tells what is for which",
+            code=Exit.USAGE,
+        )
+
+
+def pin_torch(
+    site: Site,
+    stack_name: str,
+    version: str,
+    *,
+    channel: str = "",
+    archive_in: Path | None = None,
+    patience: Patience | None = None,
+) -> bool:
+    """Lock a stack's torch at `version`; return whether the stack file changed.
+
+    Raises `torch-gone`, `other-bytes`, `other-torch` and what the index and the wheels raise; then
+    the stack file is as it was.
+    """
+    stack = loader.load(stack_name, site.constraints)
+    _refuse(stack, site.constraints)
+    wanted = asked(stack.torch, version, channel)
+    _require_toolchain(stack, wanted.channel)
+    kept = archive.archive(site.store, site.environment, site.console, patience)
+    with held(site.store, f"pin-{stack_name}", project="torch", console=site.console):
+        moved = _moved(stack, wanted, kept)
+        if archive_in:
+            wheels = [w for torch in moved.wheels.values() for w in (torch, *torch.family)]
+            archive.keep_in(archive_in, wheels, kept)
+            site.console.say(
+                f"torch: also archived in {archive_in}; export {archive.CARRIED}='{archive_in}'"
+                " takes them from there"
+            )
+        before, after = rewrite(stack_name, site.constraints, moved)
+    _show(site, stack_name, before, after)
+    if before != after:
+        site.console.say(f"{stack_name}: next: nox -s lock -- {stack_name}")
+    return before != after
+
+
+def pin_installed(site: Site, stack_name: str, python: str) -> None:
+    """Lock the torch of an interpreter: what it says it is, and digests of its libraries.
+
+    Raises `cannot-pin` for a stack whose torch comes from elsewhere, and what `installed` raises.
+    """
+    stack = loader.load(stack_name, site.constraints)
+    own = loader.own_table(stack_name, site.constraints).get("torch", {})
+    if own.get("source") != identity.INSTALLED:
+        raise BlackwheelError(
+            "cannot-pin",
+            f"stack '{stack_name}' does not say that it takes the torch that is installed",
+            where=f"constraints/{stack_name}.toml",
+            fix=f'[torch] with source = "{identity.INSTALLED}" in that file',
+            code=Exit.USAGE,
+        )
+    chosen = pythons.choose(stack, python, environment=site.environment)
+    where = pythons.located(chosen, uv=site.uv, environment=site.environment)
+    with held(site.store, f"pin-{stack_name}", project="torch", console=site.console):
+        found = installed.find(where, site.environment)
+        seen = installed.identity(found, store=site.store)
+        site.console.say(f"torch: {seen.runtime} in {found.packages}")
+        moved = replace(
+            stack.torch,
+            version=seen.version,
+            runtime=seen.runtime,
+            cuda=seen.cuda,
+            git_version=seen.git_version,
+            cxx11_abi=seen.cxx11_abi,
+            libraries={one.name: one.sha256 for one in seen.libraries},
+        )
+        _require_cuda(stack, seen.cuda)
+        before, after = rewrite(stack_name, site.constraints, moved)
+    _show(site, stack_name, before, after)
+
+
+def _show(site: Site, stack_name: str, before: str, after: str) -> None:
+    path = f"constraints/{stack_name}.toml"
+    lines = difflib.unified_diff(
+        before.splitlines(), after.splitlines(), path, path, lineterm="", n=2
+    )
+    site.console.result(shown("\n".join(lines)) if before != after else f"{path}: nothing changed")
+
+
+def lock_first(site: Site, stack: Stack, *, lock: bool) -> bool:
+    """Lock a stack that is not, where `lock` or a person at a terminal says so; tell whether.
+
+    What runs unattended never pins by itself: there the error of an unlocked stack follows.
+    """
+    pinned = {_tag(python) for python in stack.python} <= set(stack.torch.wheels)
+    if stack.torch.source != "index" or (pinned and _has_locks(site, stack)):
+        return False
+    what = "has no hashed pins" if pinned else "is not locked"
+    question = f"torch {stack.torch.version} of stack '{stack.name}' {what}. Lock it now?"
+    if not lock and (site.environment.get("CI") or not site.console.ask(question)):
+        return False
+    if not pinned:
+        pin_torch(site, stack.name, stack.torch.version)
+    lock_all.lock_all(site, names=[stack.locks])
+    return True
+
+
+def _has_locks(site: Site, stack: Stack) -> bool:
+    """Tell whether the hashed pins of every build are there, and name the stack's torch."""
+    for project in stack.build:
+        for python in stack.python:
+            name = f"build-{project}-py{python.replace('.', '')}.txt"
+            lock = site.constraints / stack.locks / name
+            wanted = (stack.torch.wheels[_tag(python)].sha256,)
+            if not lock.is_file() or identity.locked_digests(lock) != wanted:
+                return False
+    return True
+
+
+def asked(torch: TorchPin, version: str, channel: str) -> Asked:
+    """Resolve VERSION and `--channel` against the stack's own index; raise `bad-version`."""
+    own = re.search(r"/(cu\d+)/?$", torch.index)
+    if version == LATEST:
+        named = channel or (own[1] if own else torch.runtime.partition("+")[2])
+        return Asked(version=None, channel=named, index=_index(torch.index, named))
+    try:
+        wanted = Version(version)
+    except InvalidVersion:
+        raise _bad_version(f"'{version}' is no version") from None
+    if wanted.local and channel and wanted.local != channel:
+        raise _bad_version(f"{version} is not of channel {channel}")
+    named = wanted.local or channel or (own[1] if own else "")
+    if not wanted.local:
+        wanted = Version(f"{version}+{named}")
+    return Asked(version=wanted, channel=named, index=_index(torch.index, named))
+
+
+def _index(index: str, channel: str) -> str:
+    """Return the index of a channel; a mirror that is not laid out by channel is left as it is."""
+    return re.sub(r"/cu\d+(?=/?$)", f"/{channel}", index)
+
+
+def _moved(stack: Stack, wanted: Asked, kept: Archive) -> TorchPin:
+    """Fetch and read every wheel; return the pin that they make together."""
+    tags = [_tag(python) for python in stack.python]
+    known = nightly_index.listing(wanted.index, "torch", patience=kept.patience)
+    version = wanted.version or nightly_index.newest(known, wanted.channel, tags)
+    if wanted.version is None:
+        kept.console.say(f"torch: the newest of {wanted.channel} is {version}")
+    locked = stack.torch.wheels if stack.torch.version == str(version) else {}
+    seen = _fetched(known, version, tags, locked=locked, kept=kept, stack=stack.name)
+    first = seen[tags[0]][1].identity
+    moved = replace(
+        stack.torch,
+        version=str(version),
+        runtime=str(version),
+        cuda=nightly_index.channel_cuda(wanted.channel),
+        index=wanted.index,
+        git_version=first.git_version,
+        cxx11_abi=first.cxx11_abi,
+        wheels={},
+    )
+    _require_one_torch(seen, moved)
+    wheels = {
+        tag: replace(wheel, family=family_of(file, _sought(version, tag, wanted, wheel), kept))
+        for tag, (wheel, file) in seen.items()
+    }
+    return replace(moved, wheels=wheels)
+
+
+def _sought(version: Version, tag: str, wanted: Asked, wheel: TorchWheel) -> Sought:
+    before = {known.name: known for known in wheel.family}
+    return Sought(torch=version, tag=tag, index=wanted.index, before=before)
+
+
+def _fetched(
+    known: Listing,
+    version: Version,
+    tags: list[str],
+    *,
+    locked: Mapping[str, TorchWheel],
+    kept: Archive,
+    stack: str,
+) -> dict[str, tuple[TorchWheel, TorchFile]]:
+    """Take the wheel of each Python into the archive and read it; raise `torch-gone`."""
+    taken, lacking = {}, []
+    for tag in tags:
+        try:
+            taken[tag] = archive.find(known, version, tag, kept, locked=locked.get(tag))
+        except AbsentError:
+            lacking.append(tag)
+    if lacking:
+        raise nightly_index.gone(known, version, tags, stack=stack, lacking=lacking)
+    seen = {}
+    for tag, wheel in taken.items():
+        with kept.console.stage("torch", f"read {wheel.name}") as stage:
+            file = torchwheel.read_torch(kept.folder / wheel.name)
+            stage.conclude(f"git {file.identity.git_version[:12]}, CUDA {file.identity.cuda}")
+        known_before = locked.get(tag)
+        family = known_before.family if known_before else ()
+        one = TorchWheel(
+            name=wheel.name, sha256=wheel.sha256, size=wheel.size, url=wheel.url, family=family
+        )
+        seen[tag] = (one, file)
+    return seen
+
+
+def _require_one_torch(seen: Mapping[str, tuple[TorchWheel, TorchFile]], pin: TorchPin) -> None:
+    """Raise `other-torch` where a wheel is not what was asked for, or Pythons got two torches."""
+    faults = []
+    for wheel, file in seen.values():
+        found = file.identity
+        wanted = {
+            "torch.__version__": (pin.runtime, found.runtime),
+            "CUDA": (pin.cuda, found.cuda),
+            "C++11 ABI": (str(pin.cxx11_abi), str(found.cxx11_abi)),
+            "git_version": (pin.git_version or "", found.git_version),
+        }
+        faults += [
+            f"{wheel.name}: {name}: {is_} instead of {want}"
+            for name, (want, is_) in wanted.items()
+            if want != is_
+        ]
+    if faults:
+        raise BlackwheelError(
+            "other-torch",
+            "\n".join(["the wheels are not the torch that was asked for", *faults]),
+            where=pin.index,
+            fix="pin another build: invoke pin torch VERSION",
+            code=Exit.TORCH,
+        )
+
+
+def _refuse(stack: Stack, constraints: Path) -> None:
+    """Raise `cannot-pin` where torch is not this stack's own, or comes from elsewhere."""
+    where, fix = f"constraints/{stack.name}.toml, torch.source", "nox -s lock"
+    if stack.torch.source == "index":
+        if "torch" in loader.own_table(stack.name, constraints):
+            return
+        fact = f"stack '{stack.name}' has the torch of stack '{stack.extends}'"
+        where = f"constraints/{stack.name}.toml, extends"
+        fix = f"invoke pin torch {LATEST} --stack {stack.extends}"
+    elif stack.torch.source == "registry":
+        fact = f"stack '{stack.name}' takes torch from the package registry: its locks hold it"
+    else:
+        fact = f"stack '{stack.name}' takes the torch that is installed: no index has it"
+        fix = f"invoke pin torch {identity.INSTALLED} --python PATH --stack {stack.name}"
+    raise BlackwheelError("cannot-pin", fact, where=where, fix=fix, code=Exit.USAGE)
+
+
+def _require_toolchain(stack: Stack, channel: str) -> None:
+    """Raise `other-cuda` before 900 MB are fetched: the compiler must be of torch's CUDA."""
+    _require_cuda(stack, nightly_index.channel_cuda(channel), of=f" of channel {channel}")
+
+
+def _require_cuda(stack: Stack, cuda: str, *, of: str = "") -> None:
+    if stack.toolchain.cuda.split(".")[:2] != cuda.split("."):
+        raise BlackwheelError(
+            "other-cuda",
+            f"torch{of} is built with CUDA {cuda}, stack '{stack.name}' compiles"
+            f" with CUDA {stack.toolchain.cuda}",
+            where=f"constraints/{stack.name}.toml, toolchain.cuda",
+            fix="docs/nightly-stack.md: a stack of your own for another CUDA",
+            code=Exit.CONFIG,
+        )
+
+
+def _bad_version(fact: str) -> BlackwheelError:
+    return BlackwheelError(
+        "bad-version",
+        fact,
+        where="invoke pin torch",
+        fix=f"invoke pin torch 2.10.0.dev20251016+cu128, or {LATEST} --channel cu128",
+        code=Exit.USAGE,
+    )
+
+
+def _tag(python: str) -> str:
+    return f"cp{python.replace('.', '')}"

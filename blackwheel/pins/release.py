@@ -1,0 +1,229 @@
+"""A release of a project as upstream has it: its tag's commit, and its sdist by the bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from packaging.utils import parse_sdist_filename
+from packaging.version import InvalidVersion, Version
+
+from blackwheel.core.addresses import shown
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.files import sha256
+from blackwheel.core.site import Site
+from blackwheel.pins.nested import moved_tag
+from blackwheel.pins.upstream_files import Reading, read_git, read_sdist
+from blackwheel.sources import git_tags, package_index, sdist
+from blackwheel.sources.git_host import UnreachableError
+from blackwheel.sources.tree import is_selected, tree_id, write_entries
+from blackwheel.stacks import loader
+from blackwheel.stacks.records import GitPin, ProjectPin, SdistPin
+
+LATEST: Final = "latest"
+_COMMIT_ID: Final = re.compile(r"^__commit_id__ = .*'g([0-9a-f]{7,40})'", re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Release:
+    """What is known of a release before its nested sources are asked for."""
+
+    version: Version
+    tag: str
+    """Empty where git could not be asked and a person named the commit."""
+    source: GitPin
+    archive: Path | None
+    """The sdist, kept in the store."""
+    reading: Reading
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sought:
+    """Whose release is sought, and where its pin stands."""
+
+    site: Site
+    project: str
+    pin: ProjectPin
+    """The present one."""
+    where: str = ""
+    """Key path of the pin, as git's errors name it."""
+
+
+def find(asked: Sought, version: str, *, commit: str = "") -> Release:
+    """Return a release by its version, or the `latest`; `commit` is what a person named, if any.
+
+    Raises `bad-version`, `no-such-release`, `moved-tag`, `git-host-unreachable`, and what git and
+    the package index raise.
+    """
+    pin, site = asked.pin, asked.site
+    try:
+        known = git_tags.tags(
+            pin.source.url, where=f"{asked.where}.source.url", environment=site.environment
+        )
+    except UnreachableError as error:
+        if not commit or version == LATEST:
+            raise _unreachable(error) from None
+        return _without_git(asked, _version(version), commit, error)
+    listed = git_tags.releases(known)
+    wanted = git_tags.newest(listed) if version == LATEST else _version(version)
+    if wanted is None or wanted not in listed:
+        raise _no_such_release(asked, version, list(listed))
+    tag = listed[wanted]
+    if not known[tag].startswith(commit):
+        raise moved_tag(tag, pin.source.url, known[tag], commit, where="--commit")
+    _require_unmoved(asked, wanted, tag, known[tag])
+    source = GitPin(url=pin.source.url, commit=known[tag], sparse=pin.source.sparse)
+    try:
+        reading = read_git(site, source, project=asked.project, where=f"{asked.where}.source")
+    except UnreachableError as error:  # between two calls
+        raise _unreachable(error) from None
+    # A tree that nobody wrote down stays so: to write it would change the key of the same source.
+    tree = pin.source.tree if known[tag].startswith(pin.source.commit) else reading.tree
+    return Release(
+        version=wanted,
+        tag=tag,
+        source=replace(source, tree=tree),
+        archive=_archive(asked, wanted),
+        reading=reading,
+    )
+
+
+def sdist_pin(
+    site: Site, pin: ProjectPin, archive: Path, reading: Reading
+) -> tuple[SdistPin, tuple[str, ...]]:
+    """Return the pin of an sdist, and the paths whose bytes are not those of the commit."""
+    inner = {nested.path: nested.sparse for nested in pin.nested}
+    with tempfile.TemporaryDirectory(prefix="sdist-", dir=site.store) as folder:
+        root = Path(folder) / "tree"
+        files = sdist.entries(archive, lambda path: is_selected(path, pin.source.sparse, inner))
+        write_entries(files, root, where=archive.name)
+        differing = tuple(
+            path
+            for path, oid in sorted(reading.blobs.items())
+            if (root / path).is_file()
+            and not (root / path).is_symlink()
+            and _blob(root / path) != oid
+        )
+        made = SdistPin(
+            name=archive.name,
+            sha256=sha256(archive),
+            size=archive.stat().st_size,
+            tree=tree_id(root),
+        )
+    return made, differing
+
+
+def require_same_sdist(site: Site, project: str, found: SdistPin) -> None:
+    """Raise `moved-sdist` where a stack pins other bytes under the same name."""
+    for name, other in _pins(site, project):
+        if other.sdist and other.sdist.name == found.name and other.sdist.sha256 != found.sha256:
+            raise BlackwheelError(
+                "moved-sdist",
+                f"{found.name} has other bytes than are pinned for it"
+                f"\nfound:  {found.sha256}\npinned: {other.sdist.sha256}",
+                where=f"constraints/{name}.toml, projects.{project}.sdist.sha256",
+                fix="find out who changed the file before you change the pin",
+                code=Exit.SOURCE,
+            )
+
+
+def _without_git(asked: Sought, version: Version, commit: str, error: UnreachableError) -> Release:
+    """Take the release from its sdist, and a person's word for the commit."""
+    pin = asked.pin
+    archive = _archive(asked, version)
+    if archive is None:
+        raise _unreachable(error)
+    say = asked.site.console.say
+    say(f"{asked.project}: {error.url} cannot be reached ({error}): --commit is believed")
+    texts = sdist.entries(archive, lambda path: path.endswith("_version.py"))
+    said = [m[1] for one in texts if (m := _COMMIT_ID.search(one.data.decode("utf-8", "replace")))]
+    source = replace(pin.source, commit=commit, tree=None)
+    if source.only_sdist and not said:
+        raise _unreachable(error)
+    if said and not commit.startswith(said[0]):
+        raise BlackwheelError(
+            "other-commit",
+            f"{archive.name} says that it was made of another commit"
+            f"\nsays:     {said[0]}\n--commit: {commit}",
+            where=f"{asked.where}.source.commit",
+            fix="name the commit of the release",
+            code=Exit.SOURCE,
+        )
+    if commit == pin.source.commit:
+        source = pin.source
+    return Release(
+        version=version,
+        tag="",
+        source=source,
+        archive=archive,
+        reading=read_sdist(archive, pin.source.sparse, [one.path for one in pin.nested]),
+    )
+
+
+def _archive(asked: Sought, version: Version) -> Path | None:
+    """Take the sdist, where the stack pins one."""
+    if asked.pin.sdist is None:
+        return None
+    name = parse_sdist_filename(asked.pin.sdist.name)[0]
+    return package_index.sdist_of(name, version, site=asked.site)
+
+
+def _require_unmoved(asked: Sought, version: Version, tag: str, commit: str) -> None:
+    """Raise `moved-tag` where any stack pins another commit for this release."""
+    url = asked.pin.source.url
+    for name, other in _pins(asked.site, asked.project):
+        same = other.version == str(version) and other.source.url == url
+        if same and not commit.startswith(other.source.commit):
+            where = f"constraints/{name}.toml, projects.{asked.project}.source.commit"
+            raise moved_tag(tag, url, commit, other.source.commit, where=where)
+
+
+def _pins(site: Site, project: str) -> list[tuple[str, ProjectPin]]:
+    loaded = (
+        (name, loader.load(name, site.constraints)) for name in loader.names(site.constraints)
+    )
+    return [(name, stack.projects[project]) for name, stack in loaded if project in stack.projects]
+
+
+def _blob(path: Path) -> str:
+    data = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+def _version(text: str) -> Version:
+    try:
+        return Version(text)
+    except InvalidVersion:
+        raise BlackwheelError(
+            "bad-version",
+            f"'{text}' is no version",
+            where="invoke pin",
+            fix=f"a release, as 2.8.3, or {LATEST}",
+            code=Exit.USAGE,
+        ) from None
+
+
+def _no_such_release(asked: Sought, version: str, listed: list[Version]) -> BlackwheelError:
+    near = ", ".join(str(one) for one in sorted(listed, reverse=True)[: git_tags.SHOWN])
+    return BlackwheelError(
+        "no-such-release",
+        f"{shown(asked.pin.source.url)} has no tag for {version}",
+        where=f"{asked.where}.source.url",
+        fix=f"one of: {near}" if near else "correct the address: it has no release at all",
+        code=Exit.SOURCE,
+    )
+
+
+def _unreachable(error: UnreachableError) -> BlackwheelError:
+    return BlackwheelError(
+        "git-host-unreachable",
+        f"{error.url} cannot be reached: {error}\nnothing else tells the commit of a release",
+        where=error.where,
+        fix="connect to the network, or name a mirror with git's url.*.insteadOf,"
+        "\nor name the commit, where you know it: --commit COMMIT; the rest is read from the sdist",
+        code=Exit.SOURCE,
+    )

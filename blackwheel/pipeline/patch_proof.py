@@ -1,0 +1,235 @@
+"""Plans of a project, whole and without each of its patches: what runs in the environment."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from blackwheel.builder import arch_diff, arch_plan
+from blackwheel.builder.arch_plan import ArchPlan
+from blackwheel.builder.plan import BuildPlan
+from blackwheel.core import machine
+from blackwheel.core.errors import BlackwheelError, Exit, nearest
+from blackwheel.core.files import replace_file
+from blackwheel.core.site import Site, isolation_mode
+from blackwheel.pipeline import chain
+from blackwheel.pipeline.todo import Work
+from blackwheel.pytorch import installed
+from blackwheel.sources import patch as patches
+from blackwheel.sources.scratch_git import QUIET, Scratch
+from blackwheel.sources.series import Patch, Series, series_of
+from blackwheel.sources.tree import tree_id
+from blackwheel.toolchain import host_compiler
+
+_PROBES: Final = "probes.toml"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Proof:
+    """What one patch changes."""
+
+    patch: str
+    effects: tuple[str, ...]
+    """Empty: nothing, the patch is stale."""
+    apart_from: tuple[str, ...]
+    """Later patches that do not apply without it: left out of both plans."""
+    given: tuple[str, ...] = ()
+    """Empty files that were put into both trees."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Probe:
+    """How a patch shows what it changes, where the pinned tree alone does not."""
+
+    why: str
+    files: tuple[str, ...] = ()
+    """Empty files to put into the tree with and without the patch."""
+    untried: bool = False
+    """No plan is made without the patch: it is what lets a plan compile nothing."""
+
+
+def plan_file(site: Site, item: Work, *, proofs: bool = False) -> Path:
+    """Return where the plan of a request lies in the store, by key and by what the key leaves out.
+
+    The compiler and the way of planning change no byte of a wheel without changing its key or its
+    audit, but they change a plan.
+    """
+    asked = item.request
+    host = host_compiler.host_compiler(site.environment, cuda=asked.stack.toolchain.cuda)
+    made_of = f"{item.key.digest}\n{arch_plan.surroundings_digest(host)}".encode()
+    if proofs:
+        probed = site.patches / asked.project / asked.pin.version / _PROBES
+        files = (
+            Path(__file__),
+            Path(str(arch_diff.__file__)),
+            *([probed] if probed.exists() else ()),
+        )
+        made_of += b"".join(file.read_bytes() for file in files)
+    name = hashlib.sha256(made_of).hexdigest()[:20]
+    return site.store / "plans" / asked.slug / f"{name}{'.proofs' if proofs else ''}.json"
+
+
+def load_plan(path: Path) -> ArchPlan:
+    """Read a plan out of the store."""
+    return arch_plan.parse(json.loads(path.read_bytes()))
+
+
+def load_proofs(path: Path) -> tuple[Proof, ...]:
+    """Read what `prove` wrote."""
+    return tuple(
+        Proof(
+            patch=row["patch"],
+            effects=tuple(row["effects"]),
+            apart_from=tuple(row["apart_from"]),
+            given=tuple(row["given"]),
+        )
+        for row in json.loads(path.read_bytes())
+    )
+
+
+def make_plan(site: Site, item: Work, *, environment: Path) -> ArchPlan:
+    """Plan a project with all of its patches, or find that done; raise `plan-failed`."""
+    path = plan_file(site, item)
+    if path.exists():
+        return load_plan(path)
+    tree = chain.patched_tree(site, item.request)
+    found = _planned(site, _build_plan(site, item, tree, environment))
+    if found.failure:
+        raise _plan_failed(item, found)
+    _write(path, arch_plan.content(found))
+    return found
+
+
+def prove(site: Site, item: Work, *, environment: Path) -> None:
+    """Write what the plan is without each patch of the series."""
+    full = make_plan(site, item, environment=environment)
+    tree = chain.patched_tree(site, item.request)
+    made = _build_plan(site, item, tree, environment)
+    series = series_of(site, item.request).patches
+    known = probes(series_of(site, item.request))
+    folder = plan_file(site, item).parent
+    for leftover in folder.glob("without-*"):  # of a run that was killed
+        shutil.rmtree(leftover)
+    rows = []
+    for patch in series:
+        probe = known.get(patch.name)
+        if probe and probe.untried:
+            told = f"not tried: {probe.why}"
+            rows.append(Proof(patch=patch.name, effects=(told,), apart_from=()))
+            continue
+        site.console.say(f"{item.request.project}: without {patch.name}")
+        given = probe.files if probe else ()
+        with tempfile.TemporaryDirectory(prefix="without-", dir=folder) as scratch:
+            others = [each for each in series if each is not patch]
+            trial = _tree_of(site, made, others, Path(scratch) / "without", given)
+            without = _planned(site, replace(made, tree=trial))
+            applied = {each.name for each in trial.patches}
+            left = tuple(each.name for each in others if each.name not in applied)
+            base = full
+            if left or given:
+                kept = [each for each in series if each.name not in left]
+                trial = _tree_of(site, made, kept, Path(scratch) / "with", given)
+                base = _planned(site, replace(made, tree=trial))
+        found = arch_diff.effects(base, without)
+        rows.append(Proof(patch=patch.name, effects=found, apart_from=left, given=given))
+    _write(plan_file(site, item, proofs=True), [asdict(row) for row in rows])
+
+
+def probes(series: Series) -> dict[str, Probe]:
+    """Read `probes.toml` beside a series, which needs none; raise `bad-probes`.
+
+    Not in the patches: their bytes are in the key, and how one is checked changes no wheel.
+    """
+    path = series.folder / _PROBES
+    if not path.exists():
+        return {}
+    faults = []
+    known: dict[str, Probe] = {}
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        known = TypeAdapter(dict[str, Probe]).validate_python(table)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        faults = [f"not TOML: {error}"]
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+    names = [patch.name for patch in series.patches]
+    faults += [
+        f"{name}: not in the series{nearest(name, names)}" for name in set(known) - set(names)
+    ]
+    for name, probe in known.items():
+        if bool(probe.files) == probe.untried:
+            faults.append(f"{name}: `files` or `untried`, one of them")
+        outside = [f for f in probe.files if f.startswith("/") or ".." in f.split("/")]
+        faults += [f"{name}: '{file}' leaves the tree" for file in outside]
+    if faults:
+        raise BlackwheelError(
+            "bad-probes",
+            "\n".join(faults),
+            where=f"patches/{series.project}/{series.version}/{_PROBES}",
+            fix="name patches of the series, each with `why`, and `files` or `untried`",
+            code=Exit.CONFIG,
+        )
+    return known
+
+
+def _build_plan(site: Site, item: Work, tree: patches.PatchedTree, environment: Path) -> BuildPlan:
+    jobs = machine.read_machine().cores  # an empty object needs no memory
+    installed.show_torch(site, item.request.stack, item.python, environment)
+    return chain.build_plan(site, item, tree, environment=environment, jobs=jobs)
+
+
+def _planned(site: Site, made: BuildPlan) -> ArchPlan:
+    return arch_plan.make(
+        made,
+        store=site.store,
+        compiler=host_compiler.host_compiler(site.environment, cuda=made.toolchain.cuda_version),
+        mode=isolation_mode(site).mode,
+        console=site.console,
+    )
+
+
+def _tree_of(
+    site: Site, made: BuildPlan, wanted: Sequence[Patch], root: Path, given: Sequence[str]
+) -> patches.PatchedTree:
+    """Apply what applies of these patches to the source, at whatever line its context stands.
+
+    Only for a trial: a build refuses a hunk that moved.
+    """
+    shutil.copytree(made.tree.source.root, root, symlinks=True)
+    scratch = Scratch(tree=root, repository=root.parent / "git", environment=site.environment)
+    scratch.make()
+    applied = []
+    for patch in wanted:
+        file = root.parent / patch.name
+        file.write_bytes(patch.content)
+        if scratch.git("apply", *QUIET, str(file), check=False).code == 0:
+            applied.append(patches.AppliedPatch(name=patch.name, sha256=patch.sha256))
+    for name in given:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return replace(made.tree, root=root, patches=tuple(applied), tree=tree_id(root))
+
+
+def _plan_failed(item: Work, found: ArchPlan) -> BlackwheelError:
+    asked = item.request
+    return BlackwheelError(
+        "plan-failed",
+        found.failure,
+        where=f"{asked.project} {asked.pin.version} in stack {asked.stack.name}",
+        fix="correct the patch, the pin or the variable that its words name",
+        code=Exit.BUILD,
+    )
+
+
+def _write(path: Path, document: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, json.dumps(document, indent=1).encode())

@@ -1,0 +1,66 @@
+"""What is asked for, and what the shelf already holds of it: decided before anything is started."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from blackwheel.core.site import Site, isolation_mode
+from blackwheel.receipts.beside import key_section
+from blackwheel.shelf import index
+from blackwheel.sources.series import patch_digests, series_of
+from blackwheel.stacks import key as keys
+from blackwheel.stacks import pythons
+from blackwheel.stacks.key import Key
+from blackwheel.stacks.request import Request, build_variables
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Work:
+    """One request with its key, and what the shelf already holds for it."""
+
+    request: Request
+    python: pythons.Python
+    key: Key
+    shelved: index.ShelvedWheel | None
+    """The wheel of this key on the shelf, if there is one."""
+    reasons: tuple[str, ...]
+    """Why it must be built; empty when nothing changed."""
+
+
+def work(site: Site, asked: Request, python: pythons.Python, *, again: bool = False) -> Work:
+    """Compare a request's key with the shelf; touches no tree, network or environment."""
+    chosen = series_of(site, asked)
+    build_variables(asked, jobs=1)  # for its errors: not after an environment was made
+    mode = isolation_mode(site).mode
+    key = keys.key(
+        asked, patches=patch_digests(chosen), constraints=site.constraints, isolation=mode
+    )
+    found, before = None, None
+    for wheel in index.shelved(site.wheels / asked.stack.name):
+        made = key_section(wheel.receipt)
+        if made.get("slug") == asked.slug:
+            before = made["parts"]
+            found = wheel if made["digest"] == key.digest else found
+    reasons: tuple[str, ...] = ()
+    if again:
+        reasons = ("--again was given",)
+    elif not found:
+        reasons = key.changes(before) if before else ("no wheel of it is on the shelf",)
+    return Work(request=asked, python=python, key=key, shelved=found, reasons=reasons)
+
+
+def taken_labels(
+    site: Site, pending: Sequence[Work]
+) -> list[tuple[Work, index.ShelvedWheel, dict[str, str]]]:
+    """Find the wheels on the shelf that bear the label of these builds and another key."""
+    found = []
+    for item in pending:
+        request = item.request
+        version = request.version
+        for wheel in index.shelved(site.wheels / request.stack.name):
+            made = key_section(wheel.receipt)
+            same = wheel.version == version and made.get("slug") == request.slug
+            if same and made["digest"] != item.key.digest:
+                found.append((item, wheel, made["parts"]))
+    return found

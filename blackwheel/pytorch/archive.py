@@ -1,0 +1,268 @@
+"""The archive of torch wheels: what an index forgets is kept, and taken from there first."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from packaging.utils import parse_wheel_filename
+from packaging.version import Version
+
+from blackwheel.core.addresses import shown
+from blackwheel.core.console import Console
+from blackwheel.core.download import AbsentError, Patience, download, forget
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.file_lock import held
+from blackwheel.core.files import sha256
+from blackwheel.pytorch import identity, nightly_index
+from blackwheel.pytorch import wheel as torchwheel
+from blackwheel.stacks.records import LockedWheel, Stack, TorchWheel
+
+CARRIED: Final = "BLACKWHEEL_ARCHIVE"
+"""Names a second folder of torch wheels: shared, or brought along without a network."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Archive:
+    """Where wheels are kept, and what they are fetched with."""
+
+    store: Path
+    carried: Path | None
+    console: Console
+    patience: Patience = field(default_factory=Patience)
+
+    @property
+    def folder(self) -> Path:
+        """What installers get as `--find-links`."""
+        return self.store / "torch"
+
+    def has(self, name: str) -> bool:
+        """Tell whether a file of this name is here."""
+        return any((place / name).is_file() for place in self._places())
+
+    def holds(self, wheel: LockedWheel) -> bool:
+        """Tell whether a wheel of this name and size is here; its bytes are compared when taken."""
+        files = (place / wheel.name for place in self._places())
+        return any(file.is_file() and file.stat().st_size == wheel.size for file in files)
+
+    def _places(self) -> tuple[Path, ...]:
+        return (self.folder, self.carried) if self.carried else (self.folder,)
+
+
+def archive(
+    store: Path,
+    environment: Mapping[str, str],
+    console: Console,
+    patience: Patience | None = None,
+) -> Archive:
+    """Return the archive of this store, with the folder that the environment names."""
+    named = environment.get(CARRIED)
+    return Archive(
+        store=store,
+        carried=Path(named).absolute() if named else None,
+        console=console,
+        patience=patience or Patience(),
+    )
+
+
+def take(
+    offer: nightly_index.Offer, kept: Archive, *, locked: LockedWheel | None = None
+) -> LockedWheel:
+    """Return the wheel that an offer names, its bytes in the archive and its digest from them.
+
+    Raises `AbsentError`, `other-bytes`, `not-a-wheel`, and what `downloads` raises.
+    """
+    place = kept.folder / offer.name
+    kept.folder.mkdir(parents=True, exist_ok=True)
+    if locked and offer.sha256 not in ("", locked.sha256):
+        raise _other_bytes(offer.name, shown(offer.url), offer.sha256, "locked", locked.sha256)
+    with held(kept.store, f"torch-{offer.name}", project=_project(offer), console=kept.console):
+        if not place.is_file() and kept.carried and (kept.carried / offer.name).is_file():
+            _copy(kept.carried / offer.name, place)
+        if place.is_file():
+            digest = sha256(place)
+            if locked and digest != locked.sha256:
+                raise _damaged(place, digest, locked.sha256)
+            if offer.sha256 not in ("", digest):
+                raise _other_bytes(offer.name, shown(offer.url), offer.sha256, "archived", digest)
+        else:
+            digest = _downloaded(offer, place, kept, locked=locked)
+    return LockedWheel(
+        name=offer.name, sha256=digest, size=place.stat().st_size, url=shown(offer.url)
+    )
+
+
+def find(
+    known: nightly_index.Listing,
+    version: Version,
+    tag: str,
+    kept: Archive,
+    *,
+    locked: LockedWheel | None = None,
+    before: Mapping[str, LockedWheel] | None = None,
+) -> LockedWheel:
+    """Take the wheel of a version for one Python: listed, locked, archived, or at its address.
+
+    `before` are locked wheels by name. Raises `AbsentError` where it is nowhere.
+    """
+    locks = {**(before or {}), **({locked.name: locked} if locked else {})}
+    listed = known.at(version, tag)
+    if listed and not (locked and listed.name != locked.name):
+        return take(listed, kept, locked=locks.get(listed.name))
+    offers = [_offer(locked)] if locked else []
+    guesses = (*offers, *nightly_index.hidden(known, version, tag))
+    # What is archived already is not asked for at four addresses first.
+    for offer in sorted(guesses, key=lambda offer: not kept.has(offer.name)):
+        try:
+            return take(offer, kept, locked=locks.get(offer.name))
+        except AbsentError as error:
+            said = error
+    raise said
+
+
+def _downloaded(
+    offer: nightly_index.Offer, place: Path, kept: Archive, *, locked: LockedWheel | None
+) -> str:
+    """Download, compare, read to the last byte; only then it gets its name in the archive."""
+    with kept.console.stage(_project(offer), f"download {offer.name}") as stage:
+        part = download(offer.url, place, stage=stage, patience=kept.patience)
+    try:
+        digest, url = sha256(part), shown(offer.url)
+        if locked and digest != locked.sha256:
+            raise _other_bytes(offer.name, url, digest, "locked", locked.sha256)
+        if offer.sha256 not in ("", digest):
+            raise _other_bytes(offer.name, url, digest, "claimed by the index", offer.sha256)
+        if not locked:
+            torchwheel.metadata_text(part, offer.name)
+    except BlackwheelError:
+        forget(part)
+        raise
+    with part.open("rb") as written:
+        os.fsync(written.fileno())
+    part.replace(place)
+    return digest
+
+
+def obtain(stack: Stack, tag: str, kept: Archive, *, lock: Path | None = None) -> tuple[Path, ...]:
+    """Return the locked wheels of one Python, archived; with `lock`, those that it names.
+
+    Raises `torch-not-locked`, `lock-of-another-torch`, `torch-gone` and `other-bytes`.
+    """
+    torch = locked_torch(stack, tag)
+    wheels: Sequence[LockedWheel] = (torch, *torch.family)
+    if lock:
+        require_in_lock(torch, lock, stack=stack.name)
+        text = lock.read_text(encoding="utf-8")
+        wheels = [wheel for wheel in wheels if wheel.sha256 in text]
+    for wheel in wheels:
+        try:
+            take(_offer(wheel), kept, locked=wheel)
+        except AbsentError:
+            project, version, _, _ = parse_wheel_filename(wheel.name)
+            known = nightly_index.listing(stack.torch.index, project, patience=kept.patience)
+            served = [_tag(python) for python in stack.python]
+            raise nightly_index.gone(
+                known, version, served, stack=stack.name, lacking=[tag]
+            ) from None
+    return tuple(kept.folder / wheel.name for wheel in wheels)
+
+
+def locked_torch(stack: Stack, tag: str) -> TorchWheel:
+    """Return the torch wheel of one Python; raise `torch-not-locked`."""
+    if tag not in stack.torch.wheels:
+        raise identity.not_locked(stack, tag)
+    return stack.torch.wheels[tag]
+
+
+def require_in_lock(torch: LockedWheel, lock: Path, *, stack: str) -> None:
+    """Raise `lock-of-another-torch` where hashed pins were made before the pin was moved."""
+    found = identity.locked_digests(lock)
+    if found != (torch.sha256,):
+        raise BlackwheelError(
+            "lock-of-another-torch",
+            "these hashed pins accept another torch wheel than the stack"
+            f"\npins:  {', '.join(found) or 'none'}\nstack: {torch.sha256}",
+            where=f"constraints/{lock.parent.name}/{lock.name}",
+            fix=f"nox -s lock -- {stack}",
+            code=Exit.TORCH,
+        )
+
+
+@contextmanager
+def links(stack: Stack, tag: str, kept: Archive) -> Iterator[Path]:
+    """Yield a folder with the locked wheels of one Python alone, for a resolver."""
+    paths = obtain(stack, tag, kept)
+    with tempfile.TemporaryDirectory(prefix=".links-", dir=kept.folder) as folder:
+        for path in paths:
+            (Path(folder) / path.name).symlink_to(path)
+        yield Path(folder)
+
+
+def keep_in(folder: Path, wheels: Sequence[LockedWheel], kept: Archive) -> None:
+    """Copy archived wheels to a second folder, which never gets other bytes of one name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for wheel in wheels:
+        target = folder / wheel.name
+        if not target.is_file():
+            _copy(kept.folder / wheel.name, target)
+        found = sha256(target)
+        if found != wheel.sha256:
+            raise _damaged(target, found, wheel.sha256)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with tempfile.NamedTemporaryFile(
+        dir=target.parent, prefix=f".{target.name}-", delete=False
+    ) as new:
+        try:
+            with source.open("rb") as old:
+                shutil.copyfileobj(old, new, 1 << 20)
+            new.flush()
+            os.fsync(new.fileno())
+            Path(new.name).chmod(0o644)
+            Path(new.name).replace(target)
+        except BaseException:
+            Path(new.name).unlink(missing_ok=True)
+            raise
+
+
+def _offer(wheel: LockedWheel) -> nightly_index.Offer:
+    _, version, _, _ = parse_wheel_filename(wheel.name)
+    return nightly_index.Offer(
+        name=wheel.name, url=wheel.url, version=version, pythons=frozenset(), sha256=wheel.sha256
+    )
+
+
+def _project(offer: nightly_index.Offer) -> str:
+    return str(parse_wheel_filename(offer.name)[0])
+
+
+def _tag(python: str) -> str:
+    return f"cp{python.replace('.', '')}"
+
+
+def _damaged(place: Path, found: str, locked: str) -> BlackwheelError:
+    return BlackwheelError(
+        "other-bytes",
+        f"{place.name}: the archived file is not the locked one\nfound:  {found}\nlocked: {locked}",
+        where=str(place),
+        fix=f"rm '{place}', then the same command again",
+        code=Exit.TORCH,
+    )
+
+
+def _other_bytes(name: str, where: str, found: str, known_as: str, known: str) -> BlackwheelError:
+    return BlackwheelError(
+        "other-bytes",
+        f"{name}: same name, other bytes; nothing was kept or pinned"
+        f"\nfound:  {found}\n{known_as}: {known}",
+        where=where,
+        fix="find out who changed the file; to take another build: invoke pin torch VERSION",
+        code=Exit.TORCH,
+    )

@@ -1,0 +1,141 @@
+"""What belongs to a nightly torch: what it requires of its own index, torchvision, torchaudio."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Final
+
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from blackwheel.core.addresses import shown
+from blackwheel.core.download import AbsentError, page
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.pytorch import archive, nightly_index
+from blackwheel.pytorch import wheel as torchwheel
+from blackwheel.pytorch.archive import Archive
+from blackwheel.pytorch.nightly_index import Listing, Offer
+from blackwheel.pytorch.wheel import TorchFile
+from blackwheel.stacks.records import LockedWheel
+
+DAYS: Final = 3
+"""A build of torchvision requires the torch of its day, or of a day or two before."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sought:
+    """For which torch a family is looked for."""
+
+    torch: Version
+    tag: str
+    """`cp311`."""
+    index: str
+    before: Mapping[str, LockedWheel]
+    """What was locked with this torch before, by name: bytes that changed since are refused."""
+
+
+def family_of(torch: TorchFile, sought: Sought, kept: Archive) -> tuple[LockedWheel, ...]:
+    """Return the archived wheels that belong to a torch for one Python.
+
+    Raises `family-gone` for what torch cannot do without; torchvision and torchaudio may be absent.
+    """
+    found = []
+    for requirement in torch.requires:
+        exact = torchwheel.exact_version(requirement)
+        if exact and exact.local and _applies(requirement, sought.tag):
+            found.append(_required(requirement.name, exact, sought, kept))
+    for project in ("torchvision", "torchaudio"):
+        companion = _companion(project, sought, kept)
+        if companion:
+            found.append(companion)
+        else:
+            kept.console.say(
+                f"{project}: no nightly for {sought.tag} requires exactly torch {sought.torch}:"
+                " not locked"
+            )
+    return tuple(found)
+
+
+def _applies(requirement: Requirement, tag: str) -> bool:
+    """Tell whether a requirement holds for this Python on Linux on x86-64, without extras."""
+    version = f"{tag[2]}.{tag[3:]}"
+    environment: dict[str, str] = {
+        **{name: str(value) for name, value in default_environment().items()},
+        "python_version": version,
+        "python_full_version": f"{version}.0",
+        "platform_system": "Linux",
+        "sys_platform": "linux",
+        "os_name": "posix",
+        "platform_machine": "x86_64",
+        "extra": "",
+    }
+    return requirement.marker is None or requirement.marker.evaluate(environment)
+
+
+def _required(project: str, version: Version, sought: Sought, kept: Archive) -> LockedWheel:
+    """Take what torch requires by a local version: no package registry may hold such a version."""
+    known = nightly_index.listing(sought.index, project, patience=kept.patience)
+    try:
+        return archive.find(known, version, sought.tag, kept, before=sought.before)
+    except AbsentError:
+        raise BlackwheelError(
+            "family-gone",
+            f"torch requires {project} {version}, which is not listed for {sought.tag}, not at its"
+            " address and not archived",
+            where=shown(f"{sought.index.rstrip('/')}/{project}/"),
+            fix="pin a newer torch: invoke pin torch latest",
+            code=Exit.TORCH,
+        ) from None
+
+
+def _companion(project: str, sought: Sought, kept: Archive) -> LockedWheel | None:
+    """Take the build of a project that requires exactly this torch, if there is one."""
+    known = nightly_index.listing(sought.index, project, patience=kept.patience)
+    for offer in _candidates(known, sought.torch, sought.tag):
+        try:
+            if offer.metadata:
+                answer = page(offer.metadata, accept="*/*", patience=kept.patience)
+                if not _belongs(answer.text, offer.name, sought.torch):
+                    continue
+            wheel = archive.take(offer, kept, locked=sought.before.get(offer.name))
+        except AbsentError:
+            continue
+        text = torchwheel.metadata_text(kept.folder / wheel.name, wheel.name)
+        if _belongs(text, wheel.name, sought.torch):
+            return wheel
+    return None
+
+
+def _belongs(text: str, name: str, torch: Version) -> bool:
+    return torchwheel.belongs_to(torchwheel.requirements(text, name), torch)
+
+
+def _candidates(known: Listing, torch: Version, tag: str) -> Iterator[Offer]:
+    """Yield the builds of torch's day and the days after, listed ones first.
+
+    Hidden ones are looked for where the numbering of the last years puts them: torchvision 0.25
+    came with torch 2.10, torchaudio bears torch's own number. Only METADATA says whether it fits.
+    """
+    day = nightly_index.build_date(torch)
+    if day is None:
+        return
+    days = [day + timedelta(days=more) for more in range(DAYS + 1)]
+    listed = [
+        offer
+        for offer in known.offers
+        if offer.fits(tag)
+        and offer.version.local == torch.local
+        and nightly_index.build_date(offer.version) in days
+    ]
+    yield from sorted(listed, key=lambda offer: offer.version)
+    release = f"0.{torch.minor + 15}.0" if known.project == "torchvision" else torch.base_version
+    for later in days[:2]:
+        version = Version(f"{release}.dev{_compact(later)}+{torch.local}")
+        yield from nightly_index.hidden(known, version, tag)
+
+
+def _compact(day: date) -> str:
+    return day.strftime("%Y%m%d")

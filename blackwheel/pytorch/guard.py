@@ -1,0 +1,53 @@
+"""Read what a wheel says of the torch it was built for."""
+
+from __future__ import annotations
+
+import ast
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+GUARD: Final = "_built_for.py"
+"""What the last patch of a series makes setup.py write beside the package's own modules."""
+
+
+def built_for(wheel: Path) -> dict[str, Any] | None:
+    """Return what setup.py wrote down of the torch it met; None for a wheel without that file.
+
+    Nothing is executed. Raises ValueError where the file is not as the last patch writes it.
+    """
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if name.endswith(f"/{GUARD}")]
+        if not names:
+            return None
+        text = archive.read(names[0]).decode("utf-8")
+    name, assigned, literal = text.partition(" = ")
+    try:
+        values = ast.literal_eval(literal) if (name, assigned) == ("TORCH", " = ") else None
+    except (SyntaxError, ValueError):
+        values = None
+    if len(names) > 1 or not isinstance(values, dict) or text != f"TORCH = {values!r}\n":
+        raise ValueError(f"{', '.join(names)}: not as setup.py writes it")
+    return values
+
+
+def expected_guard(torch: Mapping[str, Any], version: str) -> dict[str, Any]:
+    """Return what `built_for` must be, from the receipt's torch and the wheel's version."""
+    exact = "==" if "+" in torch["version"] else "==="
+    return {
+        "wheel": version,
+        "requirement": f"torch{exact}{torch['version']}",
+        "version": torch["runtime"],
+        "git_version": torch["git_version"],
+        "cuda": torch["cuda"],
+    }
+
+
+def guard_differences(
+    told: Mapping[str, Any], expected: Mapping[str, Any]
+) -> tuple[tuple[str, Any, Any], ...]:
+    """Return name, found and expected value of everything in which a guard file differs."""
+    names = sorted({*told, *expected})
+    pairs = ((name, told.get(name), expected.get(name)) for name in names)
+    return tuple(pair for pair in pairs if pair[1] != pair[2])

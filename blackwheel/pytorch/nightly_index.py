@@ -1,0 +1,230 @@
+"""The nightly index: what it lists, what it hides, and what lies nearest to a build that is gone.
+
+Its pages list the newest 60 builds of a package; older files stay reachable by their address.
+"""
+
+# ruff: noqa: PLC0415  parsing a page costs 0.3 s of imports, and most runs have their wheels.
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote, urljoin, urlsplit
+
+from packaging.tags import Tag
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
+from blackwheel.core.addresses import shown
+from blackwheel.core.download import AbsentError, Patience, page
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.stacks.records import Stack
+
+if TYPE_CHECKING:
+    from pypi_simple import DistributionPackage
+
+WINDOW: Final = 60
+"""How many builds of a package its page lists."""
+PLATFORMS: Final = ("manylinux_2_28_x86_64", "linux_x86_64")
+"""How the nightlies' files have been named, newest way first."""
+_SHOWN: Final = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Offer:
+    """A wheel that an index lists, or that may lie at an address."""
+
+    name: str
+    url: str
+    version: Version
+    pythons: frozenset[str]
+    """`cp311`; `py3` for any."""
+    sha256: str = ""
+    """What the index claims; empty where it claims nothing."""
+    metadata: str = ""
+    """Where the METADATA lies alone, if the index offers that."""
+
+    def fits(self, tag: str) -> bool:
+        """Tell whether it serves this Python."""
+        return bool(self.pythons & {tag, "py3"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listing:
+    """One project's page, as far as Linux on x86-64 goes."""
+
+    project: str
+    index: str
+    offers: tuple[Offer, ...]
+
+    def at(self, version: Version, tag: str) -> Offer | None:
+        """Return the wheel of a version for one Python, if it is listed."""
+        found = (offer for offer in self.offers if offer.version == version and offer.fits(tag))
+        return next(found, None)
+
+    def versions(self, channel: str, tags: Iterable[str]) -> list[Version]:
+        """Return the versions of a channel that serve every one of these Pythons, oldest first."""
+        wanted = tuple(tags)
+        listed = {offer.version for offer in self.offers if offer.version.local == channel}
+        return sorted(v for v in listed if all(self.at(v, tag) for tag in wanted))
+
+
+def channel_cuda(channel: str) -> str:
+    """`cu128` → `12.8`; raise `unknown-channel`."""
+    found = re.fullmatch(r"cu(\d{2})(\d)", channel)
+    if not found:
+        raise BlackwheelError(
+            "unknown-channel",
+            f"'{channel}' is no CUDA channel of the nightly index",
+            where="--channel",
+            fix="--channel cu128, for CUDA 12.8",
+            code=Exit.USAGE,
+        )
+    return f"{found[1]}.{found[2]}"
+
+
+def build_date(version: Version) -> date | None:
+    """Return the day that a nightly's version carries."""
+    found = re.fullmatch(r"(\d{4})(\d{2})(\d{2})", str(version.dev or ""))
+    try:
+        return date(*map(int, found.groups())) if found else None
+    except ValueError:
+        return None
+
+
+def listing(index: str, project: str, *, patience: Patience) -> Listing:
+    """Read a project's page; a page that does not exist lists nothing.
+
+    Raises `no-answer`, `index-refused`, and `not-an-index` for what is no page of this project.
+    """
+    from pypi_simple import ACCEPT_HTML_PREFERRED, ProjectPage, UnsupportedContentTypeError
+
+    address = f"{index.rstrip('/')}/{canonicalize_name(project)}/"
+    try:
+        answer = page(address, accept=ACCEPT_HTML_PREFERRED, patience=patience)
+    except AbsentError as error:
+        if error.status != 403:
+            return Listing(project=project, index=index, offers=())
+        raise BlackwheelError(
+            "index-refused",
+            f"the index {error}",
+            where=shown(address),
+            fix="open the address in a browser; a proxy may want to be named: HTTPS_PROXY",
+            code=Exit.INDEX,
+        ) from None
+    try:
+        packages = ProjectPage.from_response(answer, project).packages
+    except (UnsupportedContentTypeError, ValueError, KeyError):
+        packages = []
+    offers = tuple(offer for package in packages if (offer := _offer(package, project)))
+    if not offers:
+        raise BlackwheelError(
+            "not-an-index",
+            f"the page lists no {project} wheel for Linux on x86-64: a login or an error page?",
+            where=shown(address),
+            fix="open the address in a browser, and correct torch.index in the stack file",
+            code=Exit.INDEX,
+        )
+    return Listing(project=project, index=index, offers=offers)
+
+
+def _offer(package: DistributionPackage, project: str) -> Offer | None:
+    try:
+        name, version, _, tags = parse_wheel_filename(package.filename)
+    except (InvalidWheelFilename, InvalidVersion):
+        return None
+    pythons = frozenset(python for tag in tags if (python := _python(tag)))
+    scheme = urlsplit(package.url).scheme
+    if name != canonicalize_name(project) or not pythons or scheme not in ("http", "https"):
+        return None
+    return Offer(
+        name=package.filename,
+        url=package.url,
+        version=version,
+        pythons=pythons,
+        sha256=package.digests.get("sha256", ""),
+        metadata=package.metadata_url if package.has_metadata else "",
+    )
+
+
+def _python(tag: Tag) -> str:
+    """Return the Python that a tag serves on Linux on x86-64; free-threaded ones are others."""
+    if tag.platform != "any" and not re.fullmatch(r"(many)?linux\w*_x86_64", tag.platform):
+        return ""
+    if tag.abi == tag.interpreter and tag.interpreter.startswith("cp3"):
+        return tag.interpreter
+    return "py3" if tag.interpreter == "py3" and tag.abi == "none" else ""
+
+
+def hidden(known: Listing, version: Version, tag: str) -> tuple[Offer, ...]:
+    """Return where a wheel that is not listed would lie: beside the listed ones, and at the index.
+
+    The builds of some packages lie one level above their channel's page.
+    """
+    index = known.index.rstrip("/") + "/"
+    listed = dict.fromkeys(urljoin(offer.url, ".") for offer in known.offers)
+    bases = list(dict.fromkeys([*listed, index, urljoin(index, "..")]))
+    stem = f"{canonicalize_name(known.project).replace('-', '_')}-{version}-{tag}-{tag}"
+    names = [f"{stem}-{platform}.whl" for platform in PLATFORMS]
+    return tuple(
+        Offer(name=name, url=base + quote(name), version=version, pythons=frozenset({tag}))
+        for name in names
+        for base in bases
+    )
+
+
+def newest(known: Listing, channel: str, tags: Sequence[str]) -> Version:
+    """Return the newest version that serves every Python; raise `no-nightly`."""
+    versions = known.versions(channel, tags)
+    if not versions:
+        raise BlackwheelError(
+            "no-nightly",
+            f"the index lists no {known.project} of {channel} for {', '.join(tags)}",
+            where=shown(known.index),
+            fix="name another --channel, or fewer Pythons in the stack file",
+            code=Exit.TORCH,
+        )
+    return versions[-1]
+
+
+def nearest(known: Listing, version: Version, tags: Sequence[str]) -> list[Version]:
+    """Return the versions of the same channel by how near their days are, at most four."""
+    versions = known.versions(version.local or "", tags)
+    wanted = build_date(version)
+    if wanted is None:
+        return versions[::-1][:_SHOWN]
+    days = [(day, v) for v in versions if (day := build_date(v))]
+    days.sort(key=lambda pair: (abs((pair[0] - wanted).days), pair[0] < wanted))
+    return [v for _, v in days[:_SHOWN]]
+
+
+def gone(
+    known: Listing, version: Version, tags: Sequence[str], *, stack: str, lacking: Sequence[str]
+) -> BlackwheelError:
+    """Return the one error of a build that is nowhere: what is near, and what moves the pin."""
+    near = nearest(known, version, tags)
+    there = ", ".join(map(str, sorted(near))) or "none"
+    served = ", ".join(lacking)
+    return BlackwheelError(
+        "torch-gone",
+        f"{known.project} {version} for {served} is not listed, not at its address and not archived"
+        f"\nnearest that serve {', '.join(tags)}: {there}",
+        where=shown(known.index),
+        fix=f"invoke pin torch {near[0] if near else 'latest'} --stack {stack}",
+        code=Exit.TORCH,
+    )
+
+
+def age_line(stack: Stack, today: date) -> str:
+    """Return how old a stack's nightly is and what moves the pin; nothing for other torches."""
+    day = build_date(Version(stack.torch.version))
+    if stack.torch.source != "index" or day is None:
+        return ""
+    days = (today - day).days
+    return (
+        f"torch {stack.torch.version} is {days} day{'' if days == 1 else 's'} old;"
+        f" to move the pin: invoke pin torch latest --stack {stack.name}"
+    )

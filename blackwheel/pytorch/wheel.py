@@ -1,0 +1,122 @@
+"""What a torch wheel says about itself, read from the file: nothing is unpacked or executed."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.metadata import InvalidMetadata, Metadata
+from packaging.requirements import Requirement
+from packaging.specifiers import Specifier
+from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.version import Version
+
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.pytorch import identity as torchpin
+from blackwheel.pytorch.identity import TorchIdentity
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TorchFile:
+    """A torch wheel that was read to its last byte."""
+
+    identity: TorchIdentity
+    requires: tuple[Requirement, ...]
+
+
+def read_torch(path: Path) -> TorchFile:
+    """Read identity and requirements of a torch wheel; raise `not-a-wheel` or `not-a-torch`."""
+    text = metadata_text(path, path.name)
+    try:
+        with zipfile.ZipFile(path) as wheel:
+            version = wheel.read(torchpin.VERSION_FILE).decode("utf-8")
+            cmake = wheel.read(torchpin.CMAKE_PACKAGE).decode("utf-8")
+        identity = torchpin.identity(text, version, cmake)
+    except KeyError as error:
+        raise _not_a_torch(path, str(error.args[0])) from None
+    except (UnicodeDecodeError, SyntaxError) as error:
+        raise _not_a_torch(path, f"its version file cannot be read: {error}") from None
+    lacking = [name for name in ("runtime", "git_version", "cuda") if not getattr(identity, name)]
+    if lacking:
+        raise _not_a_torch(path, f"{torchpin.VERSION_FILE} names no {', '.join(lacking)}")
+    return TorchFile(identity=identity, requires=requirements(text, path.name))
+
+
+def metadata_text(path: Path, name: str) -> str:
+    """Return the METADATA of the wheel at `path` that is to be called `name`; reads all of it.
+
+    Raises `not-a-wheel` where a file in it is damaged or where it is another distribution.
+    """
+    try:
+        with zipfile.ZipFile(path) as wheel:
+            broken = wheel.testzip()
+            if broken:
+                raise _not_a_wheel(name, f"{broken} is damaged in it")
+            found = [n for n in wheel.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", n)]
+            text = wheel.read(found[0]).decode("utf-8") if len(found) == 1 else ""
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise _not_a_wheel(name, f"it is no whole zip file: {error}") from None
+    except UnicodeDecodeError as error:
+        raise _not_a_wheel(name, f"its METADATA is no text: {error}") from None
+    said, version = _said(text, name)
+    wanted, wanted_version, _, _ = parse_wheel_filename(name)
+    if (canonicalize_name(said), version) != (wanted, wanted_version):
+        raise _not_a_wheel(name, f"its METADATA says {said} {version}")
+    return text
+
+
+def _said(text: str, name: str) -> tuple[str, Version]:
+    try:
+        metadata = Metadata.from_email(text, validate=False)
+        return metadata.name, metadata.version
+    except (ExceptionGroup, InvalidMetadata) as error:
+        raise _not_a_wheel(name, f"its METADATA cannot be read: {error}") from None
+
+
+def requirements(text: str, name: str) -> tuple[Requirement, ...]:
+    """Return what the METADATA of a wheel requires; raise `not-a-wheel`."""
+    try:
+        return tuple(Metadata.from_email(text, validate=False).requires_dist or ())
+    except (ExceptionGroup, InvalidMetadata) as error:
+        raise _not_a_wheel(name, f"its METADATA cannot be read: {error}") from None
+
+
+def exact_version(requirement: Requirement) -> Version | None:
+    """Return the one version that a requirement accepts, or None."""
+    specifiers: list[Specifier] = list(requirement.specifier)
+    if len(specifiers) == 1 and specifiers[0].operator in ("==", "==="):
+        text = specifiers[0].version
+        return None if text.endswith(".*") else Version(text)
+    return None
+
+
+def belongs_to(requires: tuple[Requirement, ...], torch: Version) -> bool:
+    """Tell whether these requirements name exactly this torch, with or without its local part."""
+    for requirement in requires:
+        wanted = exact_version(requirement)
+        if canonicalize_name(requirement.name) == "torch" and wanted:
+            return wanted in (torch, Version(torch.public))
+    return False
+
+
+def _not_a_wheel(name: str, why: str) -> BlackwheelError:
+    return BlackwheelError(
+        "not-a-wheel",
+        f"{name} is not the wheel that its name says: {why}",
+        where=name,
+        fix="the same command again; nothing was kept or pinned",
+        code=Exit.TORCH,
+    )
+
+
+def _not_a_torch(path: Path, why: str) -> BlackwheelError:
+    return BlackwheelError(
+        "not-a-torch",
+        f"{path.name} does not tell which torch it is: {why}",
+        where=path.name,
+        fix="pin another build: invoke pin torch latest",
+        code=Exit.TORCH,
+    )

@@ -1,0 +1,25 @@
+"""Find the receipt of a wheel, and read its key without verifying it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def receipt_path(wheel: Path) -> Path:
+    """Return where a wheel's receipt lies."""
+    return wheel.with_name(f"{wheel.name}.receipt.json")
+
+
+def key_section(path: Path) -> dict[str, Any]:
+    """Return `digest`, `slug` and `parts` of the key of a wheel; empty without a receipt.
+
+    Read for every no-op run, so nothing is verified here.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+        section = document["predicate"]["buildDefinition"]["externalParameters"]["stack"]["key"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return dict(section)

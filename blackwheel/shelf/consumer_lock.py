@@ -1,0 +1,116 @@
+"""`invoke lock-consumer`: everything that a stack's wheels need on another machine, by hash."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+from packaging.version import Version
+
+from blackwheel.core import files
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.site import Site
+from blackwheel.receipts.beside import key_section
+from blackwheel.shelf import index
+from blackwheel.stacks.ask import requests
+from blackwheel.stacks.request import Request
+
+_PIN: Final = re.compile(r"^([A-Za-z0-9._-]+)==", re.MULTILINE)
+
+
+def lock_consumer(
+    site: Site,
+    stack: str,
+    *,
+    python: str = "",
+    projects: Sequence[str] = (),
+    address: str = "",
+    revision: int = 0,
+    out: str = "",
+) -> Path:
+    """Write the requirements file of a stack and Python; return it.
+
+    The newest revision on the shelf is taken, or `revision`: that is how one rolls back. Raises
+    `no-wheel` and `locks-differ`.
+    """
+    asked, chosen = requests(site, stack, only=projects, python=python)
+    wheels = [_wheel(site, request, revision) for request in asked]
+    text = requirements(
+        [
+            (wheel, request.lock("run", site.constraints).read_text(encoding="utf-8"))
+            for wheel, request in zip(wheels, asked, strict=True)
+        ],
+        stack=stack,
+        python=chosen.version,
+        address=address,
+    )
+    name = f"requirements-{stack}-py{chosen.version.replace('.', '')}.txt"
+    path = Path(out or name).absolute()
+    files.replace_file(path, text.encode())
+    site.console.result(str(path))
+    shelf = address or f"{(site.wheels / stack).as_uri()}/simple/"
+    extra = "" if address else f" --extra-index-url '{shelf}'"
+    for tool in ("python3 -m pip", "uv pip"):
+        site.console.result(f"{tool} install --require-hashes{extra} -r '{out or name}'")
+    return path
+
+
+def _wheel(site: Site, request: Request, revision: int) -> index.ShelvedWheel:
+    """The wheel of a request on the shelf: of one revision, or the newest."""
+    found = [
+        wheel
+        for wheel in index.shelved(site.wheels / request.stack.name)
+        if key_section(wheel.receipt).get("slug") == request.slug
+        and (not revision or wheel.version.endswith(f".{revision}"))
+    ]
+    if not found:
+        there = sorted({wheel.project for wheel in index.shelved(site.wheels / request.stack.name)})
+        others = ",".join(name for name in there if name != request.project)
+        what = f"revision {revision} of {request.project}" if revision else request.project
+        raise BlackwheelError(
+            "no-wheel",
+            f"{what} for Python {request.python} is not on the shelf",
+            where=f"wheels/{request.stack.name}/",
+            fix=f"invoke build-wheels --stack {request.stack.name} --python {request.python}"
+            + (f"\nor only what is there: --projects {others}" if others else ""),
+            code=Exit.INDEX,
+        )
+    return max(found, key=lambda wheel: Version(wheel.version))
+
+
+def requirements(
+    members: Iterable[tuple[index.ShelvedWheel, str]], *, stack: str, python: str, address: str
+) -> str:
+    """The text: each wheel by its full label and its own hash, then the pins it runs with."""
+    ours, pins = [], dict[str, str]()
+    for wheel, lock in members:
+        ours.append(f"{wheel.project}=={wheel.version} \\\n    --hash=sha256:{wheel.sha256}\n")
+        for name, pin in _pins(lock).items():
+            if pins.setdefault(name, pin) != pin:
+                raise BlackwheelError(
+                    "locks-differ",
+                    f"the projects of {stack} are pinned to run with different versions or files\n"
+                    f"of {name}",
+                    where=f"constraints/{stack}.toml",
+                    fix="nox -s lock, or a file for each project: --projects",
+                    code=Exit.CONFIG,
+                )
+    head = [
+        f"# {stack} for Python {python}, every file by hash. Made by invoke lock-consumer.",
+        "# Install: pip install --require-hashes -r THIS, or uv pip install in its place.",
+        *([f"--extra-index-url {address}"] if address else []),
+    ]
+    own = {wheel.split("==")[0] for wheel in ours}
+    others = [text for name, text in sorted(pins.items()) if name not in own]
+    return "\n".join(head) + "\n" + "".join([*ours, *others])
+
+
+def _pins(lock: str) -> dict[str, str]:
+    """Each pin of a lock file with its hashes, by name."""
+    lines = "".join(line for line in lock.splitlines(keepends=True) if not line.startswith("#"))
+    starts = [found.start() for found in _PIN.finditer(lines)]
+    texts = [lines[a:b] for a, b in pairwise([*starts, len(lines)])]
+    return {text.partition("==")[0]: text for text in texts}

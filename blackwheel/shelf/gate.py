@@ -1,0 +1,153 @@
+"""Which wheels may leave the shelf: a stack's whole set, each with a whole, matching receipt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.site import Site
+from blackwheel.receipts import document as receipts
+from blackwheel.shelf import index, verify
+from blackwheel.shelf.index import current
+from blackwheel.stacks import loader, records
+from blackwheel.stacks.request import Request
+
+NOT_RUN: Final = "not run"
+"""How smoke begins what it says of an arch on which no kernel ran."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Proved:
+    """A shelved wheel of the stack's current label, of which nothing contradicts its receipt."""
+
+    wheel: index.ShelvedWheel
+    request: Request
+    receipt: receipts.Document
+    unrun: tuple[str, ...]
+    """Archs on which no kernel of it ran, each with the reason."""
+
+
+def proved_set(
+    site: Site, stack_name: str, *, only: Sequence[str] = (), allow_unrun: bool = False
+) -> tuple[Proved, ...]:
+    """Return the stack's current wheels, what others need first.
+
+    `only` makes these projects the set. Raises `nothing-to-publish`, `incomplete-set`, `unproved`
+    with every fault of every wheel, and `kernels-not-run`.
+    """
+    stack = loader.load(stack_name, site.constraints)
+    for name in only:
+        stack.project(name)
+    wanted = [name for name in stack.build if not only or name in only]
+    chosen = [
+        (wheel, asked)
+        for wheel in index.shelved(site.wheels / stack.name)
+        if (asked := current(wheel, stack)) is not None and asked.project in wanted
+    ]
+    if not chosen:
+        raise _nothing(site, stack)
+    _require_whole(chosen, stack, wanted)
+    _require_proved(site, [wheel for wheel, _ in chosen], stack)
+    order = {project: number for number, project in enumerate(stack.build)}
+    proved = sorted(
+        (_proved(wheel, asked) for wheel, asked in chosen),
+        key=lambda one: (order[one.request.project], one.wheel.path.name),
+    )
+    if not allow_unrun:
+        _require_run(proved)
+    return tuple(proved)
+
+
+def _nothing(site: Site, stack: records.Stack) -> BlackwheelError:
+    others = [
+        name
+        for name in loader.names(site.constraints)
+        if name != stack.name and index.shelved(site.wheels / name)
+    ]
+    fixes = [f"invoke build-wheels --stack {stack.name}"]
+    fixes += [f"or publish what is shelved: --stack {' or '.join(others)}"] if others else []
+    return BlackwheelError(
+        "nothing-to-publish",
+        f"no wheel of the current label of stack {stack.name} is on the shelf",
+        where=f"wheels/{stack.name}",
+        fix="\n".join(fixes),
+        code=Exit.INDEX,
+    )
+
+
+def _require_whole(
+    chosen: Sequence[tuple[index.ShelvedWheel, Request]],
+    stack: records.Stack,
+    wanted: Sequence[str],
+) -> None:
+    """Each Python that has one of the set's wheels must have them all."""
+    groups: dict[tuple[str, tuple[str, ...]], set[str]] = {}
+    for _, asked in chosen:
+        groups.setdefault((asked.python, asked.archs), set()).add(asked.project)
+    lacks, fixes = [], []
+    for (python, archs), found in sorted(groups.items()):
+        missing = [project for project in wanted if project not in found]
+        if missing:
+            lacks.append(f"Python {python}: has {', '.join(sorted(found))}")
+            lacks.append(f"Python {python}: lacks {', '.join(missing)}")
+            other = f" --arch '{';'.join(archs)}'" if archs != stack.archs else ""
+            fixes.append(f"invoke build-wheels --stack {stack.name} --python {python}{other}")
+            fixes.append(f"or what is there: --only {','.join(sorted(found))}")
+    if lacks:
+        raise BlackwheelError(
+            "incomplete-set",
+            "\n".join([f"stack {stack.name} is published together or not at all", *lacks]),
+            where=f"wheels/{stack.name}",
+            fix="\n".join(fixes),
+            code=Exit.INDEX,
+        )
+
+
+def _require_proved(site: Site, wheels: Sequence[index.ShelvedWheel], stack: records.Stack) -> None:
+    facts = []
+    for wheel in wheels:
+        for check in verify.verify(site, wheel.path).faults:
+            found, expected = check.found or "nothing", check.expected or "nothing"
+            facts += [f"{wheel.path.name}", f"  {check.what}: {found}", f"  expected: {expected}"]
+    if facts:
+        raise BlackwheelError(
+            "unproved",
+            "\n".join(["nothing is published: what is not proved stays here", *facts]),
+            where=f"wheels/{stack.name}",
+            fix=f"invoke verify --what {stack.name} tells all of it;\n"
+            f"invoke build-wheels --stack {stack.name} --again makes the wheel anew",
+            code=Exit.INDEX,
+        )
+
+
+def _proved(wheel: index.ShelvedWheel, asked: Request) -> Proved:
+    document = receipts.load(wheel.receipt)
+    held = receipts.sections(document)
+    return Proved(
+        wheel=wheel,
+        request=asked,
+        receipt=document,
+        unrun=_unrun(asked.archs, held["smoke"].get("kernels")),
+    )
+
+
+def _unrun(archs: Sequence[str], kernels: Any) -> tuple[str, ...]:
+    """What smoke says of each arch where it says that no kernel ran, or says nothing."""
+    told = kernels if isinstance(kernels, dict) else {}
+    said = {arch: told.get(arch) or f"{NOT_RUN}: the receipt does not tell" for arch in archs}
+    return tuple(f"{arch}: {text}" for arch, text in said.items() if str(text).startswith(NOT_RUN))
+
+
+def _require_run(proved: Sequence[Proved]) -> None:
+    facts = [f"{one.wheel.path.name}\n  {text}" for one in proved for text in one.unrun]
+    if facts:
+        raise BlackwheelError(
+            "kernels-not-run",
+            "\n".join(["no kernel of these ever ran on the arch it was built for", *facts]),
+            where="smoke, in the receipt",
+            fix="build where such a GPU is: smoke runs the kernels there;\n"
+            "or, knowing that: --allow-unrun-arch",
+            code=Exit.SMOKE,
+        )

@@ -1,0 +1,230 @@
+"""Reading an index over HTTP as installers do: its pages, its files, and what else it offers."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+import requests
+from pypi_simple import DistributionPackage, ProjectPage, PyPISimple
+from pypi_simple.errors import NoSuchProjectError, UnsupportedContentTypeError
+
+from blackwheel.core import process
+from blackwheel.core.addresses import shown
+from blackwheel.core.download import AGAIN
+from blackwheel.core.errors import BlackwheelError, Exit
+
+_TIMEOUT: Final = (10.0, 60.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """How long an index is waited for."""
+
+    tries: int = 4
+    seconds: float = 3600.0
+    """Of all uploads of a run together."""
+    pause: Callable[[float], None] = time.sleep
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Index:
+    """An index that takes uploads, or that serves a folder."""
+
+    upload: str
+    """Empty for one that is only read."""
+    simple: str
+    """Where installers read."""
+    login: tuple[str, str] | None = None
+    """None: requests looks into netrc itself."""
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The forms in which the login may come back in a server's words."""
+        return login_forms(self.login) if self.login else ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Offers:
+    """What an index offers besides files; None where nobody could see it."""
+
+    json: bool | None
+    metadata: bool | None
+    ranges: bool | None
+
+    def text(self) -> str:
+        """As the plan's last lines show it."""
+        told = {True: "yes", False: "no", None: "not seen"}
+        pairs = (("JSON", self.json), ("metadata", self.metadata), ("ranges", self.ranges))
+        return ", ".join(f"{name} {told[value]}" for name, value in pairs)
+
+
+def login_of(environment: Mapping[str, str], address: str) -> tuple[str, str] | None:
+    """Return user and password from the environment, else from netrc; None where neither tells.
+
+    A login that only the keyring knows is seen by uv alone.
+    """
+    token = environment.get("UV_PUBLISH_TOKEN")
+    if token:
+        return "__token__", token
+    user, password = (environment.get(f"UV_PUBLISH_{name}") for name in ("USERNAME", "PASSWORD"))
+    if user and password:
+        return user, password
+    found = requests.utils.get_netrc_auth(address)
+    return (str(found[0]), str(found[1])) if found else None
+
+
+def login_forms(login: tuple[str, str]) -> tuple[str, ...]:
+    """Return password and `Authorization` value as text that must not be shown."""
+    user, password = login
+    basic = b64encode(f"{user}:{password}".encode()).decode()
+    forms = {password, quote(password, safe=""), basic}
+    return tuple(sorted(filter(None, forms), key=len, reverse=True))
+
+
+def found_simple(upload: str, login: tuple[str, str] | None) -> str:
+    """Return where an upload server is read: below its upload address, as servers have it."""
+    seen = []
+    for name in ("+simple", "simple"):
+        address = f"{upload.rstrip('/')}/{name}/"
+        try:
+            with requests.get(address, auth=login, timeout=_TIMEOUT, stream=True) as answer:
+                if answer.status_code == HTTPStatus.OK:
+                    return address
+                seen.append(f"{shown(address)} answers {answer.status_code}")
+        except requests.RequestException as error:
+            seen.append(f"{shown(address)}: {brief(error)}")
+    raise BlackwheelError(
+        "no-simple-pages",
+        "\n".join(["nothing answers where the upload would be read back:", *seen]),
+        where=shown(upload),
+        fix="name the address that pip or uv install from: --simple ADDRESS",
+        code=Exit.AWAY,
+    )
+
+
+def listing(index: Index, project: str, limits: Limits) -> ProjectPage | None:
+    """Return a project's page, read anew; None where the index has no such project."""
+    failed = 0
+    while True:
+        try:
+            with PyPISimple(index.simple, auth=index.login) as client:
+                client.s.headers["Cache-Control"] = "no-cache"
+                return client.get_project_page(project, timeout=_TIMEOUT)
+        except NoSuchProjectError:
+            return None
+        except requests.HTTPError as error:
+            status = error.response.status_code if error.response is not None else 0
+            if status not in AGAIN:
+                raise _unreadable(index, f"{project}: it answers {status}") from None
+            why = f"it answers {status}"
+        except (UnsupportedContentTypeError, ValueError) as error:
+            raise _unreadable(index, f"{project}: {str(error).splitlines()[0]}") from None
+        except requests.RequestException as error:
+            why = brief(error)
+        failed += 1
+        if failed >= limits.tries:
+            raise away(index, f"{project}: {why} ({failed} tries)")
+        limits.pause(2.0 ** (failed - 1))
+
+
+def listed(index: Index, project: str, name: str, limits: Limits) -> DistributionPackage | None:
+    """Return what the index lists under a file name."""
+    page = listing(index, project, limits)
+    packages = page.packages if page else []
+    return next((one for one in packages if one.filename == name), None)
+
+
+def sha256(index: Index, package: DistributionPackage) -> tuple[str, int]:
+    """Download a file, keep nothing, and return its digest and size."""
+    with _answer(index, package.url) as answer:
+        digest, count = hashlib.sha256(), 0
+        for chunk in answer.iter_content(1 << 20):
+            digest.update(chunk)
+            count += len(chunk)
+    return digest.hexdigest(), count
+
+
+def metadata(index: Index, package: DistributionPackage) -> bytes:
+    """Return the METADATA that the index serves beside a wheel."""
+    with _answer(index, package.metadata_url) as answer:
+        return answer.content
+
+
+def offers(index: Index, package: DistributionPackage, project: str) -> Offers:
+    """Look what the index offers; a probe that fails says no."""
+    kind = "application/vnd.pypi.simple.v1+json"
+    with _answer(index, f"{index.simple}{project}/", {"Accept": kind}) as page:
+        as_json = page.headers.get("Content-Type", "").startswith(kind)
+    with _answer(index, package.url, {"Range": "bytes=0-9"}) as part:
+        ranges = part.status_code == HTTPStatus.PARTIAL_CONTENT
+    return Offers(json=as_json, metadata=bool(package.has_metadata), ranges=ranges)
+
+
+@contextmanager
+def _answer(
+    index: Index, url: str, headers: Mapping[str, str] | None = None
+) -> Iterator[requests.Response]:
+    """Give an answer whose body is still to be read; what cuts it is `index-away`."""
+    sent = {"Accept-Encoding": "identity", **(headers or {})}
+    login = index.login if urlsplit(url).netloc == urlsplit(index.simple).netloc else None
+    try:
+        with requests.get(url, auth=login, headers=sent, timeout=_TIMEOUT, stream=True) as answer:
+            answer.raise_for_status()
+            yield answer
+    except requests.HTTPError as error:
+        status = error.response.status_code if error.response is not None else 0
+        if status in AGAIN:
+            raise away(index, f"{shown(url)} answers {status}") from None
+        raise differs(f"{shown(url)} answers {status}", index) from None
+    except requests.RequestException as error:
+        raise away(index, f"{shown(url)}: {brief(error)}") from None
+
+
+def brief(error: Exception) -> str:
+    """Return one line about a failed request."""
+    if isinstance(error, requests.Timeout) or "Read timed out" in str(error):
+        return "no answer in time"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "cut off"
+    return "cannot be reached" if "NewConnection" in repr(error) else type(error).__name__
+
+
+def away(index: Index, fact: str) -> BlackwheelError:
+    """Return the error of an index that may answer another time."""
+    return BlackwheelError(
+        "index-away",
+        process.masked(fact, index.secrets),
+        where=shown(index.simple),
+        fix="the same command again: what is there already is not sent twice",
+        code=Exit.AWAY,
+    )
+
+
+def differs(fact: str, index: Index) -> BlackwheelError:
+    """Return the error of an index that does not give back what it took."""
+    return BlackwheelError(
+        "not-what-was-sent",
+        f"the upload was answered as if it had succeeded, and is not believed\n{fact}",
+        where=shown(index.simple),
+        fix="not published. Look at the address in a browser: a login page, a proxy that cuts, or\n"
+        "another index behind it; take a wrong file off the index, then the same command again",
+        code=Exit.READBACK,
+    )
+
+
+def _unreadable(index: Index, fact: str) -> BlackwheelError:
+    return BlackwheelError(
+        "index-unreadable",
+        process.masked(fact, index.secrets),
+        where=shown(index.simple),
+        fix="correct --simple, or the login: UV_PUBLISH_USERNAME and UV_PUBLISH_PASSWORD, or netrc",
+        code=Exit.INDEX,
+    )

@@ -1,0 +1,185 @@
+"""What lies on a shelf beside its wheels, computed again from the wheels: metadata and pages."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from email import message_from_bytes
+from pathlib import Path
+from typing import Final
+
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+from blackwheel.core.errors import BlackwheelError
+from blackwheel.receipts import document
+from blackwheel.shelf import index, landing_page
+
+_UNREADABLE: Final = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One thing that was computed again."""
+
+    what: str
+    ok: bool | None
+    """None for what cannot be computed again; `found` then says why."""
+    found: str = ""
+    expected: str = ""
+
+    @property
+    def state(self) -> str:
+        """As tables and JSON show it."""
+        return {True: "ok", False: "FAULT", None: "open"}[self.ok]
+
+
+def compared(what: str, found: str, expected: str) -> Check:
+    """Return the check that two texts are the same."""
+    same = found == expected
+    return Check(what=what, ok=same, found=found, expected="" if same else expected)
+
+
+def compared_all(what: str, found: Sequence[str], expected: Sequence[str]) -> Check:
+    """Return the check that two lists are the same; one that is shows how long it is."""
+    if list(found) == list(expected):
+        return Check(what=what, ok=True, found=str(len(found)))
+    shown = [", ".join(one) or "none" for one in (found, expected)]
+    return Check(what=what, ok=False, found=shown[0], expected=shown[1])
+
+
+def sha256(path: Path) -> str:
+    """Return the digest of a file; `no such file` where there is none."""
+    if not path.is_file():
+        return "no such file"
+    with path.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
+
+
+def is_shelf(folder: Path) -> bool:
+    """Tell whether a folder is a directory index."""
+    return (folder / "simple").is_dir()
+
+
+def metadata_checks(wheel: Path) -> Iterator[Check]:
+    """The `.metadata` beside a wheel is the METADATA in it."""
+    beside = wheel.with_name(f"{wheel.name}.metadata")
+    try:
+        expected = hashlib.sha256(_metadata(wheel)).hexdigest()
+    except _UNREADABLE as error:
+        yield Check(what="METADATA", ok=False, found=str(error), expected="a readable wheel")
+        return
+    yield compared("metadata sha256", sha256(beside), expected)
+
+
+def _metadata(wheel: Path) -> bytes:
+    with zipfile.ZipFile(wheel) as archive:
+        names = [
+            name
+            for name in archive.namelist()
+            if name.count("/") == 1 and name.endswith(".dist-info/METADATA")
+        ]
+        return b"".join(archive.read(name) for name in names)
+
+
+def page_checks(shelf: Path) -> Iterator[Check]:
+    """The pages of a shelf are those of the wheels that lie on it."""
+    try:
+        listed = index.shelved(shelf)
+    except BlackwheelError as error:
+        yield Check(what=error.where, ok=False, found=error.fact, expected="a page of the index")
+        return
+    names = {wheel.path.name for wheel in listed}
+    for file in sorted(shelf.glob("*.whl")):
+        if file.name not in names:
+            yield Check(what=file.name, ok=False, found="no page lists it", expected="a page")
+    folders = sorted(page.parent for page in shelf.glob("simple/*/index.*"))
+    projects = list(dict.fromkeys(folder.name for folder in folders))
+    yield from _rendered(shelf / "simple", index.root_page(projects))
+    for project in projects:
+        entries = []
+        for wheel in listed:
+            if _project_of(wheel.path) == project:
+                actual, checks = _described(wheel)
+                entries.append(actual)
+                yield from checks
+        yield from _rendered(shelf / "simple" / project, index.simple_page(project, entries))
+    yield from _for_people(shelf, listed)
+    yield Check(what="upload-time", ok=None, found="nothing but the page records it")
+
+
+def _project_of(wheel: Path) -> str:
+    try:
+        return str(parse_wheel_filename(wheel.name)[0])
+    except InvalidWheelFilename:
+        return ""
+
+
+def _described(listed: index.ShelvedWheel) -> tuple[index.ShelvedWheel, list[Check]]:
+    """What a page must say of a wheel, and how it differs from what it says."""
+    try:
+        metadata = _metadata(listed.path)
+    except _UNREADABLE:  # said where the wheel is verified
+        metadata = b""
+    actual = replace(
+        listed,
+        sha256=sha256(listed.path),
+        size=listed.path.stat().st_size,
+        metadata_sha256=hashlib.sha256(metadata).hexdigest(),
+        requires_python=str(message_from_bytes(metadata).get("Requires-Python", "")),
+    )
+    fields = ("sha256", "size", "metadata_sha256", "requires_python")
+    checks = [
+        compared(
+            f"{listed.path.name} {field}", str(getattr(listed, field)), str(getattr(actual, field))
+        )
+        for field in fields
+    ]
+    return actual, [check for check in checks if not check.ok]
+
+
+def _for_people(shelf: Path, listed: Sequence[index.ShelvedWheel]) -> Iterator[Check]:
+    """The page of the shelf and those of the audits say what the receipts say."""
+    if not all(map(_holds, listed)):
+        yield Check(what="index.html", ok=None, found="drawn from a receipt that does not hold")
+        return
+    yield _same(shelf / "index.html", "index.html", landing_page.shelf_page(shelf.name, listed))
+    for wheel in listed:
+        drawn = landing_page.audit_page(wheel)
+        if drawn or wheel.audit.exists():
+            yield _same(wheel.audit, wheel.audit.name, drawn)
+
+
+def _holds(wheel: index.ShelvedWheel) -> bool:
+    """Tell whether what a page is drawn from can be believed; its faults are said elsewhere."""
+    try:
+        faults = document.verify(document.load(wheel.receipt), wheel.path)
+    except BlackwheelError:
+        return False
+    return not faults and sha256(wheel.metadata) == wheel.metadata_sha256
+
+
+def _rendered(folder: Path, page: index.SimplePage) -> Iterator[Check]:
+    """A page is byte for byte what blackwheel writes."""
+    for name, text in (("index.html", page.html), ("index.json", page.json)):
+        path = folder / name
+        yield _same(path, f"{path.relative_to(folder.parent)}", text)
+
+
+def _same(path: Path, what: str, text: str) -> Check:
+    """A file is byte for byte a text."""
+    if not path.is_file():
+        return Check(what=what, ok=False, found="no such file", expected="a page")
+    found, expected = path.read_bytes().split(b"\n"), text.encode().split(b"\n")
+    same = 0
+    while same < min(len(found), len(expected)) and found[same] == expected[same]:
+        same += 1
+    if found == expected:
+        return Check(what=what, ok=True, found=f"{len(found) - 1} lines")
+    there = [
+        lines[same].decode("utf-8", "replace").strip() if same < len(lines) else "no such line"
+        for lines in (found, expected)
+    ]
+    return Check(what=f"{what} line {same + 1}", ok=False, found=there[0], expected=there[1])

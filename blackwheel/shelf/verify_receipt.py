@@ -1,0 +1,80 @@
+"""What the sections of a receipt claim, held to the key in it and to the name of the wheel."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from packaging.utils import parse_wheel_filename
+
+from blackwheel.receipts import document
+from blackwheel.shelf.verify_pages import Check, compared, compared_all
+
+_TORCH: Final = ("version", "runtime", "cuda", "git_version", "cxx11_abi")
+
+
+def title_checks(
+    wheel: Path, held: Mapping[str, document.Section], parts: Mapping[str, str]
+) -> Iterator[Check]:
+    """The file's name says what the receipt says."""
+    name, version, _, tags = parse_wheel_filename(wheel.name)
+    stack = held["stack"]
+    yield compared("wheel name", str(name), stack["project"])
+    yield compared("wheel version", str(version), f"{stack['version']}+{parts['label']}")
+    pythons = "/".join(sorted({tag.interpreter for tag in tags}))
+    yield compared("wheel python", pythons, f"cp{parts['python'].replace('.', '')}")
+
+
+def key_checks(held: Mapping[str, document.Section], parts: Mapping[str, str]) -> Iterator[Check]:
+    """The key is that of its parts, and each stage saw what the key says."""
+    texts = json.dumps(sorted(parts.items()), ensure_ascii=False, separators=(",", ":"))
+    digest = hashlib.sha256(texts.encode()).hexdigest()
+    yield compared("key", held["stack"]["key"]["digest"], digest)
+    yield compared("archs", ";".join(held["stack"]["archs"]), parts["archs"])
+    sources = held["sources"]
+    from_git = sources["origin"] == "git"
+    tree = parts["source.tree"] if from_git else json.loads(parts["sdist"])["tree"]
+    seen = sources["project"]["digest"]
+    yield compared("source commit", seen["gitCommit"], parts["source.commit"])
+    yield compared(f"source tree ({sources['origin']})", seen["gitTree"], tree)
+    pins = {k.partition(".")[2]: json.loads(v) for k, v in parts.items() if k.startswith("nested.")}
+    there = {one["name"]: one["digest"] for one in sources["nested"]}
+    yield compared_all("nested sources", sorted(there), sorted(pins))
+    for path, pin in sorted(pins.items()):
+        seen = there.get(path, {})
+        yield compared(f"{path} commit", seen.get("gitCommit", ""), pin["commit"])
+        if from_git:  # an sdist holds a part of it, which the sdist's own tree covers
+            yield compared(f"{path} tree", seen.get("gitTree", ""), pin["tree"])
+    series = held["patches"]["series"]
+    names = [one["name"] for one in series]
+    yield compared_all("series", names, json.loads(parts["patches"]))
+    for one in series:
+        expected = parts.get(f"patches.{one['name']}", "none")
+        yield compared(one["name"], one["digest"]["sha256"], expected)
+    lock, isolation = held["environment"], held["isolation"]
+    yield compared(lock["name"], lock["digest"]["sha256"], parts["locks.build"])
+    yield compared("isolation", isolation["mode"], parts["isolation"])
+    toolchain = held["toolchain"]
+    yield compared("toolchain", toolchain["cuda_version"], parts["toolchain.cuda"])
+    nvcc = parts["toolchain.nvcc"] or toolchain["nvcc_version"]
+    yield compared("nvcc", toolchain["nvcc_version"], nvcc)
+
+
+def torch_checks(torch: document.Section, parts: Mapping[str, str]) -> Iterator[Check]:
+    """The torch that was seen is the one that the stack pins."""
+    for name in _TORCH:
+        value, expected = torch[name], parts[f"torch.{name}"]
+        text = value if isinstance(value, str) else json.dumps(value)
+        if expected != "null":  # the stack does not pin it
+            yield compared(f"torch {name}", text, expected)
+    locked = json.loads(parts.get("torch.libraries", "{}"))
+    there = {one["name"]: one["digest"]["sha256"] for one in torch["libraries"]} if locked else {}
+    for name in sorted({*locked, *there}):
+        yield compared(name, there.get(name, "none"), locked.get(name, "none"))
+    if parts["torch.wheel"] != "null":
+        accepted = parts["torch.wheel"] in torch["wheel_sha256"]
+        found = parts["torch.wheel"] if accepted else ", ".join(torch["wheel_sha256"])
+        yield compared("torch wheel", found, parts["torch.wheel"])

@@ -1,0 +1,72 @@
+"""What an index says about a wheel, read from the file."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+import zlib
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.shelf.simple_api import ShelvedWheel
+
+_UNREADABLE: Final = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What zipfile raises for a file that is no whole, plain archive."""
+
+
+def described(wheel: Path, shelf: Path, now: datetime) -> tuple[ShelvedWheel, bytes]:
+    """What a page says about the wheel, and its METADATA."""
+    from packaging.metadata import parse_email  # noqa: PLC0415  0.2 s that only shelving pays
+
+    try:
+        project, version, _, _ = parse_wheel_filename(wheel.name)
+        metadata = _metadata(wheel)
+        fields, _ = parse_email(metadata)
+        named = (canonicalize_name(fields.get("name", "")), Version(fields.get("version", "")))
+        if named != (project, version):
+            raise bad_wheel(wheel, f"METADATA says {named[0]} {named[1]}, unlike the file name")
+        digest, size = sha256(wheel), wheel.stat().st_size
+    except (*_UNREADABLE, InvalidWheelFilename, InvalidVersion) as error:
+        raise bad_wheel(wheel, getattr(error, "strerror", None) or str(error)) from error
+    entry = ShelvedWheel(
+        path=shelf / wheel.name,
+        project=project,
+        version=str(version),
+        sha256=digest,
+        size=size,
+        metadata_sha256=hashlib.sha256(metadata).hexdigest(),
+        requires_python=fields.get("requires_python", ""),
+        shelved_at=now,
+    )
+    return entry, metadata
+
+
+def _metadata(wheel: Path) -> bytes:
+    """The bytes of the one METADATA in the wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = [
+            name
+            for name in archive.namelist()
+            if name.count("/") == 1 and name.endswith(".dist-info/METADATA")
+        ]
+        if len(names) != 1:
+            raise bad_wheel(wheel, f"holds {len(names)} .dist-info/METADATA, not one")
+        return archive.read(names[0])
+
+
+def sha256(path: Path) -> str:
+    """The digest of a file."""
+    with path.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
+
+
+def bad_wheel(wheel: Path, fact: str) -> BlackwheelError:
+    """The refusal of a file that is no whole wheel."""
+    return BlackwheelError(
+        "bad-wheel", fact, where=str(wheel), fix="invoke build-wheels --again", code=Exit.INDEX
+    )

@@ -1,0 +1,185 @@
+"""What an environment of hashed pins and a stack's wheels is, taken as a person would have it."""
+
+from __future__ import annotations
+
+import configparser
+import subprocess
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from email import message_from_string
+from pathlib import Path
+from typing import Any, Final
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name, parse_wheel_filename
+
+from blackwheel.core import process
+from blackwheel.core.errors import BlackwheelError, Exit
+
+SECONDS: Final = 900
+"""vLLM's command imports the server first: 10 s of CPU."""
+ASKED: Final = ("--version",)
+WITHOUT_GPU: Final[Mapping[str, tuple[str, ...]]] = {"vllm": ("bench", "--help")}
+"""What a command is asked where no GPU is found. `vllm --version` builds every parser first, and
+the server's ends with `Failed to infer device type`; before `bench` vLLM takes the CPU instead.
+"""
+FLASHINFER: Final = "flashinfer-python"
+CUBINS: Final = "flashinfer-cubin"
+NATIVE: Final = "flashinfer-jit-cache"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Together:
+    """An environment that holds wheels together, as it was found."""
+
+    requirements: str
+    """`fit together`, or why it was not asked."""
+    scripts: tuple[tuple[str, str], ...]
+    """What each wheel's own command was asked, and its answer: its version, or `runs`."""
+    flashinfer: str
+    """Its version, and whether its kernels are native; empty where it is not installed."""
+
+    def section(self) -> dict[str, Any]:
+        """What the receipt says of it."""
+        return {
+            "requirements": self.requirements,
+            "scripts": dict(self.scripts),
+            "flashinfer": self.flashinfer,
+        }
+
+    def __str__(self) -> str:
+        """Tell it in one line."""
+        parts = [f"requirements {self.requirements}"]
+        parts += [f"{asked}: {answer}" for asked, answer in self.scripts]
+        return "; ".join([*parts, *([self.flashinfer] if self.flashinfer else [])])
+
+
+def examine(
+    wheels: Sequence[Path],
+    *,
+    environment: Path,
+    uv: Path,
+    variables: Mapping[str, str],
+    own_torch: bool,
+    gpu: bool,
+) -> Together:
+    """Look at an environment in which these wheels lie; `own_torch` tells that torch does too.
+
+    `gpu` tells that one was found.
+
+    Raises `requirements-unmet` and `script-failed`.
+    """
+    if own_torch:
+        _require_fit(environment, uv, variables)
+    packages = next(iter(sorted(environment.glob("lib/python3*/site-packages"))))
+    scripts = []
+    for wheel in wheels:
+        name = _script(wheel)
+        asked = ASKED if gpu else WITHOUT_GPU.get(name, ASKED)
+        if name:
+            answer = _answer(environment / "bin" / name, asked, wheel, variables)
+            scripts.append((" ".join((name, *asked)), answer))
+    return Together(
+        requirements="fit together" if own_torch else "not asked: torch lies elsewhere",
+        scripts=tuple(scripts),
+        flashinfer=flashinfer_state(_installed(packages), wheels),
+    )
+
+
+def _require_fit(environment: Path, uv: Path, variables: Mapping[str, str]) -> None:
+    """Raise `requirements-unmet` with what uv finds: of everything installed, whoever wants it."""
+    argv = [str(uv), "pip", "check", "--no-config", "--python", str(environment / "bin/python")]
+    done = process.capture(argv, environment=variables, cwd=environment, check=False)
+    if done.code == 0:
+        return
+    said = [line for line in done.stderr.splitlines() if line.startswith("The package ")]
+    raise BlackwheelError(
+        "requirements-unmet",
+        "\n".join(["what is installed together does not fit", *(said or [done.stderr.strip()])]),
+        where=str(environment),
+        fix="correct `runtime` in the stack file, then: nox -s lock",
+        code=Exit.SMOKE,
+    )
+
+
+def _script(wheel: Path) -> str:
+    """The command that bears the wheel's own name; empty where it has none."""
+    name = parse_wheel_filename(wheel.name)[0]
+    with zipfile.ZipFile(wheel) as archive:
+        found = [one for one in archive.namelist() if one.endswith(".dist-info/entry_points.txt")]
+        text = archive.read(found[0]).decode("utf-8") if found else ""
+    table = configparser.ConfigParser(delimiters=("=",), interpolation=None, strict=False)
+    table.read_string(text)
+    return str(name) if table.has_option("console_scripts", str(name)) else ""
+
+
+def _answer(script: Path, asked: tuple[str, ...], wheel: Path, variables: Mapping[str, str]) -> str:
+    """Run a wheel's command; where it was asked for its version, hold that to the wheel's."""
+    try:
+        done = process.capture(
+            [str(script), *asked],
+            environment=variables,
+            cwd=script.parent,
+            timeout=SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise _script_failed(script, asked, wheel, f"hung: {SECONDS} s went by") from None
+    if done.code != 0:
+        tail = "\n".join(done.stderr.splitlines()[-12:])
+        raise _script_failed(script, asked, wheel, f"ended with code {done.code}\n{tail}")
+    if asked != ASKED:
+        return "runs"
+    version = str(parse_wheel_filename(wheel.name)[1])
+    told = (done.stdout.split() or ["nothing"])[-1]
+    if told != version:
+        raise _script_failed(script, asked, wheel, f"said {told} instead of {version}")
+    return told
+
+
+def _script_failed(
+    script: Path, asked: tuple[str, ...], wheel: Path, words: str
+) -> BlackwheelError:
+    return BlackwheelError(
+        "script-failed",
+        f"{' '.join((script.name, *asked))} of {wheel.name} {words}",
+        where=str(script),
+        fix="the wheel stays off the shelf; run the command above in that environment",
+        code=Exit.SMOKE,
+    )
+
+
+def _installed(packages: Path) -> dict[str, str]:
+    """Name and version of every distribution, from the folders' names; nothing is imported."""
+    names = (path.name.removesuffix(".dist-info") for path in packages.glob("*.dist-info"))
+    pairs = (name.rpartition("-") for name in names)
+    return {canonicalize_name(name): version for name, _, version in pairs}
+
+
+def flashinfer_state(installed: Mapping[str, str], wheels: Sequence[Path]) -> str:
+    """Say which FlashInfer lies beside the wheels, who asked for it, and where its code is from."""
+    version = installed.get(FLASHINFER)
+    if version is None:
+        return ""
+    asked = [
+        f"{parse_wheel_filename(wheel.name)[0]} asks for {one.specifier or 'any'}"
+        for wheel in wheels
+        for one in _requirements(wheel)
+        if canonicalize_name(one.name) == FLASHINFER and one.marker is None
+    ]
+    if NATIVE in installed:
+        how = f"its kernels are native, from {NATIVE} {installed[NATIVE]}"
+    elif CUBINS in installed:
+        how = f"cubins from {CUBINS} {installed[CUBINS]}, all else is compiled at run time"
+    else:
+        how = f"its kernels are compiled at run time: no {CUBINS}, no {NATIVE} here"
+    return ", ".join([f"FlashInfer {version}", *asked, how])
+
+
+def _requirements(wheel: Path) -> list[Requirement]:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (one for one in archive.namelist() if one.endswith(".dist-info/METADATA"))
+        text = archive.read(name).decode("utf-8")
+    lines = message_from_string(text).get_all("Requires-Dist", [])
+    return [Requirement(str(line)) for line in lines]

@@ -1,0 +1,89 @@
+"""git as a program, and what its words say about the host that it asked."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from blackwheel.core.errors import BlackwheelError, Exit
+
+if TYPE_CHECKING:
+    import git
+
+_ANSWERED: Final = re.compile(
+    r"requested url returned error|remote error|authentication failed|terminal prompts disabled"
+    r"|not found|permission denied",
+)
+_NOT_REACHED: Final = re.compile(
+    r"could not resolve|couldn.t connect|failed to connect|unable to connect|cannot connect"
+    r"|connection (refused|reset|closed|timed out|was)|timed out|operation too slow"
+    r"|network is unreachable|no route to host|name or service not known"
+    r"|temporary failure in name resolution|empty reply from server|from proxy after connect"
+    r"|proxy connect aborted|ssl[ _:]|tls[ _:]|gnutls|server certificate"
+    r"|certificate (problem|verif)",
+)
+
+
+class UnreachableError(Exception):
+    """A git host could not be reached; the text says why, in git's own words."""
+
+    def __init__(self, why: str, *, url: str, where: str) -> None:
+        super().__init__(why)
+        self.url, self.where = url, where
+
+
+def store_path(url: str, store: Path) -> Path:
+    """Return `git/<host>/<path>.git` for an address in any of git's notations."""
+    _, _, rest = url.rpartition("://")
+    rest = re.sub(r"^[^/@]*@", "", rest)
+    if "://" not in url:
+        rest = rest.replace(":", "/", 1)  # host:path, as ssh writes it
+    parts = [part for part in rest.split("/") if part not in ("", ".", "..")]
+    parts[0] = parts[0].replace(":", "_")
+    return store / "git" / f"{'/'.join(parts).removesuffix('.git')}.git"
+
+
+def reason(text: str) -> str | None:
+    """Return git's line that says why the host was not reached; None when the host did answer.
+
+    Only what git printed (in English: LC_ALL=C) tells the two apart, its exit code is 128 for both.
+    """
+    for line in text.splitlines():
+        bare = re.sub(r"'[^']*'", "", line).lower()  # an address may hold any of the words
+        if _ANSWERED.search(bare):
+            return None
+        if _NOT_REACHED.search(bare):
+            return re.sub(r"^fatal: (unable to access '[^']*': )?", "", line).strip()
+    return None
+
+
+def disk_full(where: Path) -> BlackwheelError:
+    """Return the error for a store that takes no more."""
+    return BlackwheelError(
+        "disk-full",
+        "no space left while sources were fetched; nothing half-written was kept",
+        where=str(where),
+        fix="free space there, or set BLACKWHEEL_HOME to a folder on another disk",
+        code=Exit.SOURCE,
+    )
+
+
+def git_program(environment: Mapping[str, str]) -> type[git.Git]:
+    """Return GitPython's git, or raise `git-missing`."""
+    missing = BlackwheelError(
+        "git-missing",
+        "there is no git program on PATH",
+        where=f"PATH={environment.get('PATH', '')}",
+        fix="install git (apt install git, dnf install git), then run again",
+        code=Exit.SOURCE,
+    )
+    if not shutil.which("git", path=environment.get("PATH", "")):
+        raise missing
+    try:
+        import git  # noqa: PLC0415  takes 0.1 s, and fails without git
+    except ImportError:
+        raise missing from None
+    return git.Git

@@ -1,0 +1,315 @@
+"""Bare git stores that all stacks share: the pinned commit, and of it what is selected."""
+
+# ruff: noqa: PLC0415  GitPython takes 0.1 s to import and fails without git: only a fetch pays for it.
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from blackwheel.core.addresses import shown
+from blackwheel.core.console import Console
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.file_lock import held
+from blackwheel.core.isolation import bound_to_parent
+from blackwheel.sources.git_host import UnreachableError, disk_full, git_program, reason, store_path
+from blackwheel.sources.tree import Entry, is_selected
+from blackwheel.stacks.records import GitPin
+
+ANSWER_SECONDS: Final = 10.0
+"""Look-up, connection and TLS together: a host that has not answered by then is not reachable."""
+STALLED_SECONDS: Final = 60
+"""A transfer without one byte for so long has lost its host."""
+_GITLINK: Final = 0o160000
+
+
+class GitStore:
+    """The bare store of one pin's repository, opened for one project."""
+
+    def __init__(
+        self,
+        pin: GitPin,
+        *,
+        project: str,
+        where: str,
+        store: Path,
+        environment: Mapping[str, str],
+        console: Console,
+    ) -> None:
+        self.pin = pin
+        self._project, self._where, self._console = project, where, console
+        self._store, self.path = store, store_path(pin.url, store)
+        self._git = git_program(environment)(store)
+        self._git.update_environment(
+            **{
+                **environment,
+                "GIT_DIR": str(self.path),  # also where a git hook's own GIT_DIR is inherited
+                "GIT_TERMINAL_PROMPT": "0",
+                "LC_ALL": "C",
+            }
+        )
+
+    def fetch(self) -> None:
+        """Have the commit and its selected files here; no network when they are.
+
+        Raises `UnreachableError`, `wrong-commit`, `wrong-tree`, `missing-folder`, `git-refused`
+        and `disk-full`.
+        """
+        name = "git-" + str(self.path.relative_to(self._store / "git")).replace("/", "-")
+        with held(self._store, name, project=self._project, console=self._console):
+            if not self._has_commit():
+                self._fetch_commit()
+            self._verify()
+            lacking = self._lacking()
+            if lacking:
+                self._fetch_blobs(lacking)
+
+    @property
+    def tree(self) -> str:
+        """Git tree id of the commit."""
+        return self._read("rev-parse", f"{self.pin.commit}^{{tree}}").decode().strip()
+
+    def entries(self, wanted: Callable[[str], bool] | None = None) -> Iterator[Entry]:
+        """Read every selected file as it was committed: no filter or attribute applies."""
+        for mode, oid, path in self._listed():
+            if mode == _GITLINK or (wanted and not wanted(path)):
+                continue
+            try:
+                data = self._git.get_object_data(oid)[3]
+            except ValueError as error:  # what GitPython makes of a missing object
+                raise self._broken(str(error)) from None
+            yield Entry(path=path, mode=mode, data=data)
+        self._git.clear_cache()
+
+    @property
+    def links(self) -> dict[str, str]:
+        """The commit of each submodule, by its path."""
+        return {path: oid for mode, oid, path in self._rows() if mode == _GITLINK}
+
+    @property
+    def blobs(self) -> dict[str, str]:
+        """The object id of each selected file, by its path."""
+        return {path: oid for mode, oid, path in self._listed() if mode != _GITLINK}
+
+    def _rows(self) -> list[tuple[int, str, str]]:
+        """Mode, object id and path of all that the commit holds."""
+        listing = self._read("ls-tree", "-r", "-z", "--full-tree", self.pin.commit)
+        rows = []
+        for row in filter(None, listing.split(b"\0")):
+            head, _, name = row.partition(b"\t")
+            mode, _, oid = head.decode().split()
+            rows.append((int(mode, 8), oid, os.fsdecode(name)))
+        return rows
+
+    def _listed(self) -> list[tuple[int, str, str]]:
+        """The same of what the pin selects."""
+        rows = self._rows()
+        for folder in self.pin.sparse:
+            if not any(path.startswith(f"{folder.rstrip('/')}/") for _, _, path in rows):
+                raise self._error(
+                    "missing-folder",
+                    f"{shown(self.pin.url)} at {self.pin.commit[:12]} has no folder '{folder}'",
+                    key="sparse",
+                    fix="correct 'sparse' in the stack file",
+                )
+        return [row for row in rows if is_selected(row[2], self.pin.sparse)]
+
+    def _has_commit(self) -> bool:
+        if not self.path.is_dir():
+            return False
+        return self._run("rev-parse", "--verify", "--quiet", self._ref)[0] == 0
+
+    @property
+    def _ref(self) -> str:
+        """Written by git once all objects arrived; keeps them from `git gc`."""
+        return f"refs/pins/{self.pin.commit}"
+
+    def _reach(self) -> None:
+        """Have a store with the pinned address, and a host that answers in time."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        for stale in self.path.glob("*.lock"):
+            stale.unlink()  # of a git that was killed: nobody else works here, the store is held
+        for args in (
+            ("init", "--quiet", "--bare", "--template="),
+            ("config", "remote.origin.url", self.pin.url),
+        ):
+            code, text = self._run(*args)
+            if code != 0:
+                raise self._failure(text)
+        code, text = self._run("ls-remote", "origin", "HEAD", seconds=ANSWER_SECONDS)
+        if code != 0:
+            raise self._failure(text)
+
+    def _fetch_commit(self) -> None:
+        wanted = f"+{self.pin.commit}:{self._ref}"
+        filters = ["--filter=blob:none"] if self.pin.sparse else []
+        with self._console.stage(self._project, f"fetch {self._title}") as stage:
+            self._reach()
+            code, text = self._run(
+                *_FETCH, "--depth=1", *filters, "origin", wanted, progress=stage.update
+            )
+        if code != 0:
+            raise self._failure(text)
+
+    def _fetch_blobs(self, oids: list[str]) -> None:
+        title = f"fetch {len(oids)} files of {self._title}"
+        with tempfile.TemporaryFile() as wanted, self._console.stage(self._project, title) as stage:
+            self._reach()
+            wanted.write("".join(f"{oid}\n" for oid in oids).encode())
+            wanted.seek(0)
+            code, text = self._run(
+                "-c",
+                "fetch.negotiationAlgorithm=noop",
+                *_FETCH,
+                "--no-write-fetch-head",
+                "--filter=blob:none",
+                "--stdin",
+                "origin",
+                stdin=wanted,
+                progress=stage.update,
+            )
+        if code != 0:
+            raise self._failure(text)
+
+    def _verify(self) -> None:
+        found = self.tree
+        if self.pin.tree and found != self.pin.tree:
+            raise self._error(
+                "wrong-tree",
+                f"commit {self.pin.commit} of {shown(self.pin.url)} holds another tree"
+                f"\nfound:  {found}\npinned: {self.pin.tree}",
+                key="tree",
+                fix="correct commit and tree in the stack file: they are not of one source",
+            )
+
+    def _lacking(self) -> list[str]:
+        """Return the ids of selected files whose content is not here."""
+        walk = self._read("rev-list", "--objects", "--missing=print", self.pin.commit)
+        missing = {line[1:].decode() for line in walk.splitlines() if line.startswith(b"?")}
+        return sorted({oid for mode, oid, _ in self._listed() if mode != _GITLINK} & missing)
+
+    @property
+    def _title(self) -> str:
+        return f"{self.path.stem} {self.pin.commit[:12]}"
+
+    def _read(self, *args: str) -> bytes:
+        import git
+
+        try:
+            return self._git.execute(["git", *args], stdout_as_string=False)
+        except git.GitCommandError as error:
+            raise self._broken(str(error.stderr)) from None
+
+    def _run(
+        self,
+        *args: str,
+        seconds: float | None = None,
+        stdin: Any = None,
+        progress: Callable[[int, int, str], None] | None = None,
+    ) -> tuple[int, str]:
+        """Run git in a session of its own: it cannot prompt, and its transport ends with it."""
+        import git.cmd
+        from git.util import CallableRemoteProgress
+
+        def tell(_op: int, done: Any, total: Any, note: str = "") -> None:
+            if progress:
+                progress(int(done or 0), int(total or 0), note)
+
+        lines = CallableRemoteProgress(tell)
+        process = self._git.execute(
+            bound_to_parent(["git", *args]),
+            as_process=True,
+            istream=stdin,
+            universal_newlines=True,
+            with_stdout=False,
+            start_new_session=True,
+        )
+        overdue = threading.Event()
+
+        def end() -> None:
+            overdue.set()
+            _end(process.pid, signal.SIGTERM)
+
+        timer = threading.Timer(seconds, end) if seconds else None
+        try:
+            if timer:
+                timer.start()
+            git.cmd.handle_process_output(
+                process, None, lines.new_message_handler(), decode_streams=False
+            )
+            assert process.proc  # noqa: S101  it was just started
+            code = process.proc.wait()
+        except BaseException:
+            _end(process.pid, signal.SIGTERM)
+            raise
+        finally:
+            if timer:
+                timer.cancel()
+        if overdue.is_set():
+            return code or 128, f"fatal: timed out: no answer within {seconds:g} s"
+        return code, "\n".join([*lines.other_lines, *lines.error_lines])
+
+    def _failure(self, text: str) -> Exception:
+        """Return what a failed git command means."""
+        url, why = shown(self.pin.url), reason(text)
+        if why:
+            return UnreachableError(shown(why), url=url, where=f"{self._where}.url")
+        if re.search("no space left|quota exceeded", text, re.IGNORECASE):
+            return disk_full(self.path)
+        if re.search(rf"not our ref {self.pin.commit}|couldn't find remote ref", text):
+            return self._error(
+                "wrong-commit",
+                f"{url} has no commit {self.pin.commit}{self._mirror()}",
+                key="commit",
+                fix="correct commit and tree in the stack file",
+            )
+        said = re.findall(r"^(?:fatal|error|remote): .*", shown(text), re.MULTILINE)
+        return self._error(
+            "git-refused",
+            "\n".join([f"{url} cannot be fetched{self._mirror()}", *said]),
+            key="url",
+            fix="correct the address, or give git access to it (credentials, url.*.insteadOf)",
+        )
+
+    def _mirror(self) -> str:
+        """Say which address git takes instead, if its configuration names one."""
+        asked = ["git", "ls-remote", "--get-url", "origin"]
+        address = str(self._git.execute(asked, with_exceptions=False))
+        return "" if address == self.pin.url else f" (git reads it from {shown(address)})"
+
+    def _broken(self, text: str) -> BlackwheelError:
+        return BlackwheelError(
+            "broken-store",
+            f"git cannot read what it fetched of {shown(self.pin.url)}\n{text.strip()}",
+            where=str(self.path),
+            fix=f"rm -r {self.path}\nand run again: it is fetched anew",
+            code=Exit.SOURCE,
+        )
+
+    def _error(self, name: str, fact: str, *, key: str, fix: str) -> BlackwheelError:
+        return BlackwheelError(name, fact, where=f"{self._where}.{key}", fix=fix, code=Exit.SOURCE)
+
+
+_FETCH: Final = (
+    "-c",
+    "http.lowSpeedLimit=1",
+    "-c",
+    f"http.lowSpeedTime={STALLED_SECONDS}",
+    "fetch",
+    "--progress",
+    "--no-tags",
+    "--no-auto-gc",
+    "--recurse-submodules=no",
+)
+
+
+def _end(group: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, number)

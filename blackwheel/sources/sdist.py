@@ -1,0 +1,184 @@
+"""The sdist of the same release: carried, kept or downloaded, verified, and read."""
+
+# ruff: noqa: PLC0415  parsing an index costs 0.3 s of imports, and most runs have their sources.
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from blackwheel.core.addresses import index_address
+from blackwheel.core.console import Console
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.file_lock import held
+from blackwheel.core.files import sha256
+from blackwheel.sources.tree import FILE, LINK, PROGRAM, Entry
+from blackwheel.stacks.records import SdistPin
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from blackwheel.core.progress import Stage
+
+CARRIED: Final = "BLACKWHEEL_SDISTS"
+"""Names a folder of sdists that a person brought along, for a machine without any network."""
+_TIMEOUT: Final = (10.0, 60.0)
+
+
+class UnavailableError(Exception):
+    """The sdist could not be had; the text says why."""
+
+
+def obtain(
+    pin: SdistPin, *, project: str, store: Path, environment: Mapping[str, str], console: Console
+) -> Path:
+    """Return the verified sdist in `sdists/`, kept, carried or downloaded.
+
+    Raises `UnavailableError`, `wrong-sha256` and `wrong-size`; a wrong file is deleted, a carried
+    one stays.
+    """
+    kept = store / "sdists" / pin.name
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    carried = Path(environment[CARRIED]) / pin.name if environment.get(CARRIED) else None
+    with held(store, f"sdist-{pin.name}", project=project, console=console):
+        if kept.is_file():
+            if kept.stat().st_size == pin.size and sha256(kept) == pin.sha256:
+                return kept
+            kept.unlink()
+        for stale in kept.parent.glob(f".{pin.name}-*"):
+            shutil.rmtree(stale)  # of a run that was killed: the lock is ours
+        with tempfile.TemporaryDirectory(prefix=f".{pin.name}-", dir=kept.parent) as folder:
+            new = Path(folder) / pin.name
+            if carried and carried.is_file():
+                shutil.copyfile(carried, new)
+                origin = str(carried)
+            else:
+                if carried:
+                    console.say(f"{project}: {carried} is not there: the package index is asked")
+                origin = _download(
+                    new, pin, project=project, environment=environment, console=console
+                )
+            _verify(new, pin, project=project, origin=origin)
+            new.replace(kept)
+    return kept
+
+
+def entries(archive: Path, selected: Callable[[str], bool]) -> Iterator[Entry]:
+    """Read the selected files of an sdist, paths without the leading `name-version/`."""
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            _, _, path = member.name.partition("/")
+            if not selected(path):
+                continue
+            if member.issym():
+                yield Entry(path=path, mode=LINK, data=os.fsencode(member.linkname))
+            elif member.isreg() or member.islnk():
+                source = tar.extractfile(member)
+                assert source is not None  # noqa: S101  a file has content
+                mode = PROGRAM if member.mode & 0o100 else FILE
+                yield Entry(path=path, mode=mode, data=source.read())
+
+
+def _verify(path: Path, pin: SdistPin, *, project: str, origin: str) -> None:
+    if path.stat().st_size != pin.size:
+        raise _wrong_size(pin, f"{path.stat().st_size} bytes", project=project, origin=origin)
+    found = sha256(path)
+    if found != pin.sha256:
+        raise BlackwheelError(
+            "wrong-sha256",
+            f"{pin.name} is not the pinned file; it was not kept"
+            f"\nfound:  {found}\npinned: {pin.sha256}",
+            where=f"{origin}, projects.{project}.sdist.sha256",
+            fix="find out who changed the file before you change the pin",
+            code=Exit.SOURCE,
+        )
+
+
+def _wrong_size(pin: SdistPin, found: str, *, project: str, origin: str) -> BlackwheelError:
+    return BlackwheelError(
+        "wrong-size",
+        f"{pin.name} is not the pinned file; it was not kept"
+        f"\nfound:  {found}\npinned: {pin.size} bytes",
+        where=f"{origin}, projects.{project}.sdist.size",
+        fix="find out who changed the file before you change the pin",
+        code=Exit.SOURCE,
+    )
+
+
+def _download(
+    path: Path,
+    pin: SdistPin,
+    *,
+    project: str,
+    environment: Mapping[str, str],
+    console: Console,
+) -> str:
+    """Take the file from the package index and return its address, without any password."""
+    import requests
+    from packaging.utils import parse_sdist_filename
+    from pypi_simple import PYPI_SIMPLE_ENDPOINT, PyPISimple
+    from pypi_simple.errors import NoSuchProjectError, UnsupportedContentTypeError
+
+    name, _ = parse_sdist_filename(pin.name)
+    endpoint = index_address(environment) or PYPI_SIMPLE_ENDPOINT
+    try:
+        with PyPISimple(endpoint) as index, console.stage(project, f"download {pin.name}") as stage:
+            page = index.get_project_page(name, timeout=_TIMEOUT)
+            found = [package for package in page.packages if package.filename == pin.name]
+            if not found:
+                raise UnavailableError(f"the package index has no file {pin.name}")
+            origin = re.sub(r"(?<=://)[^/@]*@", "", found[0].url)
+            index.download_package(
+                found[0],
+                path,
+                verify=False,  # against the pin instead, which the index cannot change
+                progress=lambda _length: _Bar(stage, pin, project=project, origin=origin),
+                timeout=_TIMEOUT,
+            )
+    except NoSuchProjectError:
+        raise UnavailableError(f"the package index has no project {name}") from None
+    except (requests.RequestException, UnsupportedContentTypeError, ValueError) as error:
+        raise UnavailableError(_brief(error)) from None
+    return origin
+
+
+def _brief(error: Exception) -> str:
+    """Return one line about a failed request, without the address's password."""
+    cause = getattr(error.args[0] if error.args else error, "reason", error)
+    text = re.sub(r"(?<=://)[^/@\s]*@", "", str(cause).splitlines()[0])
+    return f"the package index: {text}"
+
+
+class _Bar:
+    """Shows a download, and stops one that is longer than the pinned file."""
+
+    def __init__(self, stage: Stage, pin: SdistPin, *, project: str, origin: str) -> None:
+        self._stage, self._pin, self._project, self._origin = stage, pin, project, origin
+        self._done = 0
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    def update(self, increment: int) -> None:
+        """Count the bytes of one more chunk."""
+        self._done += increment
+        if self._done > self._pin.size:
+            self._too_long()
+        self._stage.update(self._done // 1024, self._pin.size // 1024, "KiB")
+
+    def _too_long(self) -> NoReturn:
+        raise _wrong_size(self._pin, "more than that", project=self._project, origin=self._origin)

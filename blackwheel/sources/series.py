@@ -1,0 +1,163 @@
+"""patches/<project>/<version>/series → Series; all faults of a folder are reported at once."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.site import Site
+from blackwheel.stacks.request import Request
+
+FIELDS: Final = ("From", "Subject", "Origin", "Forwarded", "Last-Update")
+"""What the header of a patch names, beside its why in free text."""
+_NAME: Final = re.compile(r"\d{4}-[A-Za-z0-9][A-Za-z0-9._-]*\.patch")
+_DIFF: Final = re.compile(rb"^diff --git ", re.MULTILINE)
+_FIELD: Final = re.compile(r"([A-Z][A-Za-z-]*): *(.*)")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Patch:
+    """One patch of a series, read once, so that what is digested is what is applied."""
+
+    name: str
+    line: int
+    """Where the series names it, from 1."""
+    content: bytes
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the whole file, header included."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def header(self) -> bytes:
+        """Everything above the first file, the diffstat with it."""
+        found = _DIFF.search(self.content)
+        return self.content[: found.start()] if found else self.content
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Series:
+    """The ordered patches of one project at one version."""
+
+    folder: Path
+    patches: tuple[Patch, ...]
+
+    @property
+    def project(self) -> str:
+        """The project that the folder belongs to."""
+        return self.folder.parent.name
+
+    @property
+    def version(self) -> str:
+        """The version of the project that the folder belongs to."""
+        return self.folder.name
+
+    @property
+    def place(self) -> str:
+        """The series file as messages name it."""
+        return f"patches/{self.project}/{self.version}/series"
+
+
+def patch_digests(series: Series) -> tuple[tuple[str, str], ...]:
+    """Name and sha256 of every patch, in order: the series' part of the key."""
+    return tuple((patch.name, patch.sha256) for patch in series.patches)
+
+
+def load_series(folder: Path) -> Series:
+    """Read a series and its patches; raise `bad-series` with every fault at once.
+
+    A project without patches has a series file that names none: a missing one is a fault, or a
+    misspelt version would build unpatched sources.
+    """
+    place = f"patches/{folder.parent.name}/{folder.name}/series"
+    try:
+        text = (folder / "series").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise _bad_series(["there is no such file"], place) from None
+    except UnicodeDecodeError as error:
+        raise _bad_series([f"not UTF-8: {error.reason} at byte {error.start}"], place) from None
+    faults: list[str] = []
+    patches: list[Patch] = []
+    listed: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        name = line.partition("#")[0].strip()
+        if not name:
+            continue
+        found = _entry_faults(name, folder, listed)
+        listed.setdefault(name, number)
+        if not found:
+            patch = Patch(name=name, line=number, content=(folder / name).read_bytes())
+            found = [f"{name}: {fault}" for fault in header_faults(patch)]
+            patches.append(patch)
+        faults += [f"line {number}: {fault}" for fault in found]
+    forgotten = {path.name for path in folder.glob("*.patch")} - set(listed)
+    faults += [
+        f"{name}: lies in the folder, but the series does not name it" for name in sorted(forgotten)
+    ]
+    if faults:
+        raise _bad_series(faults, place)
+    return Series(folder=folder, patches=tuple(patches))
+
+
+def _entry_faults(name: str, folder: Path, listed: dict[str, int]) -> list[str]:
+    if not _NAME.fullmatch(name):
+        return [f"'{name}' is not named NNNN-verb-object.patch"]
+    if name in listed:
+        return [f"{name}: named before, in line {listed[name]}"]
+    if not (folder / name).is_file():
+        return [f"{name}: there is no such file"]
+    return []
+
+
+def header_faults(patch: Patch) -> list[str]:
+    """Return what the header of a patch lacks."""
+    try:
+        header = patch.header.decode("utf-8")
+    except UnicodeDecodeError:
+        return ["the header is not UTF-8"]
+    if patch.header == patch.content:
+        return ["no line starts with 'diff --git'; make it with git diff"]
+    fields: dict[str, str] = {}
+    why = False
+    for line in re.split(r"^---$", header, maxsplit=1, flags=re.MULTILINE)[0].splitlines():
+        field = _FIELD.fullmatch(line)
+        if field and field[1] in FIELDS:
+            fields[field[1]] = field[2].strip()
+        elif line.strip() and not line.startswith((" ", "From ")):
+            # an indented line continues its field, 'From <commit>' opens git's mail form
+            why = True
+    faults = [f"the header has no {name}" for name in FIELDS if not fields.get(name)]
+    if not why:
+        faults.append("the header does not say why, in free text below the Subject")
+    updated = fields.get("Last-Update")
+    if updated and not _is_date(updated):
+        faults.append(f"Last-Update: '{updated}' is not a date such as 2026-11-22")
+    return faults
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def _bad_series(faults: list[str], place: str) -> BlackwheelError:
+    return BlackwheelError(
+        "bad-series",
+        "\n".join([f"{len(faults)} fault{'s' if len(faults) > 1 else ''}:", *faults]),
+        where=place,
+        fix="correct the series or the patches named above",
+        code=Exit.CONFIG,
+    )
+
+
+def series_of(site: Site, asked: Request) -> Series:
+    """Return the series of a request's project at its version."""
+    return load_series(site.patches / asked.project / asked.pin.version)

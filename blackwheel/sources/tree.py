@@ -1,0 +1,139 @@
+"""Files of a source: which are selected, how they are written, and their git tree id."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from blackwheel.core.errors import BlackwheelError, Exit
+
+LINK: Final = 0o120000
+FILE: Final = 0o100644
+PROGRAM: Final = 0o100755
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One file or symlink of a source."""
+
+    path: str
+    """Relative, with slashes."""
+    mode: int
+    """As git writes it: FILE, PROGRAM or LINK."""
+    data: bytes
+    """Content, or the target of a symlink."""
+
+
+def is_selected(
+    path: str, sparse: Sequence[str], nested: Mapping[str, Sequence[str]] | None = None
+) -> bool:
+    """Tell whether a pin selects this file: at the top or in its folders; all if it has none.
+
+    `nested` maps the folder of each nested source to its own selection, which holds below it.
+    """
+    for folder, inner in (nested or {}).items():
+        if path.startswith(f"{folder}/"):
+            return is_selected(path.removeprefix(f"{folder}/"), inner)
+    return (
+        not sparse
+        or "/" not in path
+        or any(path.startswith(f"{folder.rstrip('/')}/") for folder in sparse)
+    )
+
+
+def selected_paths(
+    paths: Iterable[str],
+    sparse: Sequence[str],
+    nested: Mapping[str, Sequence[str]] | None = None,
+) -> list[str]:
+    """Return those of `paths` that a pin selects, in their order."""
+    return [path for path in paths if is_selected(path, sparse, nested)]
+
+
+def write_entries(entries: Iterable[Entry], root: Path, *, where: str) -> None:
+    """Write entries into the new folder `root`; raise `unsafe-path` for one that leaves it.
+
+    Symlinks are written last, so that no file can be written through one. Modes are 644 and 755
+    whatever the umask: they end up in wheels.
+    """
+    links = []
+    root.mkdir(parents=True, exist_ok=True)
+    for entry in entries:
+        parts = PurePosixPath(entry.path).parts
+        if not parts or parts[0] == "/" or {"..", ".git"} & {part.lower() for part in parts}:
+            raise _unsafe_path(entry, where)
+        if entry.mode == LINK:
+            links.append(entry)
+            continue
+        path = root / entry.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(entry.data)
+        path.chmod(0o755 if entry.mode == PROGRAM else 0o644)
+    for entry in links:
+        path = root / entry.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(os.fsdecode(entry.data))
+        if not _points_inside(path, root):
+            path.unlink()
+            raise _unsafe_path(entry, where)
+
+
+def _points_inside(link: Path, root: Path) -> bool:
+    try:
+        return link.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # a loop of links: RuntimeError before Python 3.13
+        return False
+
+
+def _unsafe_path(entry: Entry, where: str) -> BlackwheelError:
+    shown = f" -> {os.fsdecode(entry.data)}" if entry.mode == LINK else ""
+    return BlackwheelError(
+        "unsafe-path",
+        f"'{entry.path}{shown}' leaves the source tree",
+        where=where,
+        fix="select other folders with 'sparse', or pin a source without it",
+        code=Exit.SOURCE,
+    )
+
+
+def tree_id(root: Path) -> str:
+    """Return the id that git would give the tree of this folder.
+
+    Empty folders do not count, as in git; of a file's mode only the owner's x bit does.
+    """
+    return _tree_bytes(root).hex()
+
+
+def _tree_bytes(folder: Path) -> bytes:
+    rows: list[tuple[bytes, bytes]] = []
+    with os.scandir(folder) as scan:
+        children = list(scan)
+    for child in children:
+        name, path = os.fsencode(child.name), Path(child.path)
+        if child.is_symlink():
+            oid = object_id("blob", os.fsencode(path.readlink()))
+            rows.append((name, b"120000 " + name + b"\0" + oid))
+        elif child.is_dir():
+            oid = _tree_bytes(path)
+            if oid != _EMPTY_TREE:
+                # git sorts a folder as if its name ended with a slash
+                rows.append((name + b"/", b"40000 " + name + b"\0" + oid))
+        else:
+            executable = child.stat().st_mode & stat.S_IXUSR
+            mode = b"100755 " if executable else b"100644 "
+            rows.append((name, mode + name + b"\0" + object_id("blob", path.read_bytes())))
+    return object_id("tree", b"".join(row for _, row in sorted(rows)))
+
+
+def object_id(kind: str, data: bytes) -> bytes:
+    """Return the 20 bytes of a git object id."""
+    head = f"{kind} {len(data)}\0".encode()
+    return hashlib.sha1(head + data, usedforsecurity=False).digest()
+
+
+_EMPTY_TREE: Final = object_id("tree", b"")

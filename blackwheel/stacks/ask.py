@@ -1,0 +1,75 @@
+"""Resolve the words of a command line into requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from blackwheel.core import archs
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.site import Site
+from blackwheel.stacks import loader, pythons, records, refusals
+from blackwheel.stacks.request import Request
+
+
+def requests(
+    site: Site,
+    stack_name: str,
+    *,
+    only: Sequence[str] = (),
+    arch: str = "",
+    python: str = "",
+    without: Sequence[str] = (),
+) -> tuple[tuple[Request, ...], pythons.Python]:
+    """Resolve what a command line asks for; raises what `stacks`, `archs` and `pythons` raise."""
+    stack = loader.load(stack_name, site.constraints)
+    wanted = tuple(str(a) for a in archs.parse_list(arch)) if arch else stack.archs
+    for name in only:
+        refusals.refuse_project(name, wanted)
+        stack.project(name)
+    chosen = pythons.choose(stack, python, environment=site.environment)
+    names = [name for name in stack.build if not only or name in only]
+    optional = {name: stack.projects[name].optional for name in names}
+    if unknown := sorted(set(without) - {part for parts in optional.values() for part in parts}):
+        raise _not_optional(unknown[0], stack, optional)
+    asked = tuple(
+        Request(
+            stack=stack,
+            project=name,
+            python=chosen.version,
+            archs=wanted,
+            without=tuple(sorted(set(without) & set(optional[name]))),
+        )
+        for name in names
+    )
+    for request in asked:
+        refusals.refuse(request)
+    return asked, chosen
+
+
+def for_pythons(
+    site: Site, stack: str, python: str, **options: Any
+) -> list[tuple[Request, pythons.Python]]:
+    """Return each project for each Python: `3.12`, `3.11,3.12`, a path, or `all` of the stack."""
+    words = [word.strip() for word in python.split(",") if word.strip()] or [""]
+    if words == ["all"]:
+        words = list(loader.load(stack, site.constraints).python)
+    found: dict[str, tuple[Request, pythons.Python]] = {}
+    for word in words:
+        asked, chosen = requests(site, stack, python=word, **options)
+        for request in asked:
+            found.setdefault(request.slug, (request, chosen))
+    return list(found.values())
+
+
+def _not_optional(
+    name: str, stack: records.Stack, optional: dict[str, tuple[str, ...]]
+) -> BlackwheelError:
+    known = [part for parts in optional.values() for part in parts]
+    return BlackwheelError(
+        "not-optional",
+        f"'{name}' is no nested source that {', '.join(optional)} can be built without",
+        where="--without",
+        fix=f"of stack '{stack.name}': {', '.join(known) or 'none'}",
+        code=Exit.USAGE,
+    )

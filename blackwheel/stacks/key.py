@@ -1,0 +1,106 @@
+"""The key: what would be built, and whether it was built before. Pure but for reading its files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.stacks.request import COMPANIONS, Request, _text, filled, label
+
+RECIPE: Final = 2
+"""Raised when the way of building changes a wheel's bytes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Key:
+    """sha256 over everything that can change the wheel's bytes, and what it was made of."""
+
+    digest: str
+    parts: tuple[tuple[str, str], ...]
+
+    def part(self, name: str) -> str:
+        """Return one of the parts."""
+        return dict(self.parts)[name]
+
+    def changes(self, before: Mapping[str, str]) -> tuple[str, ...]:
+        """Name what differs from the parts of an earlier key: the reasons for a rebuild."""
+        now = dict(self.parts)
+        names = sorted(set(now) | set(before))
+        pairs = ((name, before.get(name), now.get(name)) for name in names)
+        return tuple(_change(name, was, is_) for name, was, is_ in pairs if was != is_)
+
+
+def key(
+    request: Request, *, patches: Sequence[tuple[str, str]], constraints: Path, isolation: str
+) -> Key:
+    """Compute the key from the stack, the patches' names and sha256, and the lock files alone."""
+    stack, pin = request.stack, request.pin
+    torch = replace(stack.torch, wheels={})
+    parts: dict[str, Any] = {
+        "recipe": RECIPE,
+        "isolation": isolation,
+        "python": request.python,
+        "archs": ";".join(request.archs),
+        "label": label(stack, pin, request.archs, request.without),
+        "source.commit": pin.source.commit,
+        "source.tree": pin.source.tree,
+        "source.sparse": pin.source.sparse,
+        "sdist": asdict(pin.sdist) if pin.sdist else None,
+        "locks.build": _digest_of(request.lock("build", constraints)),
+    }
+    wheel = stack.torch.wheels.get(request.tag)
+    named = asdict(torch)
+    if not torch.libraries:
+        del named["libraries"]  # only a torch that is installed is locked by them
+    parts |= {f"torch.{name}": value for name, value in named.items()}
+    parts["torch.wheel"] = wheel.sha256 if wheel else None
+    parts |= {f"toolchain.{n}": v for n, v in asdict(stack.toolchain).items()}
+    if stack.toolchain.source == "registry":
+        parts["locks.toolchain"] = _digest_of(constraints / stack.locks / "toolchain.txt")
+    parts |= {f"nested.{nested.path}": asdict(nested) for nested in pin.nested}
+    parts |= {f"patches.{name}": sha256 for name, sha256 in patches}
+    parts["patches"] = [name for name, _ in patches]
+    if request.without:
+        parts["without"] = list(request.without)
+    if pin.requires:
+        parts["requires"] = [asdict(one) for one in pin.requires]
+        lines = [line for one in pin.requires for line in one.set]
+        if any(f"{{{name}}}" in line for line in lines for name in COMPANIONS):
+            parts["requires.set"] = [filled(line, stack, request.python) for line in lines]
+    if pin.one_folder:
+        parts["one_folder"] = True
+    if pin.readme:
+        parts["readme"] = pin.readme
+    # The number of jobs changes no byte.
+    parts |= {f"variables.{n}": v for n, v in pin.variables.items() if "{jobs}" not in v}
+    texts = tuple(sorted((name, _text(value)) for name, value in parts.items()))
+    canonical = json.dumps(texts, ensure_ascii=False, separators=(",", ":"))
+    return Key(digest=hashlib.sha256(canonical.encode()).hexdigest(), parts=texts)
+
+
+def _change(name: str, before: str | None, now: str | None) -> str:
+    if before is None:
+        return f"{name} is new"
+    if now is None:
+        return f"{name} is gone"
+    if re.fullmatch(r"[0-9a-f]{64}", now) or max(len(before), len(now)) > 60:
+        return f"{name} changed"
+    return f"{name}: {before or 'none'} → {now or 'none'}"
+
+
+def _digest_of(path: Path) -> str:
+    if not path.is_file():
+        raise BlackwheelError(
+            "no-lock-file",
+            "there are no hashed pins of this environment",
+            where=f"constraints/{path.parent.name}/{path.name}",
+            fix="nox -s lock",
+            code=Exit.CONFIG,
+        )
+    return hashlib.sha256(path.read_bytes()).hexdigest()

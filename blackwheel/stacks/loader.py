@@ -1,0 +1,160 @@
+"""Read constraints/*.toml into a Stack; report all faults of a file at once."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from blackwheel.core import archs
+from blackwheel.core.errors import BlackwheelError, Exit, nearest
+from blackwheel.stacks.records import (
+    Contract,
+    GitPin,
+    LockedWheel,
+    NestedPin,
+    ProjectPin,
+    RequirementFile,
+    SdistPin,
+    Stack,
+    ToolchainPin,
+    TorchPin,
+    TorchWheel,
+)
+
+
+def names(constraints: Path) -> list[str]:
+    """Return the stacks that this folder holds."""
+    return sorted(path.stem for path in constraints.glob("*.toml"))
+
+
+def load(name: str, constraints: Path) -> Stack:
+    """Read one stack; raise `unknown-stack`, or `bad-stack` with every fault at once."""
+    table = _merged(name, constraints, ())
+    table["name"] = name
+    table.setdefault("locks", name)
+    try:
+        stack = TypeAdapter(Stack).validate_python(table)
+    except ValidationError as error:
+        raise _bad_stack(name, [_fault(item) for item in error.errors()]) from None
+    faults = list(_inconsistencies(stack))
+    if faults:
+        raise _bad_stack(name, faults)
+    return stack
+
+
+def own_table(name: str, constraints: Path) -> dict[str, Any]:
+    """Return what a stack's own file says, without the stack that it extends."""
+    path = constraints / f"{name}.toml"
+    known = names(constraints)
+    if name not in known:
+        raise BlackwheelError(
+            "unknown-stack",
+            f"there is no stack '{name}'{nearest(name, known)}",
+            where="constraints/",
+            fix=f"one of: {', '.join(known)}",
+            code=Exit.USAGE,
+        )
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise _bad_stack(name, [f"not TOML: {error}"]) from None
+
+
+def _merged(name: str, constraints: Path, seen: tuple[str, ...]) -> dict[str, Any]:
+    """Read a stack over the one it extends: tables merge, everything else replaces."""
+    if name in seen:
+        raise _bad_stack(seen[0], [f"extends: {' → '.join((*seen, name))} is a circle"])
+    table = own_table(name, constraints)
+    parent = table.get("extends", "")
+    if not isinstance(parent, str) or not parent:
+        return table
+    base = _merged(parent, constraints, (*seen, name))
+    base.pop("extends", None)
+    return _overlaid(base, table)
+
+
+def _overlaid(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in top.items():
+        below = merged.get(key)
+        both = isinstance(value, dict) and isinstance(below, dict)
+        merged[key] = _overlaid(below, value) if both and below is not None else value
+    return merged
+
+
+def _fault(item: Any) -> str:
+    """One line for one pydantic error, with the key path and the nearest known key."""
+    path = ".".join(str(part) for part in item["loc"])
+    if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        return f"{path}: unknown key{nearest(str(item['loc'][-1]), _known_keys(item['loc']))}"
+    if item["type"] in ("missing", "missing_argument"):
+        return f"{path}: missing"
+    if item["type"] == "string_pattern_mismatch":
+        return f"{path}: '{item['input']}' does not match {item['ctx']['pattern']}"
+    if item["type"] == "value_error":
+        return f"{path}: {item['ctx']['error']}, not {item['input']!r}"
+    return f"{path}: {item['msg'][0].lower()}{item['msg'][1:]}, not {item['input']!r}"
+
+
+def _known_keys(loc: tuple[Any, ...]) -> list[str]:
+    """Return the keys of the record that holds the last part of `loc`."""
+    places: dict[tuple[str, ...], type] = {
+        (): Stack,
+        ("torch",): TorchPin,
+        ("torch", "wheels", "*"): TorchWheel,
+        ("torch", "wheels", "*", "family", "*"): LockedWheel,
+        ("toolchain",): ToolchainPin,
+        ("projects", "*"): ProjectPin,
+        ("projects", "*", "source"): GitPin,
+        ("projects", "*", "nested", "*"): NestedPin,
+        ("projects", "*", "sdist"): SdistPin,
+        ("projects", "*", "contract", "*"): Contract,
+        ("projects", "*", "requires", "*"): RequirementFile,
+    }
+    holder = loc[:-1]
+    for place, record in places.items():
+        if len(place) == len(holder) and all(
+            a in ("*", b) for a, b in zip(place, holder, strict=True)
+        ):
+            return list(record.__dataclass_fields__)  # type: ignore[attr-defined]
+    return []
+
+
+def _inconsistencies(stack: Stack) -> list[str]:
+    """Find what no single key shows."""
+    faults = []
+    for number, arch in enumerate(stack.archs):
+        try:
+            archs.parse(arch)
+        except BlackwheelError as error:
+            faults.append(f"archs.{number}: {error.fact}")
+    for number, name in enumerate(stack.build):
+        if name not in stack.projects:
+            known = nearest(name, list(stack.projects))
+            faults.append(f"build.{number}: no [projects.{name}]{known}")
+    for name, pin in stack.projects.items():
+        if pin.sdist and f"-{pin.version}." not in pin.sdist.name:
+            faults.append(
+                f"projects.{name}.sdist.name: '{pin.sdist.name}' is not version {pin.version}"
+            )
+        if pin.source.only_sdist and not pin.sdist:
+            faults.append(f"projects.{name}.sdist: missing: source.commit is no whole one")
+        for number, contract in enumerate(pin.contract):
+            if (contract.older or not contract.native) and not contract.why:
+                faults.append(f"projects.{name}.contract.{number}.why: missing: say why")
+    if stack.torch.source == "index" and not stack.torch.index:
+        faults.append("torch.index: missing: torch.source is 'index'")
+    return faults
+
+
+def _bad_stack(name: str, faults: list[str]) -> BlackwheelError:
+    return BlackwheelError(
+        "bad-stack",
+        "\n".join([f"{len(faults)} fault{'s' if len(faults) > 1 else ''}:", *faults]),
+        where=f"constraints/{name}.toml",
+        fix="correct the keys named above",
+        code=Exit.CONFIG,
+    )

@@ -1,0 +1,228 @@
+"""constraints/*.toml → Stack; all faults of a file are reported at once."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import field
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, ConfigDict, StringConstraints
+from pydantic.dataclasses import dataclass
+
+from blackwheel.core.errors import BlackwheelError, Exit, nearest
+
+
+def _inside(path: str) -> str:
+    """Accept only a path that stays inside the tree."""
+    if not path or path.startswith("/") or ".." in path.split("/"):
+        raise ValueError("a path inside the tree is wanted")
+    return path
+
+
+Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+SourceCommit = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{9}|[0-9a-f]{40})$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+PythonVersion = Annotated[str, StringConstraints(pattern=r"^3\.\d{1,2}$")]
+RelativePath = Annotated[str, AfterValidator(_inside)]
+Variant = Annotated[str, StringConstraints(pattern=r"^([a-z][a-z0-9]*)?$")]
+
+_STRICT = ConfigDict(extra="forbid", defer_build=True)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+class GitPin:
+    """A git source, pinned by commit and by the tree that this commit must hold."""
+
+    url: str
+    commit: SourceCommit
+    """Nine digits where the sdist alone tells it: then no git host is asked, the sdist is the
+    source (docs/decisions/0026-vllm-0.11.0.md)."""
+    tree: Commit | None = None
+    """None where nobody has seen it yet: then the commit alone decides."""
+    sparse: tuple[RelativePath, ...] = ()
+    """Folders to take beside the files at the top; all of the tree when empty."""
+
+    @property
+    def only_sdist(self) -> bool:
+        """Tell whether the commit is not one that a git host could be asked for."""
+        return len(self.commit) != 40
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+class NestedPin(GitPin):
+    """A nested source and the path in the project's tree where it belongs."""
+
+    path: RelativePath
+    commit: Commit
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+class SdistPin:
+    """The sdist of the same release: stands in when the git host cannot be reached."""
+
+    name: str
+    """File name, for example `flash_attn-2.8.3.tar.gz`."""
+    sha256: Sha256
+    size: int
+    tree: Commit
+    """Git tree id of the unpacked files."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+class Contract:
+    """Arch contract of the libraries that `library` (a glob of paths in the wheel) names."""
+
+    library: str
+    native: bool = True
+    """Every kernel must be SASS of every arch of the stack."""
+    older: tuple[str, ...] = ()
+    """Sources (`scaled_mm_c2x.cu`) of an otherwise native library that may be older SASS or PTX."""
+    why: str = ""
+    """Why a library, or a source, may be so; required when `native` is off or `older` names one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+class RequirementFile:
+    """What the stack makes of a file of requirements that a project's metadata is made from."""
+
+    file: RelativePath
+    set: tuple[str, ...] = ()
+    """Requirements that replace those of the same distribution; `{torch}` is the stack's,
+    `{torchvision}` and `{torchaudio}` are those that are locked with it."""
+    drop: tuple[str, ...] = ()
+    """Distributions whose requirement goes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+class ProjectPin:
+    """An upstream that becomes a wheel, with everything that is pinned about it."""
+
+    version: str
+    revision: Annotated[int, "raised when published bytes must change"] = 1
+    variant: Variant = ""
+    """A selection of kernels, named in the label."""
+    modules: tuple[str, ...]
+    """Top-level import names that the wheel may hold."""
+    source: GitPin
+    nested: tuple[NestedPin, ...] = ()
+    sdist: SdistPin | None = None
+    variables: dict[str, str] = field(default_factory=dict)
+    """Build variables; `{archs}`, `{label}`, `{torch}`, `{version}`, `{source}`, `{launcher}`,
+    `{without}` and `{jobs}` are filled in."""
+    requirements: tuple[str, ...] = ()
+    """What the build environment holds besides torch."""
+    runtime: tuple[str, ...] = ()
+    """What the wheel requires besides torch; filled in as `requires` is."""
+    requires: tuple[RequirementFile, ...] = ()
+    """Set before the build, so that the wheel's own metadata keeps the stack's torch."""
+    readme: RelativePath | None = None
+    """The file of the long description, of which one line is left before the build: it is most of
+    METADATA, which installers fetch at every resolve."""
+    one_folder: bool = False
+    """Compile device code in one working folder whatever the Python: nvcc puts it into names."""
+    optional: tuple[str, ...] = ()
+    """Nested sources, by the last part of their path, that `--without` may leave out."""
+    contract: tuple[Contract, ...] = ()
+    object_bytes: int = 0
+    """Peak memory of the hungriest object; 0 takes flash-attn's."""
+    objects: int = 0
+    """How many objects a build compiles; 0 when nobody counted."""
+    cpu_seconds: int = 0
+    """What they took when it was measured (benchmarks/); 0 when nobody measured."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+class LockedWheel:
+    """One wheel whose bytes were seen."""
+
+    name: str
+    sha256: Sha256
+    size: int
+    url: str = ""
+    """Where it was taken from; empty for the package registry."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+class TorchWheel(LockedWheel):
+    """One locked torch wheel, and the wheels of the same index that belong to it."""
+
+    family: tuple[LockedWheel, ...] = ()
+    """What torch requires by a local version (its triton), and torchvision and torchaudio."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+class TorchPin:
+    """The torch identity that build and run share."""
+
+    version: str
+    """As the distribution names itself: 2.11.0, or 2.10.0.dev20251016+cu128."""
+    runtime: str
+    """As `torch.__version__` says it: 2.11.0+cu130."""
+    cuda: str
+    source: Literal["registry", "index", "installed"]
+    index: str = ""
+    git_version: Commit | None = None
+    cxx11_abi: bool = True
+    wheels: dict[str, TorchWheel] = field(default_factory=dict)
+    """By Python tag (`cp312`); empty while the pin is not locked."""
+    libraries: dict[str, Sha256] = field(default_factory=dict)
+    """Of a torch that is installed, which no wheel was seen of: sha256 by `torch/lib/libc10.so`."""
+
+    @property
+    def requirement(self) -> str:
+        """The requirement that accepts exactly this torch."""
+        return f"torch{'==' if '+' in self.version else '==='}{self.version}"
+
+    @property
+    def label(self) -> str:
+        """`cu130torch2.11.0`: the first part of a wheel's label."""
+        public, _, local = self.runtime.partition("+")
+        if not re.fullmatch(r"cu\d+|cpu", local):  # a vendor's own mark, or none
+            local = f"cu{self.cuda.replace('.', '')}"
+        return f"{local}torch{public}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+class ToolchainPin:
+    """The CUDA toolkit: of the registry, every part of one release, or the host's."""
+
+    source: Literal["registry", "host"]
+    cuda: str
+    """Release: 13.0.2 for the registry, 12.8 for the host."""
+    nvcc: str = ""
+    """What `nvcc --version` must say: 13.0.88; empty accepts any of the release."""
+    requirements: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+class Stack:
+    """One locked combination."""
+
+    name: str
+    description: str
+    python: tuple[PythonVersion, ...]
+    archs: tuple[str, ...]
+    driver: int
+    """The lowest NVIDIA driver branch that runs it."""
+    glibc: str
+    """The newest glibc that its wheels may need."""
+    build: tuple[str, ...]
+    """The projects that are built, in order."""
+    torch: TorchPin
+    toolchain: ToolchainPin
+    projects: dict[str, ProjectPin]
+    locks: str = ""
+    """The folder under constraints/ with the hashed pins; the stack's own name when empty."""
+    extends: str = ""
+
+    def project(self, name: str) -> ProjectPin:
+        """Return the pin of a project that this stack builds, or raise `unknown-project`."""
+        if name not in self.build:
+            raise BlackwheelError(
+                "unknown-project",
+                f"stack '{self.name}' does not build '{name}'{nearest(name, list(self.build))}",
+                where=f"constraints/{self.name}.toml",
+                fix=f"one of: {', '.join(self.build)}",
+                code=Exit.USAGE,
+            )
+        return self.projects[name]

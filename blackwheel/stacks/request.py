@@ -1,0 +1,136 @@
+"""Name what one build is asked for: stack, project, Python, archs; its label and variables."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from packaging.utils import parse_wheel_filename
+
+from blackwheel.core import archs as arch_names
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.isolation import Paths
+from blackwheel.stacks.records import ProjectPin, Stack
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What is to be built: one project of one stack for one Python."""
+
+    stack: Stack
+    project: str
+    python: str
+    """`3.12`."""
+    archs: tuple[str, ...]
+    without: tuple[str, ...] = ()
+    """Optional nested sources that are left out, sorted."""
+
+    @property
+    def pin(self) -> ProjectPin:
+        """The project's pin, less the nested sources that are left out."""
+        pin = self.stack.project(self.project)
+        kept = tuple(n for n in pin.nested if n.path.rpartition("/")[2] not in self.without)
+        return pin if len(kept) == len(pin.nested) else replace(pin, nested=kept)
+
+    @property
+    def version(self) -> str:
+        """`2.8.3+cu130torch2.11.0.sm120a.1`: what its wheel is called."""
+        return f"{self.pin.version}+{label(self.stack, self.pin, self.archs, self.without)}"
+
+    @property
+    def tag(self) -> str:
+        """`cp312`."""
+        return f"cp{self.python.replace('.', '')}"
+
+    @property
+    def slug(self) -> str:
+        """`quickstart/flash-attn/cp312`: the path of its build tree in the store."""
+        suffix = "" if self.archs == self.stack.archs else f"-{'-'.join(self.archs)}"
+        suffix += "".join(f"-less-{name}" for name in self.without)
+        return f"{self.stack.name}{suffix}/{self.project}/{self.tag}"
+
+    def lock(self, kind: str, constraints: Path) -> Path:
+        """Return the hashed pins of its `build` or `run` environment."""
+        name = f"{kind}-{self.project}-py{self.python.replace('.', '')}.txt"
+        return constraints / self.stack.locks / name
+
+
+def label(
+    stack: Stack, pin: ProjectPin, archs: tuple[str, ...], without: tuple[str, ...] = ()
+) -> str:
+    """Return the local version: `cu130torch2.11.0.sm120a.1`, or `….lesstritonkernels.1`."""
+    shorts = (arch_names.parse(arch).label for arch in archs)
+    less = (f"less{re.sub('[^a-z0-9]', '', name)}" for name in without)
+    installed = "installed" if stack.torch.source == "installed" else ""
+    parts = [stack.torch.label, *shorts, pin.variant, *less, installed, str(pin.revision)]
+    return ".".join(part for part in parts if part)
+
+
+def build_variables(request: Request, *, jobs: int, paths: Paths | None = None) -> dict[str, str]:
+    """Fill in the project's build variables; raise `bad-variable` for a name that is not known."""
+    pin = request.pin
+    known = {
+        "archs": ";".join(request.archs),
+        "label": label(request.stack, pin, request.archs, request.without),
+        "torch": request.stack.torch.requirement,
+        "version": pin.version,
+        "source": str(paths.src) if paths else "",
+        # A list of CMake's, which has its own name for the compiler.
+        "launcher": f"{paths.env}/bin/python;-I;-S;{paths.work}/bin/launcher.py" if paths else "",
+        "without": "".join(f",{name}" for name in request.without),
+        "jobs": str(jobs),
+    }
+    filled = {}
+    for name, text in pin.variables.items():
+        try:
+            filled[name] = text.format_map(known)
+        except (KeyError, ValueError) as error:
+            raise BlackwheelError(
+                "bad-variable",
+                f"projects.{request.project}.variables.{name}: cannot fill in '{text}': {error}",
+                where=f"constraints/{request.stack.name}.toml",
+                fix=f"known are: {', '.join('{' + word + '}' for word in known)}",
+                code=Exit.CONFIG,
+            ) from None
+    return filled
+
+
+def left_out(parts: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what the wheel of these parts was built without."""
+    return tuple(json.loads(parts.get("without", "[]")))
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+COMPANIONS: Final = ("torchaudio", "torchvision")
+"""What a stack names in braces, where it is locked with a nightly torch."""
+
+
+def filled(line: str, stack: Stack, python: str) -> str:
+    """Fill in `{torch}`, `{torchaudio}` and `{torchvision}`; raise `companion-not-locked`.
+
+    Which builds of those two belong to a nightly torch, only the lock tells: it read METADATA.
+    """
+    known: dict[str, str] = {"torch": stack.torch.requirement}
+    wheel = stack.torch.wheels.get(f"cp{python.replace('.', '')}")
+    for one in wheel.family if wheel else ():
+        project, version, _, _ = parse_wheel_filename(one.name)
+        known[project] = f"{project}=={version}"
+    for name in COMPANIONS:
+        if f"{{{name}}}" in line and name not in known:
+            raise BlackwheelError(
+                "companion-not-locked",
+                f"'{line}' wants the {name} of torch {stack.torch.version} for Python {python},"
+                " and none is locked",
+                where=f"constraints/{stack.name}.toml",
+                fix=f"invoke pin torch latest --stack {stack.name}: a day that has one,"
+                f"\nor name another release: {name}==VERSION",
+                code=Exit.CONFIG,
+            )
+    return line.format_map(known)

@@ -1,0 +1,63 @@
+"""The host's C++ compiler, checked against what nvcc takes before anything is compiled."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.process import capture
+
+COMPILERS: Final = {"12.8": ((9, 14), (9, 19)), "13.0": ((9, 15), (9, 20))}
+"""Per CUDA release, the lowest and highest major version of gcc, then of clang.
+
+The upper bounds are those of nvcc's own `crt/host_config.h`; the lower one is torch's C++17.
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Compiler:
+    """The host's C++ compiler."""
+
+    path: Path
+    kind: Literal["gcc", "clang"]
+    version: str
+
+
+def host_compiler(environment: Mapping[str, str], *, cuda: str) -> Compiler:
+    """Find the C++ compiler (CXX, else g++) and check it against what nvcc of `cuda` takes.
+
+    Raises `no-compiler` and `wrong-compiler`.
+    """
+    name = environment.get("CXX") or "g++"
+    found = shutil.which(name, path=environment.get("PATH", ""))
+    if not found:
+        raise BlackwheelError(
+            "no-compiler",
+            f"there is no C++ compiler '{name}' on PATH",
+            where="CXX" if environment.get("CXX") else "PATH",
+            fix="apt-get install g++ (Debian, Ubuntu) or dnf install gcc-c++ (Fedora, RHEL)",
+            code=Exit.MACHINE,
+        )
+    argv = [found, "-dM", "-E", "-x", "c++", "/dev/null"]
+    macros = capture(argv, environment=environment, cwd=Path("/")).stdout
+    defined = dict(re.findall(r"^#define __(\w+?)_* (\d+)$", macros, flags=re.MULTILINE))
+    clang = "clang_major" in defined
+    words = ("clang_major", "clang_minor") if clang else ("GNUC", "GNUC_MINOR")
+    version = ".".join(defined.get(word, "0") for word in words)
+    low, high = COMPILERS[".".join(cuda.split(".")[:2])][clang]
+    kind: Literal["gcc", "clang"] = "clang" if clang else "gcc"
+    plain = "clang++" if clang else "g++"
+    if not low <= int(version.split(".", maxsplit=1)[0]) <= high:
+        raise BlackwheelError(
+            "wrong-compiler",
+            f"{found} is {kind} {version}; nvcc {cuda} takes {kind} {low} to {high}",
+            where="CXX" if environment.get("CXX") else "PATH",
+            fix=f"install one of those, and name it: export CXX={plain}-{high}",
+            code=Exit.MACHINE,
+        )
+    return Compiler(path=Path(found), kind=kind, version=version)

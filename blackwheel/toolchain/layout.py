@@ -1,0 +1,71 @@
+"""What a CUDA_HOME must hold, and how unpacked registry packages become one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.toolchain.driver_stub import build_stub
+
+LAYOUT: Final = 1
+"""Raised when `lay_out` makes something else of the same packages."""
+NEEDED: Final = (
+    *(f"bin/{name}" for name in ("nvcc", "cudafe++", "fatbinary", "nvlink", "ptxas")),
+    *("nvvm/bin/cicc", "nvvm/libdevice/libdevice.10.bc"),
+    *(f"include/{name}" for name in ("cuda.h", "cuda_runtime.h", "cublas_v2.h", "cublasLt.h")),
+    *(f"include/{name}" for name in ("cusparse.h", "cusolverDn.h", "cufft.h", "curand.h")),
+    *("include/nvrtc.h", "include/nvml.h", "include/nvtx3/nvToolsExt.h", "include/cccl/thrust"),
+    *(f"lib64/lib{name}.so" for name in ("cudart", "cublas", "cublasLt", "cusparse", "cusolver")),
+    *(f"lib64/lib{name}.so" for name in ("cufft", "curand", "nvrtc", "nvJitLink")),
+    *("lib64/libcudart_static.a", "lib64/libcudadevrt.a", "lib64/stubs/libcuda.so"),
+)
+"""What torch's cpp_extension and CMake's FindCUDAToolkit look for under CUDA_HOME."""
+
+
+def lay_out(home: Path, *, compiler: Path, environment: Mapping[str, str]) -> None:
+    """Make `cuda/` from the installed packages: add what a toolkit's own installer would."""
+    cuda = home / "cuda"
+    unpacked = sorted((home / "packages" / "nvidia").glob("cu*"))
+    if len(unpacked) == 1:
+        unpacked[0].replace(cuda)
+        library = cuda / "lib"
+        for path in sorted(library.glob("lib*.so.*")):
+            plain = library / f"{path.name.partition('.so.')[0]}.so"
+            if not plain.is_symlink():
+                plain.symlink_to(path.name)
+        (cuda / "lib64").symlink_to("lib")
+        (library / "stubs").mkdir()
+        stub = library / "stubs" / "libcuda.so"
+        build_stub(cuda / "include", stub, compiler=compiler, environment=environment)
+    missing = [name for name in NEEDED if not (cuda / name).exists()]
+    if missing:
+        raise BlackwheelError(
+            "toolchain-incomplete",
+            f"the locked packages lack {', '.join(missing)}",
+            where=str(home),
+            fix="name the missing parts as extras of cuda-toolkit, then: nox -s lock",
+            code=Exit.CONFIG,
+        )
+
+
+def is_whole(home: Path, digest: str) -> bool:
+    """Tell whether a finished toolchain lies there and every file still has its size."""
+    try:
+        marker = json.loads((home / "toolchain.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(marker.get("digest") == digest) and marker.get("files") == inventory(home)
+
+
+def inventory(home: Path) -> dict[str, str]:
+    """Path → size of a file, or target of a link, of everything in the CUDA_HOME."""
+    return {
+        str(path.relative_to(home)): f"-> {path.readlink()}"
+        if path.is_symlink()
+        else str(path.stat().st_size)
+        for path in sorted((home / "cuda").rglob("*"))
+        if path.is_symlink() or path.is_file()
+    }

@@ -1,0 +1,317 @@
+"""CUDA_HOME from the registry or the host, and the C++ compiler beside it.
+
+A registry toolchain is `store/toolchains/<digest>/`: `cuda/` is the CUDA_HOME, `packages/` holds
+the metadata and licences of what was installed, `toolchain.json` is written last. Every link in
+`cuda/` is relative and stays inside, so the folder may be moved, or mounted elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from filelock import FileLock, Timeout
+
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.process import capture, run
+from blackwheel.stacks.records import ToolchainPin
+from blackwheel.toolchain.host_compiler import host_compiler
+from blackwheel.toolchain.layout import LAYOUT, NEEDED, inventory, is_whole, lay_out
+
+_PIN: Final = re.compile(r"^([a-z0-9-]+)==([^\s\\;]+)", re.MULTILINE)
+_COMPILER: Final = ("nvidia-cuda-nvcc", "nvidia-nvvm", "nvidia-cuda-crt")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Toolchain:
+    """A CUDA_HOME and what is known about it."""
+
+    source: Literal["registry", "host"]
+    root: Path
+    """CUDA_HOME. After a bind mount: `dataclasses.replace(toolchain, root=…)`."""
+    cuda_version: str
+    """Release: 13.0.2 of the registry, 12.8 of a host (nvcc does not say more)."""
+    nvcc_version: str
+    digest: str
+    """sha256: of the lock's pins and the layout, or of the host's compilers."""
+    parts: tuple[str, ...] = ()
+    """`nvidia-cuda-nvcc==13.0.88` and the like; none for a host."""
+
+    @property
+    def nvcc(self) -> Path:
+        """The compiler driver."""
+        return self.root / "bin" / "nvcc"
+
+
+def toolchain_variables(toolchain: Toolchain, *, path: str) -> dict[str, str]:
+    """Variables by which torch, CMake and a plain `nvcc` call find this toolchain and no other.
+
+    `path` is the PATH to prefix. LIBRARY_PATH lets a bare `-lcuda` link: only nvcc looks into
+    `stubs` by itself.
+    """
+    root = str(toolchain.root)
+    return {
+        "CUDA_HOME": root,
+        "CUDA_PATH": root,
+        "CUDAToolkit_ROOT": root,
+        "CUDACXX": str(toolchain.nvcc),
+        "LIBRARY_PATH": f"{root}/lib64/stubs",
+        "PATH": f"{root}/bin:{path}",
+    }
+
+
+def locked_versions(lock: Path) -> dict[str, str]:
+    """Read a lock's pins, name → version; raise `no-lock-file` or `mixed-release`."""
+    if not lock.is_file():
+        raise BlackwheelError(
+            "no-lock-file",
+            "the toolchain's lock file is missing",
+            where=str(lock),
+            fix="nox -s lock",
+            code=Exit.CONFIG,
+        )
+    versions = dict(_PIN.findall(lock.read_text(encoding="utf-8")))
+    strays = _strays(versions)
+    if strays:
+        raise BlackwheelError(
+            "mixed-release",
+            f"not of one release with cuda-toolkit {versions.get('cuda-toolkit', '(missing)')}: "
+            + ", ".join(strays),
+            where=str(lock),
+            fix="name every part as an extra of cuda-toolkit in the stack, then: nox -s lock",
+            code=Exit.CONFIG,
+        )
+    return versions
+
+
+def _strays(versions: dict[str, str]) -> list[str]:
+    """Parts of another release than cuda-toolkit's, or missing.
+
+    A part that no extra names floats to the newest minor. The mathematical libraries and CCCL (3.3
+    in CUDA 13.4) count their own versions, so only parts that follow the toolkit's are compared.
+    """
+    release = versions.get("cuda-toolkit", "").rpartition(".")[0] + "."
+    nvcc = versions.get("nvidia-cuda-nvcc")
+    return [
+        f"{name} {version}"
+        for name, version in sorted((dict.fromkeys(_COMPILER, "(missing)") | versions).items())
+        if name.startswith(("nvidia-cuda-", "nvidia-nv"))
+        and name != "nvidia-cuda-cccl"
+        and not (version.startswith(release) and (name not in _COMPILER or version == nvcc))
+    ]
+
+
+def lock_digest(lock: Path) -> str:
+    """sha256 over what the lock installs and how it is laid out; comments do not count."""
+    lines = (line.strip() for line in lock.read_text(encoding="utf-8").splitlines())
+    pins = "\n".join(line for line in lines if line and not line.startswith("#"))
+    return hashlib.sha256(f"layout {LAYOUT}\n{pins}\n".encode()).hexdigest()
+
+
+def assemble(
+    lock: Path,
+    *,
+    store: Path,
+    uv: Path,
+    environment: Mapping[str, str],
+    on_line: Callable[[str], None] | None = None,
+) -> Toolchain:
+    """Install the lock into the store as a CUDA_HOME, or find it there, whole; about 2 GB.
+
+    `environment` is what uv and the host compiler run in; `on_line` gets what uv says. Raises
+    `toolchain-install` and `toolchain-incomplete`, and what `host_compiler` raises.
+    """
+    versions = locked_versions(lock)
+    digest = lock_digest(lock)
+    home = store / "toolchains" / digest[:16]
+    toolchain = Toolchain(
+        source="registry",
+        root=home / "cuda",
+        cuda_version=versions["cuda-toolkit"],
+        nvcc_version=versions["nvidia-cuda-nvcc"],
+        digest=digest,
+        parts=tuple(f"{name}=={version}" for name, version in versions.items()),
+    )
+    if is_whole(home, digest):
+        return toolchain
+    compiler = host_compiler(environment, cuda=toolchain.cuda_version)
+    with _alone(store / "locks" / f"toolchain-{home.name}.lock", on_line):
+        if is_whole(home, digest):
+            return toolchain
+        fresh = home.with_suffix(".new")
+        for leftover in (fresh, home):
+            shutil.rmtree(leftover, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        _install(lock, fresh / "packages", uv=uv, environment=environment, on_line=on_line)
+        lay_out(fresh, compiler=compiler.path, environment=environment)
+        _check_nvcc(fresh / "cuda", toolchain.nvcc_version, environment)
+        marker = {"digest": digest, "files": inventory(fresh)}
+        (fresh / "toolchain.json").write_text(json.dumps(marker), encoding="utf-8")
+        fresh.replace(home)
+    return toolchain
+
+
+@contextlib.contextmanager
+def _alone(path: Path, on_line: Callable[[str], None] | None) -> Iterator[None]:
+    """Hold a lock file; say so once when another run holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if on_line:
+            on_line("waiting for another run that assembles this toolchain")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _install(
+    lock: Path,
+    target: Path,
+    *,
+    uv: Path,
+    environment: Mapping[str, str],
+    on_line: Callable[[str], None] | None,
+) -> None:
+    """Put the lock's packages under `target`: hard links into uv's cache where it can be.
+
+    Never symbolic links, whatever UV_LINK_MODE says: a moved or mounted toolchain would lose them.
+    """
+    log = target.parent / "install.log"
+    argv = [str(uv), "pip", "install", "--python", sys.executable, "--target", str(target)]
+    argv += ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--link-mode", "hardlink"]
+    argv += ["--requirement", str(lock)]
+    done = run(argv, environment=environment, cwd=target.parent, log=log, on_line=on_line)
+    if done.code != 0:
+        raise BlackwheelError(
+            "toolchain-install",
+            f"the toolchain's packages could not be installed\n{done.stdout}",
+            where=str(lock),
+            fix="check the network and the package index that uv is configured for: invoke doctor",
+            code=Exit.MACHINE,
+        )
+
+
+def _nvcc_version(root: Path, environment: Mapping[str, str]) -> str:
+    """Return `13.0.88`, or what nvcc printed instead."""
+    done = capture([str(root / "bin" / "nvcc"), "--version"], environment=environment, cwd=root)
+    found = re.search(r"\bV(\d+\.\d+\.\d+)", done.stdout)
+    return found[1] if found else done.stdout.strip()
+
+
+def _check_nvcc(root: Path, wanted: str, environment: Mapping[str, str]) -> None:
+    seen = _nvcc_version(root, environment)
+    if seen != wanted:
+        raise BlackwheelError(
+            "wrong-nvcc",
+            f"nvcc of the locked packages says {seen}, the lock says {wanted}",
+            where=str(root / "bin" / "nvcc"),
+            fix="nox -s lock",
+            code=Exit.CONFIG,
+        )
+
+
+def host_candidates(
+    cuda: str, environment: Mapping[str, str], *, system: Path = Path("/usr/local")
+) -> tuple[Path, ...]:
+    """Where a host toolkit of release `cuda` (`12.8`) may be; BLACKWHEEL_CUDA_HOME alone if set.
+
+    PATH is not asked: an nvcc found there says nothing about what the stack wants.
+    """
+    if explicit := environment.get("BLACKWHEEL_CUDA_HOME"):
+        return (Path(explicit),)
+    named = environment.get("CUDA_HOME")
+    release = ".".join(cuda.split(".")[:2])
+    return (*([Path(named)] if named else []), system / f"cuda-{release}")
+
+
+def host_toolchain(
+    candidates: tuple[Path, ...], *, cuda: str, nvcc: str = "", environment: Mapping[str, str]
+) -> Toolchain:
+    """Take the first candidate whose nvcc is of release `cuda`, or exactly `nvcc` when given.
+
+    Raises `no-host-toolkit` and `wrong-nvcc`.
+    """
+    release = ".".join(cuda.split(".")[:2])
+    seen = []
+    for root in (path.resolve() for path in candidates):
+        if not (root / "bin" / "nvcc").is_file():
+            continue
+        version = _nvcc_version(root, environment)
+        if version == nvcc or (not nvcc and version.startswith(f"{release}.")):
+            return Toolchain(
+                source="host",
+                root=root,
+                cuda_version=release,
+                nvcc_version=version,
+                digest=_tools_digest(root),
+            )
+        seen.append(f"{root} has nvcc {version}")
+    wanted = f"nvcc {nvcc or release}"
+    fix = (
+        f"install CUDA toolkit {release}, and name it: "
+        f"export BLACKWHEEL_CUDA_HOME=/usr/local/cuda-{release}"
+    )
+    if seen:
+        raise BlackwheelError(
+            "wrong-nvcc",
+            "\n".join([f"the stack wants {wanted}", *seen]),
+            where=str(candidates[0]),
+            fix=fix,
+            code=Exit.MACHINE,
+        )
+    raise BlackwheelError(
+        "no-host-toolkit",
+        f"the stack wants {wanted} of this machine, and there is none",
+        where=", ".join(str(path) for path in candidates),
+        fix=fix,
+        code=Exit.MACHINE,
+    )
+
+
+def _tools_digest(root: Path) -> str:
+    """sha256 over the programs of a toolkit that make code; a missing one counts as such."""
+    total = hashlib.sha256()
+    for name in (name for name in NEEDED if name.startswith(("bin/", "nvvm/"))):
+        path = root / name
+        content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"
+        total.update(f"{name} {content}\n".encode())
+    return total.hexdigest()
+
+
+def toolchain_for(
+    pin: ToolchainPin,
+    *,
+    lock: Path,
+    store: Path,
+    uv: Path,
+    environment: Mapping[str, str],
+    on_line: Callable[[str], None] | None = None,
+) -> Toolchain:
+    """Return the toolchain that a stack asks for; raise `stale-lock` when the lock differs."""
+    if pin.source == "host":
+        where = host_candidates(pin.cuda, environment)
+        return host_toolchain(where, cuda=pin.cuda, nvcc=pin.nvcc, environment=environment)
+    versions = locked_versions(lock)
+    locked = (versions["cuda-toolkit"], versions["nvidia-cuda-nvcc"])
+    if locked != (pin.cuda, pin.nvcc or locked[1]):
+        raise BlackwheelError(
+            "stale-lock",
+            f"the lock holds CUDA {locked[0]} with nvcc {locked[1]}, "
+            f"the stack wants CUDA {pin.cuda} with nvcc {pin.nvcc or 'any'}",
+            where=str(lock),
+            fix="nox -s lock",
+            code=Exit.CONFIG,
+        )
+    return assemble(lock, store=store, uv=uv, environment=environment, on_line=on_line)
