@@ -5,18 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from checkout import Checkout, Done, new_checkout, persons_environment
 from uv import find_uv_bin
 
 from blackwheel.toolchain.toolkit import assemble
-
-sys.path.insert(0, str(Path(__file__).parent / "toys"))
-
-from checkout import Checkout, Done, new_checkout, persons_environment
 
 # A shell starts jobs in the background with SIGINT ignored, and their children inherit that: tests
 # that send it would find nobody listening.

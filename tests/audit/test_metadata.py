@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "toys" / "cuda"))
-
 from wheelwright import LABEL, NAME, TORCH, make_wheel
 
 from blackwheel.audit.audit import Expected, inspect

@@ -11,11 +11,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "toys" / "cuda"))
-
 import nightly_index
+import pytest
 from checkout import new_checkout, persons_environment
 from nightly_index import Index
 from toytorch import C10, build_library, make_torch

@@ -13,9 +13,6 @@ from pathlib import Path
 import pytest
 import uv
 from packaging.requirements import Requirement
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "toys" / "cuda"))
-
 from wheelwright import make_wheel
 
 from blackwheel.audit.metadata import accepts_one

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from packaging.tags import parse_tag
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "toys" / "cuda"))
-
 from toytorch import C10, build_library, make_torch
 from wheelwright import LABEL, NAME, TORCH, make_wheel
 

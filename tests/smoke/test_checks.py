@@ -16,7 +16,7 @@ from blackwheel.smoke.checks import runner
 
 pytestmark = [pytest.mark.torch, pytest.mark.network]
 TOYS = Path(__file__).parents[1] / "toys"
-FLASH_ATTN = runner.SMOKE / "flash_attn.py"
+FLASH_ATTN = runner.FOLDER / "flash_attn.py"
 PYTHON = f"3{sys.version_info.minor}"
 
 

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import stat
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "toys" / "cuda"))
-
 from wheelwright import LABEL, NAME, TORCH, make_wheel, record_row
 
 from blackwheel.audit.audit import AuditedWheel, Expected, audit, inspect

@@ -6,16 +6,12 @@ import os
 import shutil
 import struct
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import uv
 from elftools.elf.elffile import ELFFile
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "toys" / "cuda"))
-
 from wheelwright import LABEL, TORCH, make_wheel
 
 from blackwheel.audit import fatbin
