@@ -98,6 +98,7 @@ def build(
             cwd=workshop.root,
             log=log,
             on_line=progress.line,
+            umask=0o022,  # modes of files go into the wheel
         )
         if done.code != 0:
             raise failure(plan, log, done.code, noted=workshop.heard)

@@ -1,16 +1,19 @@
-"""May a build tree be continued: only with what its objects were compiled with.
+"""Decide whether a previous build tree can be reused: only with what its objects were made with.
 
 ninja compares command lines and the times of files. It does not see that torch's headers, nvcc or
-g++ are others where their paths are the same and their files older than the objects; and CMake
-keeps the flags of its first configuring.
+g++ are others where their paths are the same and their files older than the objects; CMake keeps
+the flags of its first configuring; and after a clock was set back a changed source looks older than
+the object of the one before.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -21,11 +24,11 @@ from blackwheel.builder.workspace import Workshop
 from blackwheel.core import process
 from blackwheel.core.console import Console
 from blackwheel.pytorch.identity import TorchIdentity
-from blackwheel.stacks import key
 from blackwheel.toolchain.host_compiler import Compiler
 
 _FILE: Final = "made-with.json"
 _SETTINGS: Final = "settings"
+_CLOCK: Final = "clock"
 _READ_BY_COMPILERS: Final = re.compile(r"NVCC_\w*FLAGS|\w*PATH|GCC_EXEC_PREFIX")
 """Variables that reach an object past its command line."""
 _TOOLS: Final = ("build", "packaging", "pyproject-hooks", "wheel")
@@ -48,7 +51,7 @@ def made_with(
     }
     past = {name: value for name, value in settings.items() if _READ_BY_COMPILERS.fullmatch(name)}
     return {
-        "recipe": str(key.RECIPE),
+        "recipe": str(plan.request.stack.recipe),
         "isolation": mode,
         "folder": str(plan.request.pin.one_folder),
         "torch": f"{torch.runtime} {_digest(torch.section())}",
@@ -75,6 +78,16 @@ def _identity(compiler: Compiler, environment: Mapping[str, str]) -> str:
     return " ".join([str(compiler.path), compiler.version, *digests])
 
 
+def _later_than_now(folder: Path) -> bool:
+    """Tell whether a file says that it was written after this moment: its time proves nothing."""
+    now = time.time_ns()
+    return any(
+        (Path(place) / name).lstat().st_mtime_ns > now
+        for place, _, names in os.walk(folder)
+        for name in names
+    )
+
+
 def begin_anew_unless_same(
     workshop: Workshop,
     now: dict[str, str],
@@ -96,6 +109,8 @@ def begin_anew_unless_same(
         except (OSError, ValueError):
             before = {}
         other = [name for name, value in now.items() if before.get(name) != value]
+        if _later_than_now(workshop.src):
+            other.append(_CLOCK)
         if not other:
             return
         path.unlink(missing_ok=True)  # stopped after this, nobody knows the tree any more
@@ -103,9 +118,11 @@ def begin_anew_unless_same(
             for cache in workshop.src.glob("build/temp*/**/CMakeCache.txt"):
                 cache.unlink()
         else:
-            what = ", ".join(name for name in other if name != _SETTINGS)
-            made = f"other {what}" if before else "nobody knows what"
-            console.say(f"{project}: its build tree was made with {made}: all is compiled anew")
+            what = ", ".join(name for name in other if name not in (_SETTINGS, _CLOCK))
+            why = f"was made with other {what}" if before else "does not say what it was made with"
+            if before and not what:
+                why = "holds files of a later time than now (the clock was set back)"
+            console.say(f"{project}: its build tree {why}: everything is compiled again")
             memory_pool.keep_history(store, project, slug, workshop.records)
             shutil.rmtree(workshop.root)
     workshop.root.mkdir(parents=True, exist_ok=True)

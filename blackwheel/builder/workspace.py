@@ -145,8 +145,7 @@ def command(
         "CC": str(compiler.path),
         "CXX": str(paths.work / "bin" / compiler.path.name),
         "NVCC_CCBIN": str(compiler.path),
-        # Without it the names of nvcc's temporaries, with process numbers in them, reach the wheel.
-        "NVCC_APPEND_FLAGS": "-objtemp",
+        **_flags(request.stack.recipe, paths.root),
         "PYTORCH_NVCC": f"{python} -I -S {paths.work}/bin/launcher.py {cuda.nvcc}",
         "BLACKWHEEL_PYTHON": str(python),
         "BLACKWHEEL_RECORDS": str(paths.work / "objects.jsonl"),
@@ -171,6 +170,26 @@ def command(
         label=f"the build of {request.project} ({request.stack.name}, Python {request.python})",
     )
     return spec, variables
+
+
+def _flags(recipe: int, root: Path) -> dict[str, str]:
+    """Return what compilers are told so that no place of this machine reaches the wheel.
+
+    Debug sections name the folder of the builder's Python: none are made, and none that a build
+    system asks for are linked. Messages of torch's checks name headers: below `/blackwheel`,
+    wherever the build's folders lie (docs/decisions/0034-same-bytes-on-every-machine.md).
+    """
+    # Without -objtemp the names of nvcc's temporaries, with process numbers, reach the wheel.
+    if recipe < 3:
+        return {"NVCC_APPEND_FLAGS": "-objtemp"}
+    mapped = f"-ffile-prefix-map={root}=/blackwheel"
+    host = f"-g0 {mapped}"
+    return {
+        "CFLAGS": host,
+        "CXXFLAGS": host,
+        "LDFLAGS": "-Wl,--strip-debug",
+        "NVCC_APPEND_FLAGS": f"-objtemp -Xcompiler={mapped}",
+    }
 
 
 def through_cache(  # noqa: PLR0917  each is another record

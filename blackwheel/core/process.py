@@ -59,6 +59,7 @@ def _start(
     cwd: Path,
     stdout: int | None,
     stderr: int | None,
+    umask: int = -1,
 ) -> subprocess.Popen[bytes]:
     """Start a child that is killed when this process ends: no stop may leave a compiler behind."""
     if not shutil.which(argv[0], path=environment.get("PATH", "")):
@@ -76,6 +77,7 @@ def _start(
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=stderr,
+        umask=umask,
     )
 
 
@@ -145,10 +147,12 @@ def run(
     cwd: Path,
     log: Path,
     on_line: Callable[[str], None] | None = None,
+    umask: int = -1,
 ) -> Completed:
     """Run to the end; every line goes to `log` and to `on_line`, the last 40 are in `stdout`.
 
-    Never raises for an exit code: the caller knows what the failure means.
+    `umask` is the child's; -1 leaves it the caller's. Never raises for an exit code: the caller
+    knows what the failure means.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     tail: deque[str] = deque(maxlen=TAIL_LINES)
@@ -162,6 +166,7 @@ def run(
             cwd=cwd,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            umask=umask,
         )
         with _ended(process):
             assert process.stdout is not None  # noqa: S101  PIPE was asked for

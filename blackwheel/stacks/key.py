@@ -8,13 +8,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.stacks.request import COMPANIONS, Request, _text, filled, label
-
-RECIPE: Final = 2
-"""Raised when the way of building changes a wheel's bytes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +40,7 @@ def key(
     stack, pin = request.stack, request.pin
     torch = replace(stack.torch, wheels={})
     parts: dict[str, Any] = {
-        "recipe": RECIPE,
+        "recipe": stack.recipe,
         "isolation": isolation,
         "python": request.python,
         "archs": ";".join(request.archs),

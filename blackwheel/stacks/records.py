@@ -211,6 +211,9 @@ class Stack:
     torch: TorchPin
     toolchain: ToolchainPin
     projects: dict[str, ProjectPin]
+    recipe: Literal[2, 3] = 2
+    """How wheels are built, raised when another way makes other bytes; a stack that is older than a
+    recipe keeps its own, and with it the keys of its wheels (docs/decisions/0034)."""
     locks: str = ""
     """The folder under constraints/ with the hashed pins; the stack's own name when empty."""
     extends: str = ""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -38,7 +40,7 @@ def test_tree_is_continued_with_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", MADE)
 def test_tree_of_another_torch_toolkit_or_compiler_begins_anew(tmp_path: Path, name: str) -> None:
     begin(tmp_path, MADE)
-    said = f"toy: its build tree was made with other {name}: all is compiled anew"
+    said = f"toy: its build tree was made with other {name}: everything is compiled again"
     assert begin(tmp_path, {**MADE, name: "other"}) == (False, [said])
     assert begin(tmp_path, {**MADE, name: "other"}) == (True, [])
     (history,) = (tmp_path / "history/toy").iterdir()
@@ -50,8 +52,20 @@ def test_tree_of_which_nobody_knows_begins_anew(tmp_path: Path, text: str | None
     begin(tmp_path, MADE)
     path = tmp_path / "builds/s/toy/cp312/made-with.json"
     path.unlink() if text is None else path.write_text(text, encoding="utf-8")
-    said = "toy: its build tree was made with nobody knows what: all is compiled anew"
+    said = "toy: its build tree does not say what it was made with: everything is compiled again"
     assert begin(tmp_path, MADE) == (False, [said])
+
+
+def test_tree_with_a_file_of_tomorrow_begins_anew(tmp_path: Path) -> None:
+    begin(tmp_path, MADE)
+    tomorrow = time.time() + 86400
+    os.utime(tmp_path / "builds/s/toy/cp312/src/one.o", (tomorrow, tomorrow))
+    said = (
+        "toy: its build tree holds files of a later time than now (the clock was set back):"
+        " everything is compiled again"
+    )
+    assert begin(tmp_path, MADE) == (False, [said])
+    assert begin(tmp_path, MADE) == (True, [])
 
 
 def test_other_settings_alone_let_cmake_configure_again_and_keep_the_objects(
@@ -78,7 +92,7 @@ def test_tree_whose_removal_was_cut_short_is_not_continued_when_the_change_is_un
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(reuse.shutil, "rmtree", cut_short)
         begin(tmp_path, {**MADE, "torch": "other"})
-    said = "toy: its build tree was made with nobody knows what: all is compiled anew"
+    said = "toy: its build tree does not say what it was made with: everything is compiled again"
     assert begin(tmp_path, MADE) == (False, [said])
 
 

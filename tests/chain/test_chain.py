@@ -6,18 +6,22 @@ against the stable stack's torch.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uv
 from checkout import Checkout, Done, decoy, descendants, ended, within
+from elftools.elf.elffile import ELFFile
 
 from blackwheel.core import isolation
 from blackwheel.core.errors import Exit
@@ -230,7 +234,7 @@ def test_objects_of_another_environment_are_never_continued_with(built: Checkout
     raise_revision(built)
     done = built.build()
     assert done.code == 0, done.said
-    said = "toy-cuda: its build tree was made with other packages: all is compiled anew\n"
+    said = "toy-cuda: its build tree was made with other packages: everything is compiled again\n"
     assert said in done.err
     assert sorted(compiled(built)) == ["bindings.c", "offset.cu", "scale.cu"], "of this build alone"
     history = built.store / "history" / "toy-cuda"
@@ -302,11 +306,45 @@ def test_build_in_another_checkout_with_another_nvcc_first_on_path_gives_the_sam
         "LANG": "de_DE.UTF-8",
         "TOY_CUDA_ARCHS": "9.0",
     }
+    fresh.umask = 0o077
     done = fresh.build("--jobs", "1")
     assert done.code == 0, done.said
     assert not (wrong / "called").exists()
     if MODE == isolation.NAMESPACES:  # else the fixed path, which is in the bytes, is a user's own
         assert fresh.wheels[0].read_bytes() == first_run[0].wheels[0].read_bytes()
+
+
+def test_no_file_of_the_wheel_names_a_place_of_the_builder(built: Checkout) -> None:
+    places = {sys.base_prefix, sys.prefix, str(built.home), str(Path.home()), "/tmp/blackwheel"}  # noqa: S108
+    with zipfile.ZipFile(built.wheels[0]) as archive:
+        held = {
+            f"{name}: {place}"
+            for name in archive.namelist()
+            for place in places
+            if place.encode() in archive.read(name)
+        }
+        (library,) = (name for name in archive.namelist() if name.endswith(".so"))
+        sections = [one.name for one in ELFFile(io.BytesIO(archive.read(library))).iter_sections()]
+    assert not held
+    assert not [name for name in sections if name.startswith(".debug")]
+    assert ".symtab" in sections  # a native backtrace still names functions
+
+
+def test_objects_from_before_the_clock_was_set_back_are_never_packed(built: Checkout) -> None:
+    tomorrow = time.time() + 86400
+    for path in (built.workshop / "src").rglob("*"):
+        if not path.is_symlink():
+            os.utime(path, (tomorrow, tomorrow))
+    change_kernel(built, "+#define FACTOR 5.0f")
+    raise_revision(built)
+    done = built.build()
+    assert done.code == 0, done.said
+    said = [line for line in done.err.splitlines() if "build tree" in line]
+    assert said == [
+        "toy-cuda: its build tree holds files of a later time than now (the clock was set back):"
+        " everything is compiled again"
+    ]
+    assert sorted(compiled(built)) == ["bindings.c", "offset.cu", "scale.cu"]
 
 
 def test_again_compiles_everything_to_the_same_bytes(built: Checkout) -> None:

@@ -85,6 +85,8 @@ class Checkout:
     toy: str = "toy_cuda"
     variables: dict[str, str] = field(default_factory=dict)
     """Set on top of the person's environment."""
+    umask: int = -1
+    """Of the person's shell; -1: this process's."""
 
     @property
     def project(self) -> str:
@@ -150,6 +152,7 @@ class Checkout:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            umask=self.umask,
         )
 
     def invoke(self, *words: str) -> Done:
