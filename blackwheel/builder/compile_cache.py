@@ -1,7 +1,7 @@
 """The compile cache: sccache before the steps of nvcc that are pure functions of their input.
 
 nvcc stays the driver, so that names and bytes are those of a build without a cache: only cudafe++,
-cicc, ptxas and `g++ -c` go through sccache (docs/decisions/0021-cache-the-steps-not-nvcc.md).
+cicc, ptxas and `g++ -c` go through sccache (docs/decisions/0021-compile-cache-wraps-nvcc-steps.md).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The pages of the simple API: PEP 503 and 691, with 700 and 714, of the wheels on a shelf.
 
 Rendered here: simple-repository 0.11 orders `versions` by hash seed, so that no two runs write one
-page, and brings an HTTP client along (docs/decisions/0017-the-shelf-as-it-is-served.md).
+page, and brings an HTTP client along (docs/decisions/0017-serving-the-shelf.md).
 """
 
 from __future__ import annotations

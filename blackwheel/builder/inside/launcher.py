@@ -8,14 +8,14 @@ source: a wrong arch costs seconds, not hours.
 
 Where BLACKWHEEL_SOURCE_TIME is set, a .cu object comes out the same byte for byte each time: its
 source gets that modification time and its compiler process numbers of its own, both of which nvcc
-puts into names (docs/decisions/0007-what-makes-kernel-names-differ.md); where BLACKWHEEL_FOLDER
+puts into names (docs/decisions/0007-reproducible-kernel-names.md); where BLACKWHEEL_FOLDER
 names a folder, it is compiled there, for the same reason. BLACKWHEEL_NVCC names the nvcc that asks
 the compile cache. Where BLACKWHEEL_PLAN names a file, nothing is compiled: each object is noted
 there, and an empty one is left (docs/decisions/0012-arch-plan.md).
 
 Where BLACKWHEEL_EXPECTED names a file of memory_pool.py, an object waits until its predicted
 memory is free, in one pool for all builds on the machine, the longest first
-(docs/decisions/0019-one-pool-for-memory.md). One that was killed is compiled again, alone. The exit
+(docs/decisions/0019-memory-pool.md). One that was killed is compiled again, alone. The exit
 code is the compiler's, 97 for a refusal, 98 for an object not begun because another has failed.
 """
 

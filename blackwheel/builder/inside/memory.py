@@ -1,7 +1,7 @@
 """A share of the memory that all builds on a machine have together; standard library only.
 
 A share is a byte-range lock, as many bytes long as an object is expected to take, on the file of
-each pool (docs/decisions/0019-one-pool-for-memory.md). The launcher holds one while it compiles.
+each pool (docs/decisions/0019-memory-pool.md). The launcher holds one while it compiles.
 """
 
 import os

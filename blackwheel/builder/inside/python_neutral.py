@@ -5,7 +5,7 @@ between two Pythons and changes no device code: `3.12` in the paths of the envir
 and the names of two files in a folder that is named after the Python. What cicc wrote gets them
 back. Where the
 device code itself holds such a path, or lines are asked for, nothing is taken out
-(docs/decisions/0029-cicc-once-for-all-pythons.md).
+(docs/decisions/0029-device-code-cached-across-pythons.md).
 """
 
 import hashlib
