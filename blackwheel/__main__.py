@@ -1,4 +1,4 @@
-"""Run what a nox session asks for: `python -m blackwheel VERB`."""
+"""Runs one verb for a nox session: `python -m blackwheel VERB`."""
 
 import sys
 

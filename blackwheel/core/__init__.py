@@ -1,4 +1,4 @@
-"""The ground that every package stands on; knows no stack, no project and no wheel.
+"""Holds the ground that every package stands on; knows no stack, no project and no wheel.
 
 In: what the machine and the caller's environment say. Out: `Site`, made once at the edge of a
 command and handed on. Errors and exit codes: `errors`; starting processes: `process`; the sandbox

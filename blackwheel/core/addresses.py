@@ -1,4 +1,4 @@
-"""Show and choose the addresses of hosts without their secrets."""
+"""Shows the addresses of hosts without their secrets, and finds the package index."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GPU architectures: 12.0a and its spellings in nvcc, cubins and requests. Pure.
+"""Reads GPU architectures such as 12.0a, and spells them for nvcc, cubins and labels. Pure.
 
 Source of the spellings: the CUDA compiler driver's documentation, section "GPU Feature List".
 """
@@ -32,17 +32,17 @@ class Arch:
 
     @property
     def digits(self) -> str:
-        """`120a`."""
+        """Digits and suffix without the point: `120a`."""
         return f"{self.major}{self.minor}{self.suffix}"
 
     @property
     def sm(self) -> str:
-        """`sm_120a`, as cubins name themselves."""
+        """Spelling of its SASS in cubins: `sm_120a`."""
         return f"sm_{self.digits}"
 
     @property
     def label(self) -> str:
-        """`sm120a`, as wheel labels name it: no underscore is allowed there."""
+        """Spelling in wheel labels, where no underscore is allowed: `sm120a`."""
         return f"sm{self.digits}"
 
     def runs_on(self, device: Arch) -> bool:

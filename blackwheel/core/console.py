@@ -1,4 +1,4 @@
-"""Progress and lines to stderr, results to stdout; a bar on a terminal, plain lines on a pipe."""
+"""Writes progress and messages to stderr, results to stdout; draws a bar only on a terminal."""
 
 # ruff: noqa: PLC0415  rich takes 0.1 s to import: only what draws a bar or a table pays for it.
 
@@ -30,7 +30,7 @@ _RESET: Final = "\x1b[0m"
 
 
 class Console:
-    """What a person sees; one for a process.
+    """Output of one process to a person: messages, results, questions and bars.
 
     A bar is drawn when `err` is a terminal that can move its cursor; NO_COLOR takes the colours.
     """
@@ -69,11 +69,11 @@ class Console:
         self.say(text)
 
     def result(self, text: str) -> None:
-        """Write what was asked for to stdout."""
+        """Write a result to stdout."""
         _write(self._out, text + "\n")
 
     def json(self, value: Any) -> None:
-        """Write one JSON document to stdout; what JSON has no form for (a path) as its text."""
+        """Write one JSON document to stdout; a value that JSON lacks (a path) as its text."""
         self.result(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -107,7 +107,7 @@ class Console:
 
     @contextlib.contextmanager
     def stage(self, project: str, text: str, *, objects: bool = False) -> Iterator[Stage]:
-        """Say that a stage of a project begins and ends, and show between them how far it is.
+        """Announce the start and the end of a project's stage, and show its progress between.
 
         With `objects` each step is told to a run that draws the bars of several builds.
         """
@@ -123,7 +123,7 @@ class Console:
             self.end(stage, verb)
 
     def begin(self, project: str, text: str, *, eager: bool = False) -> Stage:
-        """Begin a stage that `end` ends, for what runs beside others."""
+        """Begin a stage that `end` ends, for stages that run at the same time."""
         stage = Stage(project, text, clock=self._clock, tell=self._tell, eager=eager)
         self.say(f"{project}: {text}")
         self._show(stage)
@@ -213,7 +213,7 @@ class Console:
 
 
 class Quiet(Console):
-    """A console for tests and libraries: keeps what it would write."""
+    """Console for tests and libraries: keeps its lines instead of writing them."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._kept_out, self._kept_err = io.StringIO(), io.StringIO()
@@ -221,12 +221,12 @@ class Quiet(Console):
 
     @property
     def lines(self) -> list[str]:
-        """What went to stderr."""
+        """Lines that went to stderr."""
         return self._kept_err.getvalue().splitlines()
 
     @property
     def results(self) -> str:
-        """What went to stdout."""
+        """Text that went to stdout."""
         return self._kept_out.getvalue()
 
 

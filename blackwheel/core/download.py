@@ -1,4 +1,4 @@
-"""Pages and files over HTTP: resumed, retried, and complete before they get their name."""
+"""Downloads pages and files over HTTP: resumes, retries, and names a file only when it is whole."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LONGEST_PAUSE: Final = 60.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Patience:
-    """How long a server is waited for."""
+    """Timeouts and retries of a download."""
 
     tries: int = 5
     """In a row without a byte more than before."""
@@ -38,12 +38,12 @@ class Patience:
 
     @property
     def timeout(self) -> tuple[float, float]:
-        """As requests takes it."""
+        """Seconds to connect and to read, as requests takes them."""
         return self.connect, self.read
 
 
 class AbsentError(Exception):
-    """The server has no such file; the text is its answer."""
+    """Raised where the server has no such file; the text is its answer."""
 
     def __init__(self, status: int, said: str) -> None:
         super().__init__(said)
@@ -59,7 +59,7 @@ class _AgainError(Exception):
 
 
 def page(url: str, *, accept: str, patience: Patience) -> requests.Response:
-    """Return an answer of 200; raise `AbsentError` or `no-answer`."""
+    """Request a page and return its answer of 200; raise `AbsentError` or `no-answer`."""
     failed = 0
     while True:
         try:
@@ -72,7 +72,7 @@ def page(url: str, *, accept: str, patience: Patience) -> requests.Response:
 
 
 def download(url: str, target: Path, *, stage: Stage, patience: Patience) -> Path:
-    """Return `<target>.part` with all bytes of the file; nobody has compared them yet.
+    """Download all bytes of a file into `<target>.part`, not yet compared with a digest.
 
     A part that an earlier run left is continued where the server says that it is still the same
     file. Raises `AbsentError`, `no-answer` and `not-a-file`.
@@ -93,7 +93,7 @@ def download(url: str, target: Path, *, stage: Stage, patience: Patience) -> Pat
 
 
 def forget(part: Path) -> None:
-    """Remove a part, and what is known about it."""
+    """Remove a partial download and the notes about it."""
     part.unlink(missing_ok=True)
     _note(part).unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""The edge of every command: errors become messages and exit codes, signals become a clean stop."""
+"""Runs a command: turns errors into messages and exit codes, and signals into a clean stop."""
 
 from __future__ import annotations
 

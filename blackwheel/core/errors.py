@@ -1,4 +1,4 @@
-"""One root error: a name, a fact, a place, a cure, and an exit code per cause."""
+"""Defines the root error (name, fact, place, cure) and an exit code for each kind of cause."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """The exit code of each kind of cause."""
+    """Exit code of each kind of cause."""
 
     OK = 0
     FAULT = 1
@@ -43,7 +43,7 @@ class Exit(IntEnum):
 
 
 class BlackwheelError(Exception):
-    """What a person at the terminal reads: name, fact, where, fix.
+    """An error as a person reads it: name, fact, where, fix.
 
     `name` is a stable kebab-case word, `fact` one or more lines of what was seen, `where` the file,
     key or command it was seen in, `fix` the command or edit that mends it.

@@ -1,4 +1,4 @@
-"""Locks of the per-user store, which every run on the machine shares."""
+"""Locks parts of the per-user store, which every run on the machine shares."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from blackwheel.core.console import Console
 
 @contextlib.contextmanager
 def held(store: Path, name: str, *, project: str, console: Console) -> Iterator[None]:
-    """Hold `locks/<name>.lock` meanwhile; whoever has to wait is told for whom."""
+    """Hold `locks/<name>.lock` in a `with` block; a run that waits says for which project."""
     folder = store / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / f"{name}.lock")

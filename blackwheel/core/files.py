@@ -1,4 +1,4 @@
-"""Write files whole or not at all, and hash them."""
+"""Writes files whole or not at all, and hashes them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def sha256(path: Path) -> str:
 
 
 def replace(path: Path, text: str) -> None:
-    """Write beside the file, then replace it: a reader sees the old one or the new one."""
+    """Write beside the file, then replace it: a reader sees the old text or the new one."""
     new = path.with_name(f".{path.name}.new")
     with new.open("w", encoding="utf-8") as sink:
         sink.write(text)

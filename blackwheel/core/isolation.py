@@ -1,4 +1,4 @@
-"""Run one command at fixed paths, without network, leaving no process behind.
+"""Runs one command at fixed paths, without network, and leaves no process behind.
 
 Two ways, chosen by `Spec.mode`; docs/decisions/0003-isolation.md says why there are two:
 
@@ -64,12 +64,12 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class IsolationError(Exception):
-    """What the kernel or the machine refused; the caller gives it a name and a cure."""
+    """Refusal by the kernel or the machine; the caller gives it a name and a cure."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Paths:
-    """Where a build finds its parts, whatever their real places are."""
+    """Fixed paths of a build's parts, whatever their real places are."""
 
     root: Path
     src: Path
@@ -111,25 +111,25 @@ class Spec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Isolation:
-    """The mode that this machine allows, and why not the better one."""
+    """The mode that this machine allows, and the reason where it is the weaker one."""
 
     mode: str
     reason: str = ""
 
 
 def fixed_paths(mode: str, store: Path) -> Paths:
-    """The paths inside: the same for everyone with namespaces, else the same for one user."""
+    """Return the paths inside a build: the same for everyone with namespaces, else for one user."""
     root = _COVERED / "blackwheel" if mode == NAMESPACES else store / "fixed"
     return Paths(root=root, **{n: root / n for n in ("src", "env", "cuda", "work", "tmp")})
 
 
 def fixed_lock(store: Path) -> Path:
-    """The lock that a build of mode `processes` holds, for `Spec.lock`."""
+    """Return the lock that a build of mode `processes` holds, for `Spec.lock`."""
     return store / "locks" / "fixed.lock"
 
 
 def isolated_command(spec: Spec, spec_file: Path, *, python: Path | None = None) -> list[str]:
-    """Write `spec_file`; the returned command runs `spec.argv` as `spec` says.
+    """Write `spec_file`; return the command that runs `spec.argv` as `spec` says.
 
     Exits with the command's own code, 128 + n if a signal n ended it or was sent to stop it.
     """
@@ -138,7 +138,7 @@ def isolated_command(spec: Spec, spec_file: Path, *, python: Path | None = None)
 
 
 def bound_to_parent(argv: Sequence[str]) -> list[str]:
-    """A command that runs `argv` and is killed when the thread that starts it ends.
+    """Return a command that runs `argv` and is killed when the thread that starts it ends.
 
     Not a `preexec_fn`: that runs Python between fork and exec, which is not safe among threads.
     Only this process may start it. Costs one bare interpreter start (20 ms).
@@ -162,7 +162,7 @@ def available_isolation(forced: str = "") -> Isolation:
 
 
 def die_with_parent(signum: int = signal.SIGKILL, *, parent: int | None = None) -> None:
-    """Have the kernel send `signum` when the thread that started this process ends.
+    """Ask the kernel to send `signum` when the thread that started this process ends.
 
     Give `parent` where it is known: this process ends at once if that one is already gone.
     """

@@ -1,4 +1,4 @@
-"""What this machine is: cores, memory, limits, WSL2, Pythons. Read here, judged elsewhere."""
+"""Reads the cores, memory, limits, WSL2 and Pythons of this machine; judges nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RUNNING: Final = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.min
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Machine:
-    """Sizes in bytes; limits of the cgroup are already in `cores` and `memory_available`."""
+    """Cores and memory (bytes) of a machine, with the limits of the cgroup already applied."""
 
     system: str
     """`Linux x86_64`."""
@@ -72,7 +72,7 @@ def read_machine(root: Path = Path("/"), *, affinity: int | None = None) -> Mach
 
 
 def driver_version(text: str) -> str:
-    """`575.64.05` out of /proc/driver/nvidia/version, of the open and of the closed module."""
+    """Read `575.64.05` out of /proc/driver/nvidia/version, of the open or the closed module."""
     found = re.search(r"^NVRM version:.*?\s(\d{3,}\.\d+(?:\.\d+)?)\s", text, re.MULTILINE)
     return found[1] if found else ""
 

@@ -1,4 +1,4 @@
-"""Run and capture; the only module that starts processes."""
+"""Runs commands and captures their output; no other module starts a process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Completed:
 
 
 def secrets_of(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Return what must not reach a log: values of secrets' names, user:password in addresses."""
+    """Return the secrets of an environment: values of secret variables, logins in addresses."""
     found = [
         value
         for name, value in environment.items()
@@ -116,7 +116,7 @@ def capture(
     timeout: float | None = None,
     check: bool = True,
 ) -> Completed:
-    """Run to the end and return what it printed; raise `command-failed` unless `check` is off."""
+    """Run to the end and return the output; raise `command-failed` unless `check` is off."""
     process = _start(
         argv, environment=environment, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -190,7 +190,7 @@ def hand_over(argv: Sequence[str], *, environment: Mapping[str, str], cwd: Path)
 
 
 class Together:
-    """Commands that run at the same time; their output comes as whole lines, by name.
+    """Commands that run at the same time; their output arrives as whole lines, by name.
 
     A command has ended when its own process has: what it leaves behind may hold its output open.
     """
@@ -217,7 +217,7 @@ class Together:
     def start(
         self, name: str, argv: Sequence[str], *, environment: Mapping[str, str], cwd: Path
     ) -> None:
-        """Start a command under a name that none that runs has."""
+        """Start a command under a name that no running command has."""
         output, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(theirs, True)
         try:
@@ -233,7 +233,7 @@ class Together:
         self._selector.register(end, selectors.EVENT_READ, (name, said))
 
     def stop(self) -> None:
-        """Ask all that run to end; what they still say comes."""
+        """Ask all running commands to end; their last lines still arrive."""
         for process in self._running.values():
             process.terminate()
 

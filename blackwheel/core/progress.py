@@ -1,4 +1,4 @@
-"""One stage of one project while it runs, and what is said of how far it is."""
+"""Measures the progress of one stage of one project, and words it for people."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BESIDE: Final = "BLACKWHEEL_BESIDE"
 
 
 def seconds_left(*, done: int, total: int, began_at: int, elapsed: float) -> float | None:
-    """The time the rest takes at the pace so far; None until the pace is known.
+    """Return the time that the rest takes at the pace so far; None until the pace is known.
 
     `began_at` is what was done already when the stage began: a resumed build has no pace from it.
     """
@@ -24,7 +24,7 @@ def seconds_left(*, done: int, total: int, began_at: int, elapsed: float) -> flo
 
 
 def fitting(parts: Sequence[str], width: int) -> str:
-    """The first of `parts` that fit into `width` columns, two spaces between them."""
+    """Return the first of `parts` that fit into `width` columns, two spaces between them."""
     text = ""
     for part in filter(None, parts):
         longer = f"{text}  {part}" if text else part
@@ -35,7 +35,7 @@ def fitting(parts: Sequence[str], width: int) -> str:
 
 
 class Stage:
-    """One stage of one project while it runs; `Console.stage` makes it."""
+    """One running stage of one project; `Console.stage` makes it."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Stage:
         self._tenth = 0
 
     def update(self, done: int, total: int, note: str = "", *, left: float | None = None) -> None:
-        """Say how far it is, with jobs and memory in `note`.
+        """Report the progress, with jobs and memory in `note`.
 
         `left` is the seconds that remain, where earlier builds tell them better than the pace.
         """
@@ -77,7 +77,7 @@ class Stage:
             self._tell(f"{self.project}: {self.text}: {', '.join(filter(None, self.parts()))}")
 
     def conclude(self, text: str) -> None:
-        """Set what the last line of the stage adds: `73 objects, 183 MiB`."""
+        """Set the text that the last line of the stage adds: `73 objects, 183 MiB`."""
         self._conclusion = text
 
     @property
@@ -86,7 +86,7 @@ class Stage:
         return self._clock() - self._started
 
     def parts(self) -> list[str]:
-        """`12/73`, `16 %`, `42 min left`, the note: the most important first."""
+        """Return `12/73`, `16 %`, `42 min left` and the note, the most important first."""
         if not self.total:
             return [str(self.done) if self.done else "", self._note]
         left = self._left
@@ -105,7 +105,7 @@ class Stage:
         ]
 
     def last_line(self, verb: str) -> str:
-        """`flash-attn: compile: done in 8 min 11 s, 73 objects`."""
+        """Return the closing line: `flash-attn: compile: done in 8 min 11 s, 73 objects`."""
         at = f"at {self.done}/{self.total}" if self.total and self.done < self.total else ""
         tail = self._conclusion if verb == "done" else at
         return f"{self.project}: {self.text}: {verb} {'in' if verb == 'done' else 'after'} " + (

@@ -1,4 +1,4 @@
-"""Takes out of a text what must not leave a machine: secrets, hosts of one's own, homes, names."""
+"""Removes secrets, private hosts, home folders and names from a text."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _QUERY: Final = re.compile(r"(\w+://[^\s?\"'<>]+)\?[^\s\"'<>]*")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Redactor:
-    """What of one machine is taken out, beside what shows by its form."""
+    """Values of one machine to remove, beside the forms that are always removed."""
 
     environment: Mapping[str, str] = field(repr=False)
     home: str = ""
@@ -43,7 +43,7 @@ class Redactor:
     """Addresses of one's own that stand elsewhere, in git's configuration."""
 
     def hosts(self) -> tuple[str, ...]:
-        """Return hosts that only the environment names: indexes, mirrors, proxies of one's own."""
+        """Return private hosts that only the environment names: indexes, mirrors, proxies."""
         addresses = [each for each in self.environment.values() if "://" in each]
         found = {name for each in (*addresses, *self.mirrors) if (name := _host(each))} | {
             self.host
@@ -51,7 +51,7 @@ class Redactor:
         return tuple(sorted(filter(None, found), key=len, reverse=True))
 
     def document(self, text: str) -> str:
-        """Return a JSON text without it: a name there tells of its value."""
+        """Return a JSON text with its values redacted, also by the names of their keys."""
         return json.dumps(self._value(json.loads(text)), indent=1)
 
     def _value(self, value: Any, name: str = "") -> Any:

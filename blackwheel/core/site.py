@@ -1,4 +1,4 @@
-"""Where a run finds its files: the checkout, the per-user store, the environment, the console."""
+"""Finds the checkout, the per-user store, the environment and the console of a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from blackwheel.core.errors import BlackwheelError, Exit
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Site:
-    """Made once at the edge, handed on; nothing below reads os.environ."""
+    """Places of one run, made once at the edge; nothing below it reads os.environ."""
 
     checkout: Path
     store: Path
@@ -25,22 +25,22 @@ class Site:
 
     @property
     def constraints(self) -> Path:
-        """The stack files."""
+        """Folder of the stack files."""
         return self.checkout / "constraints"
 
     @property
     def patches(self) -> Path:
-        """The series."""
+        """Folder of the patch series."""
         return self.checkout / "patches"
 
     @property
     def wheels(self) -> Path:
-        """The shelf: one directory index per stack."""
+        """Folder of the shelves: one directory index per stack."""
         return self.checkout / "wheels"
 
     @property
     def uv(self) -> Path:
-        """The uv that blackwheel's own environment holds."""
+        """The uv in blackwheel's own environment."""
         return Path(find_uv_bin())
 
 

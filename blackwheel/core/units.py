@@ -1,10 +1,10 @@
-"""Seconds and bytes as people read them."""
+"""Formats seconds and bytes for people."""
 
 from __future__ import annotations
 
 
 def duration(seconds: float) -> str:
-    """`0.4 s`, `42 s`, `8 min 11 s`, `1 h 25 min`."""
+    """Format seconds: `0.4 s`, `42 s`, `8 min 11 s`, `1 h 25 min`."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -14,7 +14,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """`512 B`, `1.6 KiB`, `183 MiB`, `14 GiB`."""
+    """Format a number of bytes: `512 B`, `1.6 KiB`, `183 MiB`, `14 GiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1000 or unit == "GiB":
             break
