@@ -1,4 +1,4 @@
-"""Find the receipt of a wheel, and read its key without verifying it."""
+"""Finds the receipt of a wheel, and reads its key without verifying it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def receipt_path(wheel: Path) -> Path:
-    """Return where a wheel's receipt lies."""
+    """Return the path of a wheel's receipt."""
     return wheel.with_name(f"{wheel.name}.receipt.json")
 
 

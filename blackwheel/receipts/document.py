@@ -1,4 +1,4 @@
-"""The receipt beside a wheel: what each stage saw, linked so that an edit is caught and named.
+"""Writes, reads and verifies receipts, whose stages are linked so that an edit is named.
 
 An in-toto Statement v1 (https://in-toto.io/Statement/v1) with a SLSA provenance v1 predicate
 (https://slsa.dev/spec/v1.0/provenance), so that others can read it. Each stage's section has one
@@ -60,7 +60,7 @@ Section = Mapping[str, Any]
 
 
 def run_section(*, started: datetime, finished: datetime) -> Section:
-    """The section `run`: this version of blackwheel, and when the build began and ended."""
+    """Return the section `run`: this version of blackwheel, start and end of the build."""
 
     def text(moment: datetime) -> str:
         return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -72,7 +72,7 @@ def run_section(*, started: datetime, finished: datetime) -> Section:
 
 
 def receipt(name: str, sha256: str, sections: Mapping[str, Section]) -> Document:
-    """The receipt of the wheel file `name` from the sections of the stages it went through.
+    """Return the receipt of the wheel file `name` from the sections of its stages.
 
     A section is any mapping that JSON can hold. A mapping in it with `name` and `digest` (a mapping
     from `sha256`, `gitCommit` or `gitTree`), perhaps `uri`, is a descriptor that others look for.
@@ -111,7 +111,7 @@ def receipt(name: str, sha256: str, sections: Mapping[str, Section]) -> Document
 
 
 def statement(name: str, sha256: str, predicate: Mapping[str, Any]) -> Document:
-    """An in-toto Statement v1 about one file, with a SLSA provenance v1 predicate."""
+    """Return an in-toto Statement v1 about one file, with a SLSA provenance v1 predicate."""
     return {
         "_type": STATEMENT_TYPE,
         "subject": [{"name": name, "digest": {"sha256": sha256}}],
@@ -121,30 +121,30 @@ def statement(name: str, sha256: str, predicate: Mapping[str, Any]) -> Document:
 
 
 def with_section(document: Document, stage: str, section: Section) -> Document:
-    """The receipt with one stage added, or seen again."""
+    """Return the receipt with the section of one stage added or replaced."""
     name, sha256 = subject(document)
     return receipt(name, sha256, {**sections(document), stage: section})
 
 
 def subject(document: Document) -> tuple[str, str]:
-    """File name and sha256 of the wheel that the receipt is about."""
+    """Return file name and sha256 of the wheel that the receipt is about."""
     entry = document["subject"][0]
     return entry["name"], entry["digest"]["sha256"]
 
 
 def chain(document: Document) -> tuple[str, ...]:
-    """The stages that the wheel went through, in order."""
+    """Return the stages that the wheel went through, in order."""
     return tuple(link["stage"] for link in document["predicate"]["blackwheel_chain"])
 
 
 def sections(document: Document) -> dict[str, Section]:
-    """What each stage of the chain saw."""
+    """Return the section of each stage in the chain."""
     found = {stage: _section(document, stage) for stage in chain(document)}
     return {stage: section for stage, section in found.items() if section is not None}
 
 
 def content(document: Document) -> bytes:
-    """The one form in which a receipt is stored: sorted keys, two spaces, UTF-8, a newline."""
+    """Return the stored form of a receipt: sorted keys, two spaces, UTF-8, a newline."""
     text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return (text + "\n").encode()
 
@@ -183,7 +183,7 @@ def load(path: Path) -> Document:
 
 
 def shape_faults(document: Any) -> list[str]:
-    """What keeps a JSON value from being a receipt, each with its path; empty when it is one."""
+    """Return the faults that keep a JSON value from being a receipt, each with its path."""
     faults = []
     for path, wanted in _SHAPE.items():
         found = _at(document, path)
@@ -202,7 +202,7 @@ def shape_faults(document: Any) -> list[str]:
 
 
 def verify(document: Document, wheel: Path, *, stages: Sequence[str] = STAGES) -> tuple[str, ...]:
-    """What does not hold: the wheel's bytes, a missing stage, an edited section.
+    """Return every fault: other bytes of the wheel, a missing stage, an edited section.
 
     Empty if all holds. The receipt bears no signature: a forger who recomputes every digest is not
     found.
