@@ -1,4 +1,4 @@
-"""Stack files, and what is asked of them.
+"""Reads stack files, and resolves requests for builds of them.
 
 In: `constraints/<stack>.toml` and the words of a command line. Out: `Stack` with its `ProjectPin`s
 (`records`, read by `loader`), one `Request` per project and Python (`request`, resolved by `ask`),

@@ -1,4 +1,4 @@
-"""Resolve the words of a command line into requests."""
+"""Resolves the words of a command line into requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def requests(
     python: str = "",
     without: Sequence[str] = (),
 ) -> tuple[tuple[Request, ...], pythons.Python]:
-    """Resolve what a command line asks for; raises what `stacks`, `archs` and `pythons` raise."""
+    """Resolve a command line into requests; raise the errors of `loader`, `archs` and `pythons`."""
     stack = loader.load(stack_name, site.constraints)
     wanted = tuple(str(a) for a in archs.parse_list(arch)) if arch else stack.archs
     for name in only:

@@ -1,4 +1,4 @@
-"""The key: what would be built, and whether it was built before. Pure but for reading its files."""
+"""Computes the key of a build from all that can change its bytes. Pure but for reading files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from blackwheel.stacks.request import COMPANIONS, Request, _text, filled, label
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Key:
-    """sha256 over everything that can change the wheel's bytes, and what it was made of."""
+    """A sha256 over everything that can change the wheel's bytes, with its parts."""
 
     digest: str
     parts: tuple[tuple[str, str], ...]
@@ -26,7 +26,7 @@ class Key:
         return dict(self.parts)[name]
 
     def changes(self, before: Mapping[str, str]) -> tuple[str, ...]:
-        """Name what differs from the parts of an earlier key: the reasons for a rebuild."""
+        """Name the parts that differ from those of an earlier key: the reasons for a rebuild."""
         now = dict(self.parts)
         names = sorted(set(now) | set(before))
         pairs = ((name, before.get(name), now.get(name)) for name in names)

@@ -1,4 +1,4 @@
-"""Read constraints/*.toml into a Stack; report all faults of a file at once."""
+"""Reads constraints/*.toml into a Stack; reports all faults of a file at once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from blackwheel.stacks.records import (
 
 
 def names(constraints: Path) -> list[str]:
-    """Return the stacks that this folder holds."""
+    """Return the names of the stacks in this folder."""
     return sorted(path.stem for path in constraints.glob("*.toml"))
 
 
@@ -46,7 +46,7 @@ def load(name: str, constraints: Path) -> Stack:
 
 
 def own_table(name: str, constraints: Path) -> dict[str, Any]:
-    """Return what a stack's own file says, without the stack that it extends."""
+    """Return the table of a stack's own file, without the stack that it extends."""
     path = constraints / f"{name}.toml"
     known = names(constraints)
     if name not in known:

@@ -1,4 +1,4 @@
-"""Which Python a build is for: a version or a path, found on this machine, never downloaded."""
+"""Finds the Python of a build, by version or path, on this machine; never downloads one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from blackwheel.stacks.records import Stack
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Python:
-    """An interpreter that was asked for: its version (`3.12`) and how nox finds it."""
+    """A requested interpreter: its version (`3.12`) and how nox finds it."""
 
     version: str
     where: str

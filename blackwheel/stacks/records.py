@@ -1,4 +1,4 @@
-"""constraints/*.toml → Stack; all faults of a file are reported at once."""
+"""Defines the records of a stack file: Stack, ProjectPin, TorchPin, and their fields."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class GitPin:
 
     @property
     def only_sdist(self) -> bool:
-        """Tell whether the commit is not one that a git host could be asked for."""
+        """Tell whether the commit is too short to ask a git host for it."""
         return len(self.commit) != 40
 
 
@@ -83,7 +83,7 @@ class Contract:
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
 class RequirementFile:
-    """What the stack makes of a file of requirements that a project's metadata is made from."""
+    """Changes that the stack makes to a requirement file of a project."""
 
     file: RelativePath
     set: tuple[str, ...] = ()
@@ -95,7 +95,7 @@ class RequirementFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
 class ProjectPin:
-    """An upstream that becomes a wheel, with everything that is pinned about it."""
+    """An upstream project that becomes a wheel, with all of its pins."""
 
     version: str
     revision: Annotated[int, "raised when published bytes must change"] = 1
@@ -133,7 +133,7 @@ class ProjectPin:
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
 class LockedWheel:
-    """One wheel whose bytes were seen."""
+    """One wheel whose bytes were downloaded and hashed here."""
 
     name: str
     sha256: Sha256
@@ -170,12 +170,12 @@ class TorchPin:
 
     @property
     def requirement(self) -> str:
-        """The requirement that accepts exactly this torch."""
+        """Requirement that accepts exactly this torch."""
         return f"torch{'==' if '+' in self.version else '==='}{self.version}"
 
     @property
     def label(self) -> str:
-        """`cu130torch2.11.0`: the first part of a wheel's label."""
+        """First part of a wheel's label: `cu130torch2.11.0`."""
         public, _, local = self.runtime.partition("+")
         if not re.fullmatch(r"cu\d+|cpu", local):  # a vendor's own mark, or none
             local = f"cu{self.cuda.replace('.', '')}"
@@ -196,7 +196,7 @@ class ToolchainPin:
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
 class Stack:
-    """One locked combination."""
+    """One locked combination of torch, toolkit, archs and projects."""
 
     name: str
     description: str

@@ -1,4 +1,4 @@
-"""Name what one build is asked for: stack, project, Python, archs; its label and variables."""
+"""Defines one build request (stack, project, Python, archs), its label and its variables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from blackwheel.stacks.records import ProjectPin, Stack
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """What is to be built: one project of one stack for one Python."""
+    """One project of one stack for one Python: a wheel that is wanted."""
 
     stack: Stack
     project: str
@@ -31,24 +31,24 @@ class Request:
 
     @property
     def pin(self) -> ProjectPin:
-        """The project's pin, less the nested sources that are left out."""
+        """Pin of the project, without the nested sources that are left out."""
         pin = self.stack.project(self.project)
         kept = tuple(n for n in pin.nested if n.path.rpartition("/")[2] not in self.without)
         return pin if len(kept) == len(pin.nested) else replace(pin, nested=kept)
 
     @property
     def version(self) -> str:
-        """`2.8.3+cu130torch2.11.0.sm120a.1`: what its wheel is called."""
+        """Version of the wheel: `2.8.3+cu130torch2.11.0.sm120a.1`."""
         return f"{self.pin.version}+{label(self.stack, self.pin, self.archs, self.without)}"
 
     @property
     def tag(self) -> str:
-        """`cp312`."""
+        """Python tag of the wheel: `cp312`."""
         return f"cp{self.python.replace('.', '')}"
 
     @property
     def slug(self) -> str:
-        """`quickstart/flash-attn/cp312`: the path of its build tree in the store."""
+        """Path of its build tree in the store: `quickstart/flash-attn/cp312`."""
         suffix = "" if self.archs == self.stack.archs else f"-{'-'.join(self.archs)}"
         suffix += "".join(f"-less-{name}" for name in self.without)
         return f"{self.stack.name}{suffix}/{self.project}/{self.tag}"
@@ -71,7 +71,7 @@ def label(
 
 
 def build_variables(request: Request, *, jobs: int, paths: Paths | None = None) -> dict[str, str]:
-    """Fill in the project's build variables; raise `bad-variable` for a name that is not known."""
+    """Fill in the project's build variables; raise `bad-variable` for an unknown name."""
     pin = request.pin
     known = {
         "archs": ";".join(request.archs),
@@ -100,7 +100,7 @@ def build_variables(request: Request, *, jobs: int, paths: Paths | None = None) 
 
 
 def left_out(parts: Mapping[str, str]) -> tuple[str, ...]:
-    """Return what the wheel of these parts was built without."""
+    """Return the parts that the wheel of this key was built without."""
     return tuple(json.loads(parts.get("without", "[]")))
 
 
