@@ -1,4 +1,4 @@
-"""Pinned sources, and the patches on them.
+"""Fetches pinned sources, and applies the patches to them.
 
 In: a `ProjectPin` and its series. Out: `SourceTree` (`fetch`: git first, else the sdist of the same
 release, verified by tree id) and `PatchedTree` (`patch`: all patches or none, zero fuzz). Git:

@@ -1,4 +1,4 @@
-"""Sources: the pinned commit, or the sdist of its release when no git host is reachable."""
+"""Fetches the pinned commit, or the sdist of its release when no git host is reachable."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TOLD_BY_SDIST: Final = "only the sdist tells its commit"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NestedTree:
-    """A nested source as it lies in the tree."""
+    """A nested source inside the tree of its project."""
 
     path: str
     commit: str
@@ -89,7 +89,7 @@ def fetch(
 
 
 def digest(pin: ProjectPin, origin: Origin) -> str:
-    """Name the folder of an export: all of the pin that decides which files lie in it."""
+    """Return the name of an export's folder: a digest of every pin that selects its files."""
     chosen: dict[str, Any] = {
         "source": (pin.source.commit, pin.source.tree, pin.source.sparse),
         "nested": [(n.path, n.commit, n.tree, n.sparse) for n in pin.nested],

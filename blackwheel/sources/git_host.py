@@ -1,4 +1,4 @@
-"""git as a program, and what its words say about the host that it asked."""
+"""Runs git, and tells from its output whether the host was reached."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NOT_REACHED: Final = re.compile(
 
 
 class UnreachableError(Exception):
-    """A git host could not be reached; the text says why, in git's own words."""
+    """Raised where a git host could not be reached; the text is git's reason."""
 
     def __init__(self, why: str, *, url: str, where: str) -> None:
         super().__init__(why)
@@ -61,7 +61,7 @@ def reason(text: str) -> str | None:
 
 
 def disk_full(where: Path) -> BlackwheelError:
-    """Return the error for a store that takes no more."""
+    """Return the error for a store on a full disk."""
     return BlackwheelError(
         "disk-full",
         "no space left while sources were fetched; nothing half-written was kept",

@@ -1,4 +1,4 @@
-"""Bare git stores that all stacks share: the pinned commit, and of it what is selected."""
+"""Fetches the pinned commit, and its selected files, into bare git stores that all stacks share."""
 
 # ruff: noqa: PLC0415  GitPython takes 0.1 s to import and fails without git: only a fetch pays for it.
 
@@ -57,7 +57,7 @@ class GitStore:
         )
 
     def fetch(self) -> None:
-        """Have the commit and its selected files here; no network when they are.
+        """Fetch the commit and its selected files unless they are here; then without network.
 
         Raises `UnreachableError`, `wrong-commit`, `wrong-tree`, `missing-folder`, `git-refused`
         and `disk-full`.

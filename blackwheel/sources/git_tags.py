@@ -1,4 +1,4 @@
-"""The tags of a repository that nobody has cloned, and the releases that they name."""
+"""Lists the tags of a remote repository without cloning it, and the releases that they name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TAG: Final = re.compile(r"^([0-9a-f]{40})\trefs/tags/(.+?)(\^\{\})?$", re.MULTI
 
 
 def tags(url: str, *, where: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the commit of each tag; of an annotated one, what it points to.
+    """Return the commit of each tag; for an annotated tag, the commit behind it.
 
     Raises `UnreachableError`, `git-refused` and `git-missing`.
     """

@@ -1,4 +1,4 @@
-"""A wheel of the package registry by its name and version, for this Python and platform."""
+"""Finds and downloads wheels and sdists of the package registry by name and version."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TIMEOUT: Final = (10.0, 60.0)
 
 
 def named(what: str) -> tuple[str, Version]:
-    """Read `vllm==0.26.0`; raise `bad-requirement` for what is not one version of one project."""
+    """Read `vllm==0.26.0`; raise `bad-requirement` for anything but one version of one project."""
     try:
         requirement = Requirement(what)
         (only,) = requirement.specifier
@@ -72,7 +72,7 @@ def wheel_of(name: str, version: Version, *, site: Site, tags: Sequence[Tag] = (
 
 
 def sdist_of(name: str, version: Version, *, site: Site) -> Path | None:
-    """Return the sdist of a release in `sdists/`, compared with what the index lists; None if none.
+    """Return the sdist of a release in `sdists/`, compared with the index's digest, or None.
 
     Raises `no-project-there`, `no-answer`, `wrong-sha256` and what the download raises.
     """
@@ -91,13 +91,13 @@ def sdist_of(name: str, version: Version, *, site: Site) -> Path | None:
 
 
 def versions(name: str, site: Site) -> list[Version]:
-    """Return the versions of a project that the index lists and nobody has taken back."""
+    """Return the versions of a project that the index lists and that are not yanked."""
     listed = {_version(one) for one in offered_files(name, site) if not one.is_yanked}
     return sorted(version for version in listed if version)
 
 
 def offered_files(name: str, site: Site) -> list[DistributionPackage]:
-    """Every file that the index lists for a project."""
+    """Return every file that the index lists for a project."""
     endpoint = index_address(site.environment) or PYPI_SIMPLE_ENDPOINT
     try:
         with PyPISimple(endpoint) as index:

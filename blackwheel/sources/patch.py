@@ -1,4 +1,4 @@
-"""Series on a source: zero fuzz, all or nothing, twice is once → PatchedTree."""
+"""Applies a series to a source: zero fuzz, all patches or none; returns a PatchedTree."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def apply(
     environment: Mapping[str, str],
     console: Console,
 ) -> PatchedTree:
-    """Copy the source into the store and apply every patch of the series, or find that done.
+    """Copy the source into the store and apply every patch, or find that done before.
 
     Every context line of a hunk must be there, and where the patch says: a hunk that moved fits a
     repeated context as well as its own. Raises `stale-patch`, `patch-outside-tree`,

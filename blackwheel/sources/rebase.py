@@ -1,4 +1,4 @@
-"""A series onto another source: exactly, else by three-way merge, less what upstream has taken."""
+"""Rebases a series onto another source by three-way merge; drops patches that upstream took."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _RENAME_EXCHANGE: Final = 2
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refreshed:
-    """What became of one patch."""
+    """Outcome of rebasing one patch."""
 
     name: str
     outcome: Outcome
@@ -44,7 +44,7 @@ class Refreshed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rebased:
-    """A series as another source wants it, not written yet."""
+    """A series rebased onto another source, not written yet."""
 
     series: Series
     patches: tuple[Refreshed, ...]
@@ -53,7 +53,7 @@ class Rebased:
 
     @property
     def changed(self) -> bool:
-        """Tell whether anything is not as it was."""
+        """Tell whether any patch is different, moved or dropped."""
         return any(patch.outcome != "kept" for patch in self.patches)
 
 
@@ -68,7 +68,7 @@ def refresh(
     environment: Mapping[str, str],
     console: Console,
 ) -> tuple[Refreshed, ...]:
-    """Rebase a series from the source that it was made for onto another, and write it to `folder`.
+    """Rebase a series from its own source onto another, and write it to `folder`.
 
     `old` and `new` may be one source: then hunks that moved are put where they belong. `folder` is
     the series' own, or that of a new version. All of it is written, or nothing. Raises what
@@ -105,7 +105,7 @@ def rebase(
     console: Console,
     keep_going: bool = False,
 ) -> Rebased:
-    """Rebase a series in a scratch folder; headers stay, but for `date` (2026-11-22) of a change.
+    """Rebase a series in a scratch folder; a changed patch gets the `date` (2026-11-22).
 
     Raises `refresh-conflict`, and `stale-patch` for one that fits neither source; with `keep_going`
     such a patch is left out, and said to conflict.

@@ -1,4 +1,4 @@
-"""git on a tree that is no checkout: no configuration, attribute or enclosing repository counts."""
+"""Runs git on a plain folder; no configuration, attribute or enclosing repository has effect."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KINDS: Final = {"120000": "a symlink", "160000": "a submodule"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scratch:
-    """A tree with a throw-away repository somewhere else.
+    """A tree, with a throw-away repository outside of it.
 
     In a folder of somebody's checkout `git apply` skips every path, silently and with exit code 0;
     with a GIT_DIR of its own it looks for no other.
@@ -61,7 +61,7 @@ class Scratch:
             config.write(_CONFIGURATION)
 
     def misfit(self, patch: Path, *, apply: bool) -> str:
-        """Return why a patch does not fit, in git's words, or nothing; `apply` it or only look.
+        """Return git's reason why a patch does not fit, or nothing; with `apply`, apply it.
 
         Every line of context must be there, and at the line that the patch says. What was found in
         another place is applied nevertheless: drop the tree then.
@@ -81,7 +81,7 @@ class Scratch:
         return "\n".join(moved)
 
     def summary(self, patch: Path, *options: str) -> tuple[dict[str, str], list[str]]:
-        """Return git's count of lines by path, and what it says of modes and renames.
+        """Return git's count of lines by path, and its notes on modes and renames.
 
         Raises `command-failed` for what git cannot read.
         """
@@ -98,7 +98,7 @@ def reasons(stderr: str) -> list[str]:
 
 
 def allowed_paths(scratch: Scratch, series: Series, patch: Patch, file: Path) -> tuple[str, ...]:
-    """Return the paths that a patch touches; raise by name what no patch may do."""
+    """Return the paths that a patch touches; raise by name for paths that no patch may touch."""
     try:
         counts, modes = scratch.summary(file)
         names = set(counts)

@@ -1,4 +1,4 @@
-"""The sdist of the same release: carried, kept or downloaded, verified, and read."""
+"""Obtains the sdist of a pinned release, verifies it, and reads its files."""
 
 # ruff: noqa: PLC0415  parsing an index costs 0.3 s of imports, and most runs have their sources.
 
@@ -32,13 +32,13 @@ _TIMEOUT: Final = (10.0, 60.0)
 
 
 class UnavailableError(Exception):
-    """The sdist could not be had; the text says why."""
+    """Raised where the sdist could not be obtained; the text is the reason."""
 
 
 def obtain(
     pin: SdistPin, *, project: str, store: Path, environment: Mapping[str, str], console: Console
 ) -> Path:
-    """Return the verified sdist in `sdists/`, kept, carried or downloaded.
+    """Return the verified sdist in `sdists/`: kept, brought along or downloaded.
 
     Raises `UnavailableError`, `wrong-sha256` and `wrong-size`; a wrong file is deleted, a carried
     one stays.

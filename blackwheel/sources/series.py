@@ -1,4 +1,4 @@
-"""patches/<project>/<version>/series → Series; all faults of a folder are reported at once."""
+"""Reads patches/<project>/<version>/series into a Series; reports all faults of it at once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FIELD: Final = re.compile(r"([A-Z][A-Za-z-]*): *(.*)")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Patch:
-    """One patch of a series, read once, so that what is digested is what is applied."""
+    """One patch of a series, read once, so that the digest is of the applied bytes."""
 
     name: str
     line: int
@@ -36,7 +36,7 @@ class Patch:
 
     @property
     def header(self) -> bytes:
-        """Everything above the first file, the diffstat with it."""
+        """Text above the first file, the diffstat included."""
         found = _DIFF.search(self.content)
         return self.content[: found.start()] if found else self.content
 
@@ -50,22 +50,22 @@ class Series:
 
     @property
     def project(self) -> str:
-        """The project that the folder belongs to."""
+        """Project that the folder belongs to."""
         return self.folder.parent.name
 
     @property
     def version(self) -> str:
-        """The version of the project that the folder belongs to."""
+        """Version of the project that the folder belongs to."""
         return self.folder.name
 
     @property
     def place(self) -> str:
-        """The series file as messages name it."""
+        """Path of the series file for messages."""
         return f"patches/{self.project}/{self.version}/series"
 
 
 def patch_digests(series: Series) -> tuple[tuple[str, str], ...]:
-    """Name and sha256 of every patch, in order: the series' part of the key."""
+    """Return name and sha256 of every patch, in order: the series' part of the key."""
     return tuple((patch.name, patch.sha256) for patch in series.patches)
 
 
@@ -116,7 +116,7 @@ def _entry_faults(name: str, folder: Path, listed: dict[str, int]) -> list[str]:
 
 
 def header_faults(patch: Patch) -> list[str]:
-    """Return what the header of a patch lacks."""
+    """Return the fields that the header of a patch lacks."""
     try:
         header = patch.header.decode("utf-8")
     except UnicodeDecodeError:

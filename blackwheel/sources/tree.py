@@ -1,4 +1,4 @@
-"""Files of a source: which are selected, how they are written, and their git tree id."""
+"""Selects the files of a source, writes them, and computes their git tree id."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Entry:
 def is_selected(
     path: str, sparse: Sequence[str], nested: Mapping[str, Sequence[str]] | None = None
 ) -> bool:
-    """Tell whether a pin selects this file: at the top or in its folders; all if it has none.
+    """Tell whether a pin selects this file: at the top or in its folders; all without folders.
 
     `nested` maps the folder of each nested source to its own selection, which holds below it.
     """
