@@ -1,4 +1,4 @@
-"""The torch identity: what must not change between build and run.
+"""Identifies torch by all that must not change between the build and the run of a wheel.
 
 In: a `TorchPin`, an environment or an index page. Out: `TorchIdentity` (`identity`: version, wheel,
 git commit, CUDA, C++ ABI, bytes of its `libraries`). `nightly_index`, `archive`, `wheel` and

@@ -1,4 +1,4 @@
-"""The archive of torch wheels: what an index forgets is kept, and taken from there first."""
+"""Keeps torch wheels that an index may forget, and takes them from the archive first."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CARRIED: Final = "BLACKWHEEL_ARCHIVE"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Archive:
-    """Where wheels are kept, and what they are fetched with."""
+    """The folders where torch wheels are kept, and the settings of their download."""
 
     store: Path
     carried: Path | None
@@ -39,15 +39,15 @@ class Archive:
 
     @property
     def folder(self) -> Path:
-        """What installers get as `--find-links`."""
+        """Folder that installers get as `--find-links`."""
         return self.store / "torch"
 
     def has(self, name: str) -> bool:
-        """Tell whether a file of this name is here."""
+        """Tell whether the archive has a file of this name."""
         return any((place / name).is_file() for place in self._places())
 
     def holds(self, wheel: LockedWheel) -> bool:
-        """Tell whether a wheel of this name and size is here; its bytes are compared when taken."""
+        """Tell whether the archive has a wheel of this name and size; `take` compares bytes."""
         files = (place / wheel.name for place in self._places())
         return any(file.is_file() and file.stat().st_size == wheel.size for file in files)
 
@@ -74,7 +74,7 @@ def archive(
 def take(
     offer: nightly_index.Offer, kept: Archive, *, locked: LockedWheel | None = None
 ) -> LockedWheel:
-    """Return the wheel that an offer names, its bytes in the archive and its digest from them.
+    """Download or copy an offered wheel into the archive; return it with the digest of its bytes.
 
     Raises `AbsentError`, `other-bytes`, `not-a-wheel`, and what `downloads` raises.
     """
@@ -150,7 +150,7 @@ def _downloaded(
 
 
 def obtain(stack: Stack, tag: str, kept: Archive, *, lock: Path | None = None) -> tuple[Path, ...]:
-    """Return the locked wheels of one Python, archived; with `lock`, those that it names.
+    """Return the locked wheels of one Python from the archive; with `lock`, those in that lock.
 
     Raises `torch-not-locked`, `lock-of-another-torch`, `torch-gone` and `other-bytes`.
     """
@@ -181,7 +181,7 @@ def locked_torch(stack: Stack, tag: str) -> TorchWheel:
 
 
 def require_in_lock(torch: LockedWheel, lock: Path, *, stack: str) -> None:
-    """Raise `lock-of-another-torch` where hashed pins were made before the pin was moved."""
+    """Raise `lock-of-another-torch` where the hashed pins are older than the torch pin."""
     found = identity.locked_digests(lock)
     if found != (torch.sha256,):
         raise BlackwheelError(
@@ -205,7 +205,7 @@ def links(stack: Stack, tag: str, kept: Archive) -> Iterator[Path]:
 
 
 def keep_in(folder: Path, wheels: Sequence[LockedWheel], kept: Archive) -> None:
-    """Copy archived wheels to a second folder, which never gets other bytes of one name."""
+    """Copy archived wheels to a second folder; never replace a file by other bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     for wheel in wheels:
         target = folder / wheel.name

@@ -1,4 +1,4 @@
-"""What belongs to a nightly torch: what it requires of its own index, torchvision, torchaudio."""
+"""Finds the wheels that belong to a nightly torch: its requirements, torchvision, torchaudio."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DAYS: Final = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sought:
-    """For which torch a family is looked for."""
+    """The torch whose family is looked for."""
 
     torch: Version
     tag: str

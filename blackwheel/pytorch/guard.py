@@ -1,4 +1,4 @@
-"""Read what a wheel says of the torch it was built for."""
+"""Reads the torch that a wheel says it was built for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GUARD: Final = "_built_for.py"
 
 
 def built_for(wheel: Path) -> dict[str, Any] | None:
-    """Return what setup.py wrote down of the torch it met; None for a wheel without that file.
+    """Return the torch that setup.py recorded in the wheel; None without that file.
 
     Nothing is executed. Raises ValueError where the file is not as the last patch writes it.
     """
@@ -33,7 +33,7 @@ def built_for(wheel: Path) -> dict[str, Any] | None:
 
 
 def expected_guard(torch: Mapping[str, Any], version: str) -> dict[str, Any]:
-    """Return what `built_for` must be, from the receipt's torch and the wheel's version."""
+    """Return the expected result of `built_for`: the receipt's torch, the wheel's version."""
     exact = "==" if "+" in torch["version"] else "==="
     return {
         "wheel": version,
@@ -47,7 +47,7 @@ def expected_guard(torch: Mapping[str, Any], version: str) -> dict[str, Any]:
 def guard_differences(
     told: Mapping[str, Any], expected: Mapping[str, Any]
 ) -> tuple[tuple[str, Any, Any], ...]:
-    """Return name, found and expected value of everything in which a guard file differs."""
+    """Return name, found and expected value of every difference in a guard file."""
     names = sorted({*told, *expected})
     pairs = ((name, told.get(name), expected.get(name)) for name in names)
     return tuple(pair for pair in pairs if pair[1] != pair[2])

@@ -1,4 +1,4 @@
-"""The torch identity: what must not change between build and run."""
+"""Reads the identity of a torch (version, commit, CUDA, ABI), and compares it with a pin."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FACTS: Final = ("version", "runtime", "git_version", "cuda", "cxx11_abi")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TorchIdentity:
-    """A torch as it was seen in an environment, and the wheel it was installed from."""
+    """Identity of a torch in an environment, and the wheel it was installed from."""
 
     version: str
     """As its metadata says."""
@@ -40,7 +40,7 @@ class TorchIdentity:
     """What extensions link against: the same version string with other bytes is another torch."""
 
     def section(self) -> dict[str, Any]:
-        """What the receipt says of it."""
+        """Return the receipt's section about it."""
         return {
             **{name: getattr(self, name) for name in _FACTS},
             "wheel_sha256": list(self.wheel_sha256),
@@ -64,7 +64,7 @@ def require_locked(stack: Stack) -> None:
 
 
 def not_locked(stack: Stack, tag: str = "") -> BlackwheelError:
-    """Return `torch-not-locked`, for one Python (`cp312`) or for all."""
+    """Return the error `torch-not-locked`, for one Python (`cp312`) or for all."""
     served = f" for {tag}" if tag else ""
     return BlackwheelError(
         "torch-not-locked",
@@ -137,7 +137,7 @@ def seen(
 def identity(
     metadata: str, version: str, cmake: str, *, wheel_sha256: tuple[str, ...] = ()
 ) -> TorchIdentity:
-    """Return the identity that torch's METADATA, version.py and TorchConfig.cmake tell."""
+    """Return the identity in torch's METADATA, version.py and TorchConfig.cmake."""
     values = _assignments(version)
     head = metadata.replace("\r\n", "\n").split("\n\n", 1)[0]
     named = re.search(r"^Version: (.+)$", head, re.MULTILINE)
@@ -152,7 +152,7 @@ def identity(
 
 
 def check(identity: TorchIdentity, pin: TorchPin, *, where: str) -> None:
-    """Raise `other-torch` with every difference between a seen torch and the pinned one."""
+    """Raise `other-torch` with every difference between a found torch and the pinned one."""
     wanted = {
         "version": (pin.version, identity.version),
         "torch.__version__": (pin.runtime, identity.runtime),
@@ -184,7 +184,7 @@ def check(identity: TorchIdentity, pin: TorchPin, *, where: str) -> None:
 
 
 def check_same(found: TorchIdentity, built: Mapping[str, Any], *, where: str) -> None:
-    """Raise `other-torch` with every difference between a seen torch and that of a receipt.
+    """Raise `other-torch` with every difference between a found torch and that of a receipt.
 
     `built` is the receipt's section; of a receipt without libraries only the rest is compared.
     """

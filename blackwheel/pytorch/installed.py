@@ -1,4 +1,4 @@
-"""The torch that an interpreter of this machine has: found there, and shown to an environment.
+"""Finds the torch that an interpreter has installed, and links it into a build environment.
 
 The environment gets `installed/`, links to torch and what torch requires, and a .pth file that puts
 it behind the environment's own packages. Not site-packages itself: an installer that tidies up
@@ -37,14 +37,14 @@ _TELL: Final = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
-    """Where an interpreter has torch, and the distributions that torch needs."""
+    """The folder of an installed torch, and the distributions that torch needs."""
 
     packages: Path
     """The folder that holds `torch/`."""
     distributions: tuple[Distribution, ...]
 
     def section(self) -> list[dict[str, Any]]:
-        """What the receipt says of packages that no lock names: a digest of each RECORD."""
+        """Return the receipt's list of packages that no lock names: a digest of each RECORD."""
         return [
             {
                 "name": f"{one.metadata['Name']}=={one.version}",
@@ -75,7 +75,7 @@ def find(python: Path, environment: Mapping[str, str]) -> Found:
 
 
 def identity(found: Found, *, store: Path) -> TorchIdentity:
-    """Read what that torch is, down to the digests of its libraries."""
+    """Read the identity of an installed torch, down to the digests of its libraries."""
     return torchpin.seen(found.packages, store=store)
 
 
@@ -108,7 +108,7 @@ def require(
 
 
 def lay(found: Found, environment: Path) -> None:
-    """Make an environment see this torch and what it requires, and nothing else from there."""
+    """Link this torch and its requirements into an environment, and nothing else."""
     clear(environment)
     new = environment / f"{INSTALLED}.new"
     shutil.rmtree(new, ignore_errors=True)
@@ -124,7 +124,7 @@ def lay(found: Found, environment: Path) -> None:
 
 
 def clear(environment: Path) -> None:
-    """Take the links away again."""
+    """Remove the links again."""
     (_site(environment) / PATH_FILE).unlink(missing_ok=True)
     shutil.rmtree(environment / INSTALLED, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""The bytes that extensions link against: digests of torch's libraries, held to torch's RECORD."""
+"""Hashes the libraries of torch that extensions link against, and compares them with its RECORD."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TorchLibrary:
     size: int
 
     def section(self) -> dict[str, Any]:
-        """What the receipt says of it: a descriptor."""
+        """Return the receipt's descriptor of it."""
         return {"name": self.name, "size": self.size, "digest": {"sha256": self.sha256}}
 
 

@@ -1,4 +1,4 @@
-"""The nightly index: what it lists, what it hides, and what lies nearest to a build that is gone.
+"""Reads the nightly index: listed builds, unlisted files, and the builds nearest to a lost one.
 
 Its pages list the newest 60 builds of a package; older files stay reachable by their address.
 """
@@ -35,7 +35,7 @@ _SHOWN: Final = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Offer:
-    """A wheel that an index lists, or that may lie at an address."""
+    """A wheel that an index lists, or a guess at an unlisted one's address."""
 
     name: str
     url: str
@@ -48,13 +48,13 @@ class Offer:
     """Where the METADATA lies alone, if the index offers that."""
 
     def fits(self, tag: str) -> bool:
-        """Tell whether it serves this Python."""
+        """Tell whether the wheel serves this Python."""
         return bool(self.pythons & {tag, "py3"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listing:
-    """One project's page, as far as Linux on x86-64 goes."""
+    """One project's page, reduced to Linux on x86-64."""
 
     project: str
     index: str
@@ -73,7 +73,7 @@ class Listing:
 
 
 def channel_cuda(channel: str) -> str:
-    """`cu128` → `12.8`; raise `unknown-channel`."""
+    """Return the CUDA release of a channel, `12.8` of `cu128`; raise `unknown-channel`."""
     found = re.fullmatch(r"cu(\d{2})(\d)", channel)
     if not found:
         raise BlackwheelError(
@@ -87,7 +87,7 @@ def channel_cuda(channel: str) -> str:
 
 
 def build_date(version: Version) -> date | None:
-    """Return the day that a nightly's version carries."""
+    """Return the day in a nightly's version."""
     found = re.fullmatch(r"(\d{4})(\d{2})(\d{2})", str(version.dev or ""))
     try:
         return date(*map(int, found.groups())) if found else None
@@ -160,7 +160,7 @@ def _python(tag: Tag) -> str:
 
 
 def hidden(known: Listing, version: Version, tag: str) -> tuple[Offer, ...]:
-    """Return where a wheel that is not listed would lie: beside the listed ones, and at the index.
+    """Return the addresses where an unlisted wheel would lie: beside listed ones, at the index.
 
     The builds of some packages lie one level above their channel's page.
     """
@@ -204,7 +204,7 @@ def nearest(known: Listing, version: Version, tags: Sequence[str]) -> list[Versi
 def gone(
     known: Listing, version: Version, tags: Sequence[str], *, stack: str, lacking: Sequence[str]
 ) -> BlackwheelError:
-    """Return the one error of a build that is nowhere: what is near, and what moves the pin."""
+    """Return the error of a build that nothing has: the nearest ones, and how to move the pin."""
     near = nearest(known, version, tags)
     there = ", ".join(map(str, sorted(near))) or "none"
     served = ", ".join(lacking)
@@ -219,7 +219,7 @@ def gone(
 
 
 def age_line(stack: Stack, today: date) -> str:
-    """Return how old a stack's nightly is and what moves the pin; nothing for other torches."""
+    """Return the age of a stack's nightly and how to move its pin; nothing for other torches."""
     day = build_date(Version(stack.torch.version))
     if stack.torch.source != "index" or day is None:
         return ""

@@ -1,4 +1,4 @@
-"""What a torch wheel says about itself, read from the file: nothing is unpacked or executed."""
+"""Reads a torch wheel's own metadata from the file; unpacks and executes nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from blackwheel.pytorch.identity import TorchIdentity
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TorchFile:
-    """A torch wheel that was read to its last byte."""
+    """A torch wheel, read to its last byte."""
 
     identity: TorchIdentity
     requires: tuple[Requirement, ...]
@@ -46,7 +46,7 @@ def read_torch(path: Path) -> TorchFile:
 
 
 def metadata_text(path: Path, name: str) -> str:
-    """Return the METADATA of the wheel at `path` that is to be called `name`; reads all of it.
+    """Return the METADATA of the wheel at `path`, whose name shall be `name`; reads all of it.
 
     Raises `not-a-wheel` where a file in it is damaged or where it is another distribution.
     """
@@ -77,7 +77,7 @@ def _said(text: str, name: str) -> tuple[str, Version]:
 
 
 def requirements(text: str, name: str) -> tuple[Requirement, ...]:
-    """Return what the METADATA of a wheel requires; raise `not-a-wheel`."""
+    """Return the requirements in the METADATA of a wheel; raise `not-a-wheel`."""
     try:
         return tuple(Metadata.from_email(text, validate=False).requires_dist or ())
     except (ExceptionGroup, InvalidMetadata) as error:
