@@ -1,4 +1,4 @@
-"""The CUDA toolkit and the host compiler of a build.
+"""Provides the CUDA toolkit and the host compiler of a build.
 
 In: a `ToolchainPin`. Out: `Toolchain`, a CUDA_HOME assembled from registry packages of one release
 or the host's, checked (`toolkit`). `layout` makes the folder that nvcc, torch and CMake expect,

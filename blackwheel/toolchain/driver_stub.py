@@ -1,4 +1,4 @@
-"""A stand-in for the driver's libcuda.so at link time: no registry package ships one.
+"""Compiles a stand-in for the driver's libcuda.so for link time: no registry package ships one.
 
 The real library comes from the NVIDIA driver of the machine that runs the wheel. Can go on the day
 that a package of the CUDA toolkit carries `stubs/libcuda.so`.
@@ -26,7 +26,7 @@ _RENAMED = re.compile(
 
 
 def driver_functions(header: str) -> frozenset[str]:
-    """Every symbol that code compiled with a driver header may want.
+    """Return every symbol that code compiled with a driver header may need.
 
     Those are the declared names, the versioned ones that macros put in their place
     (`cuMemAlloc` is `cuMemAlloc_v2`), and of stream functions the per-thread forms (`_ptds`,
@@ -42,7 +42,7 @@ def driver_functions(header: str) -> frozenset[str]:
 
 
 def stub_source(names: frozenset[str]) -> str:
-    """C code that defines every name, in a fixed order."""
+    """Return C code that defines every name, in a fixed order."""
     return "".join(f"int {name}(void) {{ return {STUB_ERROR}; }}\n" for name in sorted(names))
 
 

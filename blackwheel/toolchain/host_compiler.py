@@ -1,4 +1,4 @@
-"""The host's C++ compiler, checked against what nvcc takes before anything is compiled."""
+"""Finds the host's C++ compiler, and checks it against the versions that nvcc accepts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Compiler:
 
 
 def host_compiler(environment: Mapping[str, str], *, cuda: str) -> Compiler:
-    """Find the C++ compiler (CXX, else g++) and check it against what nvcc of `cuda` takes.
+    """Find the C++ compiler (CXX, else g++); check that nvcc of release `cuda` accepts it.
 
     Raises `no-compiler` and `wrong-compiler`.
     """

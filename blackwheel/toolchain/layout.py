@@ -1,4 +1,4 @@
-"""What a CUDA_HOME must hold, and how unpacked registry packages become one."""
+"""Lays out a CUDA_HOME from unpacked registry packages, and checks that it is whole."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NEEDED: Final = (
 
 
 def lay_out(home: Path, *, compiler: Path, environment: Mapping[str, str]) -> None:
-    """Make `cuda/` from the installed packages: add what a toolkit's own installer would."""
+    """Complete `cuda/` from the installed packages with the links of a toolkit's own installer."""
     cuda = home / "cuda"
     unpacked = sorted((home / "packages" / "nvidia").glob("cu*"))
     if len(unpacked) == 1:
@@ -61,7 +61,7 @@ def is_whole(home: Path, digest: str) -> bool:
 
 
 def inventory(home: Path) -> dict[str, str]:
-    """Path → size of a file, or target of a link, of everything in the CUDA_HOME."""
+    """Return size or link target of everything in the CUDA_HOME, by path."""
     return {
         str(path.relative_to(home)): f"-> {path.readlink()}"
         if path.is_symlink()

@@ -1,4 +1,4 @@
-"""CUDA_HOME from the registry or the host, and the C++ compiler beside it.
+"""Provides a CUDA_HOME: assembled from the package registry, or the host's, checked.
 
 A registry toolchain is `store/toolchains/<digest>/`: `cuda/` is the CUDA_HOME, `packages/` holds
 the metadata and licences of what was installed, `toolchain.json` is written last. Every link in
@@ -32,7 +32,7 @@ _COMPILER: Final = ("nvidia-cuda-nvcc", "nvidia-nvvm", "nvidia-cuda-crt")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Toolchain:
-    """A CUDA_HOME and what is known about it."""
+    """A CUDA_HOME with its release, nvcc version and digest."""
 
     source: Literal["registry", "host"]
     root: Path
@@ -47,12 +47,12 @@ class Toolchain:
 
     @property
     def nvcc(self) -> Path:
-        """The compiler driver."""
+        """Path of the compiler driver."""
         return self.root / "bin" / "nvcc"
 
 
 def toolchain_variables(toolchain: Toolchain, *, path: str) -> dict[str, str]:
-    """Variables by which torch, CMake and a plain `nvcc` call find this toolchain and no other.
+    """Return the variables by which torch, CMake and nvcc find this toolchain alone.
 
     `path` is the PATH to prefix. LIBRARY_PATH lets a bare `-lcuda` link: only nvcc looks into
     `stubs` by itself.
@@ -110,7 +110,7 @@ def _strays(versions: dict[str, str]) -> list[str]:
 
 
 def lock_digest(lock: Path) -> str:
-    """sha256 over what the lock installs and how it is laid out; comments do not count."""
+    """Return the sha256 over a lock's packages and the layout; comments do not count."""
     lines = (line.strip() for line in lock.read_text(encoding="utf-8").splitlines())
     pins = "\n".join(line for line in lines if line and not line.startswith("#"))
     return hashlib.sha256(f"layout {LAYOUT}\n{pins}\n".encode()).hexdigest()
@@ -124,7 +124,7 @@ def assemble(
     environment: Mapping[str, str],
     on_line: Callable[[str], None] | None = None,
 ) -> Toolchain:
-    """Install the lock into the store as a CUDA_HOME, or find it there, whole; about 2 GB.
+    """Install the lock into the store as a CUDA_HOME, or find it whole there; about 2 GB.
 
     `environment` is what uv and the host compiler run in; `on_line` gets what uv says. Raises
     `toolchain-install` and `toolchain-incomplete`, and what `host_compiler` raises.
@@ -225,7 +225,7 @@ def _check_nvcc(root: Path, wanted: str, environment: Mapping[str, str]) -> None
 def host_candidates(
     cuda: str, environment: Mapping[str, str], *, system: Path = Path("/usr/local")
 ) -> tuple[Path, ...]:
-    """Where a host toolkit of release `cuda` (`12.8`) may be; BLACKWHEEL_CUDA_HOME alone if set.
+    """Return places of a host toolkit of release `cuda`; BLACKWHEEL_CUDA_HOME alone if set.
 
     PATH is not asked: an nvcc found there says nothing about what the stack wants.
     """
