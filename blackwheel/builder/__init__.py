@@ -1,4 +1,4 @@
-"""One isolated build, from a patched tree to a wheel.
+"""Builds one wheel in isolation, from a patched tree.
 
 In: `BuildPlan` (`plan`: tree, torch, toolchain, variables, jobs, key). Out: `BuiltWheel` (`build`).
 `workspace` lays out the folders and the command, `reuse` decides whether earlier objects may go in,

@@ -1,4 +1,4 @@
-"""What a patch changes: two arch plans compared. Pure."""
+"""Compares two arch plans to show the effects of a patch. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHOWN: Final = 3
 
 
 def effects(full: ArchPlan, without: ArchPlan) -> tuple[str, ...]:
-    """Say what is different without a patch, archs first; empty when nothing is.
+    """Return the differences without a patch, archs first; empty when there are none.
 
     Each line is `what: with the patch → without it`.
     """

@@ -1,4 +1,4 @@
-"""The arch plan: the real build with a launcher that notes each object instead of compiling it."""
+"""Plans the archs of every object: the real build with a launcher that compiles nothing."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class PlannedObject:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ArchPlan:
-    """All of a wheel that is known before anything is compiled."""
+    """Objects, metadata and files of a wheel, known before anything is compiled."""
 
     objects: tuple[PlannedObject, ...]
     lists: tuple[tuple[str, str], ...]
@@ -74,7 +74,7 @@ class Group:
 
 
 def surroundings_digest(compiler: Compiler) -> str:
-    """Digest what a plan depends on beside the key: the compiler, and how plans are made."""
+    """Digest a plan's inputs beside the key: the compiler, and the planning code."""
     code = [
         Path(str(file)).read_bytes() for file in (__file__, launcher.__file__, workspace.__file__)
     ]
@@ -85,7 +85,7 @@ def surroundings_digest(compiler: Compiler) -> str:
 def make(
     plan: BuildPlan, *, store: Path, compiler: Compiler, mode: str, console: Console
 ) -> ArchPlan:
-    """Walk through the isolated build without compiling an object.
+    """Run the isolated build with a launcher that compiles no object, and return its plan.
 
     A build that fails on the way gives a plan with `failure`: what that means its caller knows.
     """
@@ -170,7 +170,7 @@ def _wheel_contents(wheel: Path) -> tuple[tuple[str, ...], dict[str, str]]:
 
 
 def compiled_texts(root: Path, sources: Iterable[str]) -> dict[str, str]:
-    """Return the sources and all that they include, by name alone: no `#if` is looked at."""
+    """Return the sources and their includes, followed by name alone; `#if` is ignored."""
     by_name: dict[str, list[str]] = {}
     for path in _files(root):
         by_name.setdefault(path.rpartition("/")[2], []).append(path)
@@ -199,7 +199,7 @@ def _files(root: Path) -> Iterator[str]:
 
 
 def groups(objects: Sequence[PlannedObject]) -> tuple[Group, ...]:
-    """Put together what shares target, folder and archs."""
+    """Group the objects that share target, folder and archs."""
     found: dict[tuple[str, str, tuple[str, ...], tuple[str, ...]], list[str]] = {}
     for each in objects:
         folder = each.source.rpartition("/")[0]
@@ -227,12 +227,12 @@ def _common_name(sources: Sequence[str]) -> str:
 
 
 def content(plan: ArchPlan) -> dict[str, Any]:
-    """Return a plan as JSON holds it."""
+    """Return a plan as a JSON value."""
     return asdict(plan)
 
 
 def parse(document: Mapping[str, Any]) -> ArchPlan:
-    """Return the plan that `content` gave."""
+    """Return the plan from the JSON value that `content` returned."""
     objects = tuple(
         PlannedObject(**{**each, "archs": tuple(each["archs"]), "missing": tuple(each["missing"])})
         for each in document["objects"]

@@ -1,4 +1,4 @@
-"""The isolated, network-less build → BuiltWheel."""
+"""Runs one isolated build without network: takes a BuildPlan, returns a BuiltWheel."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NINJA_STEP: Final = re.compile(r"^\[(\d+)/(\d+)\] ")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuiltWheel:
-    """A wheel fresh from its build, and what the build cost."""
+    """A wheel just built, with the cost of its build."""
 
     plan: BuildPlan
     path: Path
@@ -175,7 +175,7 @@ def _recorded(workshop: Workshop) -> tuple[dict[str, Any], ...]:
 
 
 def failure(plan: BuildPlan, log: Path, code: int, *, noted: Path) -> BlackwheelError:
-    """Tell from the log why a build failed: the failing object's own words, not the last lines."""
+    """Return the error of a failed build: the failing object's own words, not the last lines."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     refused = [line for line in lines if line.startswith("blackwheel: refused ")]
     killed = [line for line in lines if line.startswith("blackwheel: killed ")]

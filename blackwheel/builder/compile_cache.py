@@ -1,4 +1,4 @@
-"""The compile cache: sccache before the steps of nvcc that are pure functions of their input.
+"""Puts sccache before those steps of nvcc that are pure functions of their input.
 
 nvcc stays the driver, so that names and bytes are those of a build without a cache: only cudafe++,
 cicc, ptxas and `g++ -c` go through sccache (docs/decisions/0021-compile-cache-wraps-nvcc-steps.md).
@@ -38,7 +38,7 @@ the same each time."""
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cache:
-    """One sccache for one build."""
+    """Settings of one sccache for one build."""
 
     program: Path
     folder: Path
@@ -48,18 +48,18 @@ class Cache:
 
     @property
     def distributed(self) -> bool:
-        """Whether other machines compile: they need the real programs, not our measuring ones."""
+        """True if other machines compile: they need the real programs, not our wrappers."""
         file = Path(self.settings.get("SCCACHE_CONF") or "/nonexistent")
         return file.is_file() and "[dist" in file.read_text(encoding="utf-8")
 
     @property
     def keep(self) -> tuple[Path, ...]:
-        """What its server reads outside of the build's folders."""
+        """Files outside of the build's folders that the cache server reads."""
         return tuple(Path(self.settings[n]) for n in ("SCCACHE_CONF",) if self.settings.get(n))
 
 
 def found(environment: Mapping[str, str], store: Path) -> Cache | None:
-    """Return the cache where sccache is installed and not switched off; raise `bad-cache`."""
+    """Return the cache if sccache is installed and not switched off; raise `bad-cache`."""
     wanted = environment.get(SETTING, "")
     if wanted not in ("", "off", "sccache"):
         raise BlackwheelError(
@@ -154,7 +154,7 @@ def _script(path: Path, text: str) -> None:
 
 
 def server_variables(cache: Cache, inside: Path) -> dict[str, str]:
-    """Return the settings of the server, which the build itself does not get."""
+    """Return the settings of the cache server, which the build does not get."""
     return {
         **cache.settings,
         "SCCACHE_DIR": str(inside.parent.parent / "cache"),
@@ -165,7 +165,7 @@ def server_variables(cache: Cache, inside: Path) -> dict[str, str]:
 
 
 def client_variables(inside: Path) -> dict[str, str]:
-    """Return what the build sees of the cache."""
+    """Return the cache settings that the build gets."""
     return {
         "SCCACHE_SERVER_UDS": str(socket(inside)),
         "SCCACHE_IDLE_TIMEOUT": "0",  # an object takes longer than its ten minutes
@@ -196,7 +196,7 @@ def closing(argv: tuple[str, ...], inside: Path) -> tuple[str, ...]:
 
 
 def figures(folder: Path) -> dict[str, Any]:
-    """Return hits and misses by language, and why calls were not cached; empty without any."""
+    """Return hits and misses by language, and reasons for calls that were not cached."""
     try:
         stats = json.loads((folder / "stats.json").read_text(encoding="utf-8"))["stats"]
     except (OSError, ValueError, KeyError):
@@ -215,7 +215,7 @@ def figures(folder: Path) -> dict[str, Any]:
 
 
 def told(seen: Mapping[str, Any]) -> str:
-    """Say in one line what the cache did: `cache: 5 hits, 1 miss (1 PTX)`."""
+    """Return one line about the cache: `cache: 5 hits, 1 miss (1 PTX)`."""
     hits, misses = sum(seen["hits"].values()), sum(seen["misses"].values())
     text = f"cache: {hits} hit{'s' * (hits != 1)}, {misses} miss{'es' * (misses != 1)}"
     if misses:

@@ -1,4 +1,4 @@
-"""What the launcher is told: this machine's pools, and what each object is expected to take."""
+"""Sets up the memory pools of this machine, and predicts the memory and time of each object."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ MARGIN: Final = 1.05
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Expected:
-    """What an object took in earlier builds."""
+    """Memory and CPU time of an object in earlier builds."""
 
     peak_bytes: int
     cpu_seconds: float
 
 
 def folder(environment: Mapping[str, str]) -> Path | None:
-    """Return where the pools' files lie: BLACKWHEEL_POOL, else the first folder that will do."""
+    """Return the folder of the pools' files: BLACKWHEEL_POOL, else the first that is writable."""
     asked = environment.get("BLACKWHEEL_POOL", "")
     return Path(asked) if asked else next((f for f in FOLDERS if os.access(f, os.W_OK)), None)
 
 
 def locks(environment: Mapping[str, str]) -> tuple[tuple[Path, str], ...]:
-    """Make the pools' files; return each with the cgroup whose memory it is, "" for the machine's.
+    """Make the pools' files; return each with the cgroup that it stands for, "" for the machine.
 
     The innermost comes first, the machine's last: all take them in one order, so none waits in a
     circle. Empty where no folder will do.
@@ -89,7 +89,7 @@ def _file(path: Path) -> Path:
 
 
 def history(store: Path, project: str) -> dict[str, Expected]:
-    """Read what each source of a project took: the largest of all builds that the store knows."""
+    """Read the largest memory and time of each source, over all builds in the store."""
     found: dict[str, Expected] = {}
     kept = store / "history" / project
     trees = store.glob(f"builds/*/{project}/*")
@@ -124,7 +124,7 @@ def settings(
     *,
     settle: float = 0,
 ) -> str:
-    """Write down what the launcher reads: a line a pool, then a line a source, the table last.
+    """Return the launcher's settings: a line a pool, then a line a source, then the table.
 
     `settle` is seconds before an object's first look: those that come together are put in order.
     """
@@ -138,7 +138,7 @@ def settings(
 
 
 def width(site: Site, asked: Request, jobs: int = 0) -> plan.Width:
-    """Return how many objects are compiled at once here."""
+    """Return how many objects this machine compiles at once."""
     seen = machine.read_machine()
     return plan.width(
         seen.cores,

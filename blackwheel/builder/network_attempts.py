@@ -1,4 +1,4 @@
-"""What a build asked the network for that it does not have: seen, and named."""
+"""Finds which hosts an offline build tried to reach, and names them in the error."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _SAID: Final = re.compile(
 
 
 def hosts(noted: Path, log: Sequence[str]) -> tuple[str, ...]:
-    """Return the hosts that a build asked for, once each: those noted, and those in its log."""
+    """Return the hosts that a build tried to reach, once each: from its notes and its log."""
     lines = noted.read_text(encoding="utf-8").split() if noted.is_file() else []
     lines += [found[1] for line in log for found in _SAID.finditer(line)]
     return tuple(dict.fromkeys(line.removesuffix(":443") for line in lines))
 
 
 def refused(what: str, asked: Sequence[str], words: str, *, log: Path) -> BlackwheelError:
-    """Return the error of a build that failed after it asked for these hosts."""
+    """Return the error of a build that failed after it tried to reach these hosts."""
     return BlackwheelError(
         "network-attempted",
         f"{what} asked for {', '.join(asked)}, and a build has no network\n{words}",

@@ -1,4 +1,4 @@
-"""What of a wheel's METADATA a stack sets in the source: requirement lines, a short readme."""
+"""Rewrites a source's requirement files and readme, from which METADATA is made, for the stack."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from blackwheel.stacks.request import filled
 
 
 def set_requirements(source: Path, stack: Stack, project: str, python: str) -> tuple[str, ...]:
-    """Rewrite the files that the stack names; return what was set and dropped, one line each.
+    """Rewrite the requirement files that the stack names; return the changes, a line each.
 
     A requirement that is to be replaced or dropped must be there: a release that renames it would
     else bring another torch along. Raises `requirement-missing`.
@@ -34,7 +34,7 @@ def set_requirements(source: Path, stack: Stack, project: str, python: str) -> t
 
 
 def shorten_readme(source: Path, stack: Stack, project: str) -> None:
-    """Leave one line of the file that becomes the long description, where the stack names it.
+    """Shorten the file of the long description to one line, where the stack names it.
 
     Raises `readme-missing`.
     """

@@ -1,4 +1,4 @@
-"""Decide whether a previous build tree can be reused: only with what its objects were made with.
+"""Decides whether a previous build tree is reused: only with the same torch, toolkit and compiler.
 
 ninja compares command lines and the times of files. It does not see that torch's headers, nvcc or
 g++ are others where their paths are the same and their files older than the objects; CMake keeps
@@ -38,7 +38,7 @@ _TOOLS: Final = ("build", "packaging", "pyproject-hooks", "wheel")
 def made_with(
     plan: BuildPlan, torch: TorchIdentity, compiler: Compiler, mode: str, *, lock: str
 ) -> dict[str, str]:
-    """Return what reaches an object and is not in its command line, and the build's settings.
+    """Return a digest of each input that reaches objects past their command lines.
 
     `lock` is the text of the hashed pins of the build's environment.
     """
@@ -97,10 +97,10 @@ def begin_anew_unless_same(
     project: str,
     console: Console,
 ) -> None:
-    """Remove a tree whose objects were made with something else, and say of what; keep its records.
+    """Remove a build tree made with other inputs, and say which; keep its records.
 
-    One of which nobody wrote down what it was made with goes too. Where only the settings are
-    others CMake configures again, and ninja compiles what has another command line then.
+    A tree without such a record is removed too. Where only the settings differ, CMake configures
+    again, and ninja compiles the objects whose command lines changed.
     """
     path = workshop.root / _FILE
     if workshop.src.exists():

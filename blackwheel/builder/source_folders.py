@@ -1,4 +1,4 @@
-"""The folders that a project's variables hand to its build must be in its sources."""
+"""Checks that every source folder named in a build variable exists in the patched tree."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FOLDER: Final = re.compile(r"\{source\}/([\w./+-]+)")
 
 
 def require_folders(request: Request, tree: Path) -> None:
-    """Raise `nested-missing`: upstream would fetch what is not there, and a build has no network.
+    """Raise `nested-missing` for an absent folder: upstream would fetch it, without a network.
 
     What `--without` leaves out is named by its variable all the same.
     """

@@ -1,4 +1,4 @@
-"""One page that shows a build: SVG and a few lines of script, nothing from elsewhere."""
+"""Draws a build as one HTML page: SVG and a few lines of script, nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ _WIDTH: Final = 1000
 
 
 class Run(Protocol):
-    """What is drawn; `report.Drawn` is one."""
+    """The values that the page draws; `report.Drawn` has them."""
 
     @property
     def objects(self) -> tuple[Mapping[str, Any], ...]:
-        """The launcher's records."""
+        """Records of the launcher."""
 
     @property
     def lanes(self) -> tuple[int, ...]:
-        """The lane of each."""
+        """Lane of each object."""
 
     @property
     def began(self) -> float:
-        """Seconds since the epoch."""
+        """Start, in seconds since the epoch."""
 
     @property
     def seconds(self) -> float:
-        """From the first object's start to the last one's end."""
+        """Seconds from the first object's start to the last one's end."""
 
     @property
     def width(self) -> int:

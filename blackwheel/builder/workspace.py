@@ -1,4 +1,4 @@
-"""The folders of one build, and the isolated command that runs in them, with or without a cache."""
+"""Lays out the folders of one build, and the isolated command that runs in them."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ sys.exit(main(sys.argv))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Workshop:
-    """The folders of one build tree in the store; they outlive a run, so that it can continue."""
+    """The folders of one build tree in the store; a stopped build continues in them."""
 
     root: Path
 
     @property
     def src(self) -> Path:
-        """The patched tree, updated in place, with the upstream build's own output."""
+        """Patched tree, updated in place, with the upstream build's own output."""
         return self.root / "src"
 
     @property
@@ -43,32 +43,32 @@ class Workshop:
 
     @property
     def tmp(self) -> Path:
-        """TMPDIR of the compilers."""
+        """Folder of the compilers' temporary files."""
         return self.root / "tmp"
 
     @property
     def records(self) -> Path:
-        """What the launcher appends to."""
+        """File to which the launcher appends a line per object."""
         return self.work / "objects.jsonl"
 
     @property
     def cached(self) -> Path:
-        """The programs that ask the compile cache, and what it said."""
+        """Programs that ask the compile cache, and its statistics."""
         return self.work / "cached"
 
     @property
     def heard(self) -> Path:
-        """Which hosts the build asked for; it has no network."""
+        """File of the hosts that the build tried to reach."""
         return self.work / "network.txt"
 
     @property
     def expected(self) -> Path:
-        """What the launcher reads: pools, and what each object is expected to take."""
+        """File that the launcher reads: pools, and expected memory and time of each object."""
         return self.work / "pool.txt"
 
 
 def prepare(plan: BuildPlan, workshop: Workshop, compiler: Compiler) -> None:
-    """Bring the source up to date by content, clear what must not reach the wheel, lay out bin/."""
+    """Update the source by content, remove stale output that would reach the wheel, fill bin/."""
     for folder in (workshop.src, workshop.work, workshop.tmp):
         folder.mkdir(parents=True, exist_ok=True)
     patch.sync(plan.tree, workshop.src, manifest=workshop.root / "manifest.json")
@@ -118,7 +118,7 @@ def command(
     compiler: Compiler,
     mode: str,
 ) -> tuple[isolation.Spec, dict[str, str]]:
-    """Return the isolated command and its whole environment: nothing else gets in."""
+    """Return the isolated command and its whole environment, which inherits nothing."""
     request, paths = plan.request, isolation.fixed_paths(mode, store)
     python = paths.env / "bin" / "python"
     toolchain = plan.toolchain
@@ -200,7 +200,7 @@ def through_cache(  # noqa: PLR0917  each is another record
     plan: BuildPlan,
     compiler: Compiler,
 ) -> tuple[isolation.Spec, dict[str, str], dict[str, str]]:
-    """Return the same build with the cache before its compilers, and what only its server gets."""
+    """Return the build with the cache before its compilers, and the server's own variables."""
     inside = spec.root / "work" / "cached"
     cuda = spec.root / "cuda"
     compile_cache.lay_out(

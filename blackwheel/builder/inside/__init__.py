@@ -1,1 +1,1 @@
-"""Programs that run inside a build, copied into it: standard library only, one start an object."""
+"""Holds the programs that are copied into a build: standard library only, one start an object."""

@@ -1,4 +1,4 @@
-"""Behind the compile cache: runs one compiler step and notes what it cost; standard library only.
+"""Runs one compiler step for the compile cache and records its cost; standard library only.
 
 `python -I -S cache_step.py COMPILER ARGUMENT…` is what sccache's server starts where it has no
 answer. The launcher sees the cache's client only, so the cost is appended to the file that
@@ -13,7 +13,7 @@ import sys
 
 
 def main(argv: list[str]) -> int:
-    """Run one step; end as it ended, also by its signal."""
+    """Run one step and end as it ended, also by its signal."""
     number = os.environ.get("BLACKWHEEL_NUMBER")
     child = os.fork()
     if child == 0 and number:

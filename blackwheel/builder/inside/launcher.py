@@ -1,4 +1,4 @@
-"""The compiler launcher: stands before nvcc and g++, one call per object; standard library only.
+"""Stands before nvcc and g++ as the compiler launcher, one call per object; standard library only.
 
 workspace.py copies it into a build, where `launcher.py COMPILER ARGUMENT…` runs the compiler and
 appends one JSON line per object to the file that BLACKWHEEL_RECORDS names: seconds, CPU seconds,
@@ -56,7 +56,7 @@ def compiled_object(arguments: list[str]) -> tuple[str, str] | None:
 
 
 def requested_archs(arguments: list[str]) -> list[str]:
-    """Return what a command line asks of nvcc: `sm_120a` for SASS, `compute_120a` for PTX."""
+    """Return the archs in an nvcc command: `sm_120a` for SASS, `compute_120a` for PTX."""
     values = []
     for number, word in enumerate(arguments):
         name, equals, value = word.partition("=")
@@ -70,7 +70,7 @@ def requested_archs(arguments: list[str]) -> list[str]:
 
 
 def missing_archs(source: str, archs: list[str], native: str, older: str = "") -> list[str]:
-    """Return the archs that a .cu object must carry as SASS and that nobody asks of nvcc.
+    """Return the archs that a .cu object must carry as SASS and that the command lacks.
 
     `older` are the sources that the contract lets be older SASS or PTX.
     """
@@ -81,7 +81,7 @@ def missing_archs(source: str, archs: list[str], native: str, older: str = "") -
 
 
 def only_planned(path: str, words: list[str], unit: "tuple[str, str]", missing: list[str]) -> bool:
-    """Note an object instead of compiling it; not for a build tool's trial of its compilers."""
+    """Record an object instead of compiling it; not for a build tool's trial of its compilers."""
     import hashlib  # noqa: PLC0415  3 ms, and only here
 
     here = os.getcwd()
@@ -121,7 +121,7 @@ def record(path: str, line: dict[str, object]) -> None:
 
 
 def as_json(value: object) -> str:
-    """Return what `json.dumps` says with sorted keys: the module json costs 6 ms, by `re`."""
+    """Return sorted JSON of a value as `json.dumps` would: its import costs 6 ms, by `re`."""
     from _json import encode_basestring_ascii  # noqa: PLC0415
 
     if isinstance(value, dict):
@@ -135,7 +135,7 @@ def as_json(value: object) -> str:
 
 
 def behind_cache(path: str, *, device: bool = False) -> tuple[float, int, bool]:
-    """Return what cache_step.py noted, and remove it: CPU seconds, largest process, compiled.
+    """Return and remove cache_step.py's records: CPU seconds, largest process, compiled.
 
     Of a .cu object only cicc tells what it takes: without it, it came from the cache.
     """
@@ -150,7 +150,7 @@ def behind_cache(path: str, *, device: bool = False) -> tuple[float, int, bool]:
 
 
 def same_each_time(source: str, target: str, moment: int) -> None:
-    """Give the source the one modification time that every build gives it.
+    """Set the source's modification time to the fixed one of every build.
 
     The object goes first: one that a failed compile left would look newer than its source.
     """
@@ -160,12 +160,12 @@ def same_each_time(source: str, target: str, moment: int) -> None:
 
 
 def kills() -> str:
-    """Return the kernel's count of processes that it killed for want of memory."""
+    """Return the kernel's count of processes killed for lack of memory."""
     return memory.text_of("/proc/vmstat").partition("\noom_kill ")[2].partition("\n")[0]
 
 
 def all_absolute(words: list[str]) -> bool:
-    """Tell whether a command means the same in every folder."""
+    """Tell whether a command has absolute paths only, and so works in every folder."""
     before = ("-o", "-I", "-isystem", "-include", "-MF", "--dependency-output")
     paths = [words[n + 1] for n, word in enumerate(words[:-1]) if word in before]
     paths += [word[2:] for word in words if word.startswith("-I") and len(word) > 2]
@@ -174,7 +174,7 @@ def all_absolute(words: list[str]) -> bool:
 
 
 def through_cache(command: list[str]) -> list[str]:
-    """Return an nvcc command with the nvcc and the host compiler that ask the cache."""
+    """Return an nvcc command whose nvcc and host compiler are those that ask the cache."""
     asking = [os.environ["BLACKWHEEL_NVCC"], *command[1:]]
     for number, word in enumerate(command[:-1]):
         if word in ("-ccbin", "--compiler-bindir"):  # torch names one where CC is set

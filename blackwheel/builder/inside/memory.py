@@ -1,4 +1,4 @@
-"""A share of the memory that all builds on a machine have together; standard library only.
+"""Waits for a share of the memory that all builds of a machine have; standard library only.
 
 A share is a byte-range lock, as many bytes long as an object is expected to take, on the file of
 each pool (docs/decisions/0019-memory-pool.md). The launcher holds one while it compiles.
@@ -16,8 +16,7 @@ WAKE = 0.05
 
 
 class Settings:
-    """What memory_pool.py wrote for one build: pools, cores, seconds before the first look, and
-    what its objects are expected to take."""
+    """Pools, cores and expectations of one build, as memory_pool.py wrote them."""
 
     def __init__(self, path: str, source: str) -> None:
         self.failed = path + ".failed"
@@ -41,7 +40,7 @@ def _names(word: str, source: str) -> bool:
 
 
 def shares(settings: Settings, *, alone: bool) -> list[int]:
-    """Wait for the object's share in each pool, the innermost first; return the files that hold it.
+    """Wait for the object's share in each pool, innermost first; return the locked files.
 
     The locks belong to the open files, which the compiler inherits: the kernel frees a share when
     the last process of the object ends, however it ends. Raises TimeoutError when another object
@@ -110,7 +109,7 @@ def _fits(file: int, group: str, wanted: int, taken: list[tuple[int, int]]) -> b
 
 
 def free_bytes(group: str) -> int:
-    """Return what is free: in a cgroup with a limit, or ("") on this machine; file cache is."""
+    """Return the free bytes of a cgroup, or ("") of this machine; file cache counts as free."""
     if not group:
         line = text_of("/proc/meminfo").partition("MemAvailable:")[2]
         return int(line.split(None, 1)[0]) * 1024 if line else SHARES
@@ -177,7 +176,7 @@ def _unlock(file: int, start: int, length: int) -> None:
 
 
 def text_of(path: str) -> str:
-    """Return what a file of the kernel says; empty where it says nothing."""
+    """Return the text of a kernel file; empty where it cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()

@@ -1,4 +1,4 @@
-"""Before the compile cache: cicc once for all Pythons of a stack; standard library only.
+"""Removes Python's version from the input of cicc, so that all Pythons share its cache entries.
 
 `python -I -S python_neutral.py SCCACHE CICC ARGUMENT…` takes out of cicc's input what differs
 between two Pythons and changes no device code: `3.12` in the paths of the environment's headers,
@@ -26,7 +26,7 @@ LINES = ("-g", "-G", "--debug", "--device-debug")
 
 
 def value(words: list[str], name: str) -> str:
-    """Return what follows an option; empty where it is not there."""
+    """Return the word after an option; empty where the option is absent."""
     return words[words.index(name) + 1] if name in words[:-1] else ""
 
 
@@ -71,12 +71,12 @@ def main(argv: list[str]) -> int:
 
 
 def in_device_code(ptx: bytes) -> bool:
-    """Tell whether device code holds a path that something was taken out of."""
+    """Tell whether device code holds a path from which something was removed."""
     return TAKEN in ptx or BYTES.search(ptx) is not None
 
 
 def run(argv: list[str], *, said: str = "") -> int:
-    """Run to the end, its words to a file if one is named; return the exit code as a shell does."""
+    """Run to the end, with messages in the file `said` if named; return a shell's exit code."""
     child = os.fork()
     if child == 0:
         try:
