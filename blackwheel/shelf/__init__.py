@@ -1,4 +1,4 @@
-"""The shelf of finished wheels, and publishing from it.
+"""Keeps finished wheels on a shelf, and publishes them from it.
 
 In: smoked wheels with their receipts. Out: `ShelvedWheel` in a directory index that pip and uv use
 as it is (`index`, `simple_api`, `wheel_file`), pages for people (`landing_page`), and wheels on an

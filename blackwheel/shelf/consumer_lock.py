@@ -1,4 +1,4 @@
-"""`invoke lock-consumer`: everything that a stack's wheels need on another machine, by hash."""
+"""Writes hashed requirements of a stack's wheels for another machine (`invoke lock-consumer`)."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _wheel(site: Site, request: Request, revision: int) -> index.ShelvedWheel:
 def requirements(
     members: Iterable[tuple[index.ShelvedWheel, str]], *, stack: str, python: str, address: str
 ) -> str:
-    """The text: each wheel by its full label and its own hash, then the pins it runs with."""
+    """Return the file's text: each wheel by full version and hash, then the pins it runs with."""
     ours, pins = [], dict[str, str]()
     for wheel, lock in members:
         ours.append(f"{wheel.project}=={wheel.version} \\\n    --hash=sha256:{wheel.sha256}\n")

@@ -1,4 +1,4 @@
-"""Which wheels may leave the shelf: a stack's whole set, each with a whole, matching receipt."""
+"""Decides which wheels may be published: a stack's whole set, each with a receipt that holds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOT_RUN: Final = "not run"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Proved:
-    """A shelved wheel of the stack's current label, of which nothing contradicts its receipt."""
+    """A shelved wheel of the stack's current label whose receipt was verified without a fault."""
 
     wheel: index.ShelvedWheel
     request: Request
@@ -32,7 +32,7 @@ class Proved:
 def proved_set(
     site: Site, stack_name: str, *, only: Sequence[str] = (), allow_unrun: bool = False
 ) -> tuple[Proved, ...]:
-    """Return the stack's current wheels, what others need first.
+    """Return the stack's current wheels, each after the wheels that it needs.
 
     `only` makes these projects the set. Raises `nothing-to-publish`, `incomplete-set`, `unproved`
     with every fault of every wheel, and `kernels-not-run`.

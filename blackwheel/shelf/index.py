@@ -1,4 +1,4 @@
-"""A shelf: one stack's wheels as a directory index that pip and uv use as it is.
+"""Writes a shelf: one stack's wheels as a directory index that pip and uv use as it is.
 
 `wheels/<stack>/` holds the wheels, beside each `.metadata` (PEP 658), `.receipt.json` and
 `.audit.html`; under `simple/` lie the pages of PEP 503 and 691, and `index.html` is for people.
@@ -44,7 +44,7 @@ BUSY_SECONDS: Final = 600
 
 
 def shelved(shelf: Path) -> tuple[ShelvedWheel, ...]:
-    """The wheels on a shelf, by its JSON pages; one whose file is gone is not on it."""
+    """Return the wheels on a shelf, by its JSON pages, without those whose file is gone."""
     pages = sorted(shelf.glob("simple/*/index.json"))
     return tuple(wheel for page in pages for wheel in _listed(page) if wheel.path.is_file())
 
@@ -253,7 +253,7 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def show_all(wheels: Path) -> Path:
-    """Write the page over every shelf in a folder; return it."""
+    """Write the landing page over every shelf in a folder; return it."""
     from blackwheel.shelf import landing_page  # noqa: PLC0415  0.3 s that only shelving pays
 
     shelves = sorted(page.parent.parent for page in wheels.glob("*/simple/index.json"))
@@ -280,7 +280,7 @@ def _listed(page: Path) -> Iterator[ShelvedWheel]:
 
 
 def current(wheel: ShelvedWheel, stack: records.Stack) -> Request | None:
-    """Return what the stack would build under this wheel's label; None for any other label.
+    """Return the stack's present request for this wheel's label; None for any other label.
 
     A wheel whose receipt names no key cannot be told from a current one: it counts as one of the
     project's, and `unproved` says what it lacks.

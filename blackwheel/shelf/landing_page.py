@@ -1,6 +1,6 @@
-"""What a person reads of shelves: one page a shelf, one over all, one of each wheel's audit.
+"""Draws the pages of shelves for people: one a shelf, one over all, one of each wheel's audit.
 
-All of it comes from the receipts beside the wheels, so that it can be computed again: `pages` does.
+All of it comes from the receipts beside the wheels, and `verify_pages` computes it again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SCRIPT: Final = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Facts:
-    """What the page of a shelf says of one wheel; `unknown` for what its receipt does not hold."""
+    """Facts of one wheel on the page of its shelf; `unknown` where its receipt lacks one."""
 
     wheel: ShelvedWheel
     stack: str
@@ -49,7 +49,7 @@ class Facts:
 
 
 def facts(wheel: ShelvedWheel) -> Facts:
-    """Read a wheel's receipt; nothing is verified here, `invoke verify` does that."""
+    """Read the facts from a wheel's receipt without verifying it; `invoke verify` does that."""
     try:
         held: dict[str, Any] = dict(document.sections(json.loads(wheel.receipt.read_bytes())))
     except (OSError, ValueError, KeyError, TypeError):
@@ -86,7 +86,7 @@ def _ran(smoke: dict[str, Any]) -> str:
 
 
 def audit_page(wheel: ShelvedWheel) -> str:
-    """The page of a wheel's audit; empty where its receipt keeps none that can be drawn."""
+    """Draw the page of a wheel's audit; empty where its receipt has none that can be drawn."""
     try:
         held = document.sections(json.loads(wheel.receipt.read_bytes()))
         metadata = wheel.metadata.read_bytes()
@@ -96,7 +96,7 @@ def audit_page(wheel: ShelvedWheel) -> str:
 
 
 def shelf_page(name: str, wheels: Sequence[ShelvedWheel]) -> str:
-    """The page of one shelf: a card a wheel, the newest version first."""
+    """Draw the page of one shelf: a card a wheel, the newest version first."""
     ordered = sorted(
         wheels,
         key=lambda one: (one.project, Version(one.version), one.path.name),
@@ -117,7 +117,7 @@ def shelf_page(name: str, wheels: Sequence[ShelvedWheel]) -> str:
 
 
 def root_page(shelves: Sequence[tuple[str, Sequence[ShelvedWheel]]]) -> str:
-    """The page over all stacks."""
+    """Draw the page over all stacks."""
     cards = "\n".join(_stack(name, wheels) for name, wheels in shelves)
     return _document(
         "Wheels by stack",

@@ -1,4 +1,4 @@
-"""`invoke prune`: old wheels off a shelf; what a stack pins and the newest stay."""
+"""Removes old wheels from a shelf (`invoke prune`); keeps the newest and every pinned one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from blackwheel.stacks import loader
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Kept:
-    """A wheel on a shelf, and why it stays; empty where it goes."""
+    """A wheel on a shelf with the reason why it stays; empty where it goes."""
 
     wheel: ShelvedWheel
     why: str
@@ -28,7 +28,7 @@ class Kept:
 def decided(
     wheels: Sequence[ShelvedWheel], *, keep: int, pinned: Sequence[ShelvedWheel]
 ) -> tuple[Kept, ...]:
-    """Decide of each: the newest `keep` of a project and Python stay, and every pinned one."""
+    """Decide which wheels stay: the newest `keep` of a project and Python, and every pinned one."""
     groups: dict[tuple[str, str], list[ShelvedWheel]] = {}
     for wheel in wheels:
         tag = str(min(map(str, parse_wheel_filename(wheel.path.name)[3])))
@@ -44,7 +44,7 @@ def decided(
 
 
 def prune(site: Site, stack: str, *, keep: int, folder: str = "", yes: bool = False) -> int:
-    """Tell what a stack's shelf would lose and, with `yes`, take it off: pages first.
+    """List the wheels that would leave a stack's shelf and, with `yes`, remove them: pages first.
 
     `folder` is a published folder index instead of this checkout's shelf.
     """

@@ -1,4 +1,4 @@
-"""`invoke publish`: proved wheels to a folder or an upload server, believed when read back."""
+"""Publishes proved wheels to a folder or an upload server, and reads them back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from blackwheel.shelf.remote_index import Index, Limits, Offers
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """Where wheels go: a folder with one directory index a stack, or an upload server."""
+    """Destination of wheels: a folder with one directory index a stack, or an upload server."""
 
     shelf: Path | None
     index: Index | None
@@ -29,7 +29,7 @@ class Target:
 
     @property
     def simple(self) -> str:
-        """What an installer is given."""
+        """Address of the index for installers."""
         if self.index is not None:
             return self.index.simple
         assert self.shelf is not None  # noqa: S101  a target is one of the two
@@ -48,7 +48,7 @@ def publish(
     as_json: bool = False,
     limits: Limits | None = None,
 ) -> int:
-    """Publish a stack's set, all of it or nothing, and say so when it was read back.
+    """Publish a stack's set, all of it or nothing; report success only after reading it back.
 
     An upload server takes one file after the other: there a failure says what was sent and what
     was not, and the same command goes on.

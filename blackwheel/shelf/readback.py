@@ -1,4 +1,4 @@
-"""Believe an index only after reading it: the same bytes, and a fresh environment that imports."""
+"""Reads back a published index: compares bytes, then installs into a fresh environment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IMPORT_SECONDS: Final = 300
 
 
 def read_folder(shelf: Path, proved: Sequence[Proved]) -> None:
-    """Compute again all that the folder's pages say; raise `not-what-was-sent`."""
+    """Recompute everything on a published folder's pages; raise `not-what-was-sent`."""
     faults = [
         f"{check.what}: {check.found or 'nothing'}, expected {check.expected or 'nothing'}"
         for check in verify_pages.page_checks(shelf)
@@ -46,7 +46,7 @@ def read_folder(shelf: Path, proved: Sequence[Proved]) -> None:
 
 
 def read_index(one: Proved, index: Index, limits: Limits) -> Offers:
-    """Download a wheel from the index and compare; return what the index offers.
+    """Download a wheel from the index and compare it; return the index's offers.
 
     Raises `not-what-was-sent` and `index-away`.
     """
@@ -75,7 +75,7 @@ def read_index(one: Proved, index: Index, limits: Limits) -> Offers:
 def install(
     proved: Sequence[Proved], *, simple: str, site: Site, login: tuple[str, str] | None = None
 ) -> tuple[str, ...]:
-    """Install each Python's wheels from the index by hash, and import them; return what was seen.
+    """Install each Python's wheels from the index by hash, and import them; return the results.
 
     One environment a Python and arch list, which holds the hashed pins of the run locks besides.
     """

@@ -1,4 +1,4 @@
-"""Reading an index over HTTP as installers do: its pages, its files, and what else it offers."""
+"""Reads an index over HTTP as installers do: pages, files, and optional features."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TIMEOUT: Final = (10.0, 60.0)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """How long an index is waited for."""
+    """Retries and time limit for an index."""
 
     tries: int = 4
     seconds: float = 3600.0
@@ -47,20 +47,20 @@ class Index:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The forms in which the login may come back in a server's words."""
+        """Forms in which the login may appear in a server's answers."""
         return login_forms(self.login) if self.login else ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Offers:
-    """What an index offers besides files; None where nobody could see it."""
+    """Optional features of an index; None where they could not be probed."""
 
     json: bool | None
     metadata: bool | None
     ranges: bool | None
 
     def text(self) -> str:
-        """As the plan's last lines show it."""
+        """Return the features as the plan's last lines show them."""
         told = {True: "yes", False: "no", None: "not seen"}
         pairs = (("JSON", self.json), ("metadata", self.metadata), ("ranges", self.ranges))
         return ", ".join(f"{name} {told[value]}" for name, value in pairs)
@@ -82,7 +82,7 @@ def login_of(environment: Mapping[str, str], address: str) -> tuple[str, str] | 
 
 
 def login_forms(login: tuple[str, str]) -> tuple[str, ...]:
-    """Return password and `Authorization` value as text that must not be shown."""
+    """Return password and `Authorization` value as texts to hide."""
     user, password = login
     basic = b64encode(f"{user}:{password}".encode()).decode()
     forms = {password, quote(password, safe=""), basic}
@@ -90,7 +90,7 @@ def login_forms(login: tuple[str, str]) -> tuple[str, ...]:
 
 
 def found_simple(upload: str, login: tuple[str, str] | None) -> str:
-    """Return where an upload server is read: below its upload address, as servers have it."""
+    """Return the address where an upload server is read: below its upload address."""
     seen = []
     for name in ("+simple", "simple"):
         address = f"{upload.rstrip('/')}/{name}/"
@@ -136,7 +136,7 @@ def listing(index: Index, project: str, limits: Limits) -> ProjectPage | None:
 
 
 def listed(index: Index, project: str, name: str, limits: Limits) -> DistributionPackage | None:
-    """Return what the index lists under a file name."""
+    """Return the entry of the index for a file name."""
     page = listing(index, project, limits)
     packages = page.packages if page else []
     return next((one for one in packages if one.filename == name), None)
@@ -159,7 +159,7 @@ def metadata(index: Index, package: DistributionPackage) -> bytes:
 
 
 def offers(index: Index, package: DistributionPackage, project: str) -> Offers:
-    """Look what the index offers; a probe that fails says no."""
+    """Probe the optional features of the index; a probe that fails says no."""
     kind = "application/vnd.pypi.simple.v1+json"
     with _answer(index, f"{index.simple}{project}/", {"Accept": kind}) as page:
         as_json = page.headers.get("Content-Type", "").startswith(kind)
@@ -198,7 +198,7 @@ def brief(error: Exception) -> str:
 
 
 def away(index: Index, fact: str) -> BlackwheelError:
-    """Return the error of an index that may answer another time."""
+    """Return the error of an index that may answer later."""
     return BlackwheelError(
         "index-away",
         process.masked(fact, index.secrets),
@@ -209,7 +209,7 @@ def away(index: Index, fact: str) -> BlackwheelError:
 
 
 def differs(fact: str, index: Index) -> BlackwheelError:
-    """Return the error of an index that does not give back what it took."""
+    """Return the error of an index that does not return the bytes that it was sent."""
     return BlackwheelError(
         "not-what-was-sent",
         f"the upload was answered as if it had succeeded, and is not believed\n{fact}",

@@ -1,4 +1,4 @@
-"""Shelves over HTTP for a laptop and for tests: docs/nginx.conf is what a team serves them with.
+"""Serves shelves over HTTP for a laptop and for tests; teams use docs/nginx.conf.
 
 HTML or JSON by Accept (PEP 691), one byte range a request (RFC 9110), ETag, gzip for small texts.
 """
@@ -55,7 +55,7 @@ def serve_index(site: Site, stack: str = "", port: int = PORT) -> None:
 
 
 def port_number(text: str) -> int:
-    """Read a port here: Invoke answers what is no number with a traceback."""
+    """Read a port; raise a named error where Invoke would show a traceback."""
     if not text.isdecimal() or int(text) > 65535:
         raise BlackwheelError(
             "bad-port",
@@ -70,7 +70,7 @@ def port_number(text: str) -> int:
 def listening(
     folder: Path, port: int, say: Callable[[str], None] = lambda _: None
 ) -> ThreadingHTTPServer:
-    """A server over a folder of shelves, listening on loopback; port 0 takes any."""
+    """Return a server over a folder of shelves, listening on loopback; port 0 takes any."""
 
     class Bound(_Handler):
         root = folder.resolve()
@@ -89,7 +89,7 @@ def listening(
 
 
 def wants_json(accept: str) -> bool:
-    """Tell whether the JSON form is asked for, and not less than the HTML forms."""
+    """Tell whether the Accept header prefers the JSON form to the HTML forms, or equally."""
     asked = {}
     for item in accept.split(","):
         name, *parameters = (word.strip() for word in item.split(";"))
@@ -103,7 +103,7 @@ def wants_json(accept: str) -> bool:
 
 
 def byte_range(header: str, size: int) -> tuple[int, int] | None:
-    """First and last byte of a range; None for no range, or one that this server ignores.
+    """Return first and last byte of a range; None for no range, or one that is ignored.
 
     Raises ValueError for one that the file does not have.
     """

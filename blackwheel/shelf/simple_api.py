@@ -1,4 +1,4 @@
-"""The pages of the simple API: PEP 503 and 691, with 700 and 714, of the wheels on a shelf.
+"""Renders the simple API pages of a shelf: PEP 503 and 691, with 700 and 714.
 
 Rendered here: simple-repository 0.11 orders `versions` by hash seed, so that no two runs write one
 page, and brings an HTTP client along (docs/decisions/0017-serving-the-shelf.md).
@@ -24,7 +24,7 @@ _TIME: Final = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShelvedWheel:
-    """A wheel that an index page lists, with all that the page says about it."""
+    """A wheel on an index page, with all facts of its entry."""
 
     path: Path
     project: str
@@ -39,17 +39,17 @@ class ShelvedWheel:
 
     @property
     def receipt(self) -> Path:
-        """The receipt beside the wheel."""
+        """Path of the receipt beside the wheel."""
         return _beside(self.path, ".receipt.json")
 
     @property
     def metadata(self) -> Path:
-        """The wheel's METADATA beside the wheel."""
+        """Path of the METADATA file beside the wheel."""
         return _beside(self.path, ".metadata")
 
     @property
     def audit(self) -> Path:
-        """The page of its audit beside the wheel."""
+        """Path of the audit page beside the wheel."""
         return _beside(self.path, ".audit.html")
 
 
@@ -62,7 +62,7 @@ class SimplePage:
 
 
 def simple_page(project: str, wheels: Sequence[ShelvedWheel]) -> SimplePage:
-    """The page of one project, oldest version first.
+    """Render the page of one project, oldest version first.
 
     The digest of the metadata stands under the name of PEP 714 only: pip 22.3 to 23.1 (Debian 12's
     is 23.0.1) read the older one, `dist-info-metadata`, and then find no wheel at all.
@@ -82,7 +82,7 @@ def simple_page(project: str, wheels: Sequence[ShelvedWheel]) -> SimplePage:
 
 
 def root_page(projects: Sequence[str]) -> SimplePage:
-    """The page that lists the projects."""
+    """Render the page that lists the projects."""
     document = {
         "meta": {"api-version": API_VERSION},
         "projects": [{"name": project} for project in projects],
@@ -92,7 +92,7 @@ def root_page(projects: Sequence[str]) -> SimplePage:
 
 
 def from_entry(entry: dict[str, Any], project: str, shelf: Path) -> ShelvedWheel:
-    """A wheel as the JSON page of its project lists it."""
+    """Return a wheel from its entry in the JSON page of its project."""
     _, version, _, _ = parse_wheel_filename(entry["filename"])
     return ShelvedWheel(
         path=shelf / entry["filename"],

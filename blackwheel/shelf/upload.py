@@ -1,4 +1,4 @@
-"""One wheel to an upload server through `uv publish`: bounded, and never sent twice."""
+"""Uploads one wheel through `uv publish`: within a time limit, and never twice."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def state(one: Proved, index: Index, limits: Limits) -> str:
 
 
 def upload(one: Proved, index: Index, *, site: Site, limits: Limits, deadline: float) -> None:
-    """Send a wheel; return when the server says that it took it, which proves nothing.
+    """Send a wheel; return when the server accepts it, which proves nothing yet.
 
-    The index is read before each try: the one before may have landed although it seemed to fail.
+    The index is read before each try: the one before may have succeeded although it seemed to fail.
     """
     name, why = one.wheel.path.name, ""
     with site.console.stage(one.wheel.project, f"upload {name} ({size(one.wheel.size)})") as stage:
@@ -46,7 +46,7 @@ def upload(one: Proved, index: Index, *, site: Site, limits: Limits, deadline: f
                 site.console.say(f"{one.wheel.project}: {why}; try {number + 1} of {limits.tries}")
                 limits.pause(min(2.0**number, _LONGEST_PAUSE, _left(deadline)))
                 if state(one, index, limits) == "there":
-                    stage.conclude("had landed")
+                    stage.conclude("already on the index: the earlier attempt had succeeded")
                     return
             if not _left(deadline):
                 raise remote_index.away(
@@ -125,7 +125,7 @@ def _refused(one: Proved, index: Index, status: int, said: str) -> BlackwheelErr
 
 
 def raise_revision(one: Proved) -> str:
-    """Return the cure of a taken name."""
+    """Return the fix for a file name that is taken: raise the revision."""
     asked = one.request
     return (
         f"raise projects.{asked.project}.revision in constraints/{asked.stack.name}.toml "

@@ -1,4 +1,4 @@
-"""`invoke verify`: what a wheel's receipt and shelf say, computed again without network."""
+"""Recomputes the statements of a wheel's receipt and of its shelf, without network."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ _UNREADABLE: Final = (*_MALFORMED, OSError, EOFError, RuntimeError, zipfile.BadZ
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verified:
-    """One wheel, or the pages of one project, with everything that was computed again."""
+    """One wheel, or the pages of one project, with every recomputed statement."""
 
     path: Path
     checks: tuple[Check, ...]
 
     @property
     def faults(self) -> tuple[Check, ...]:
-        """What does not hold."""
+        """Checks that failed."""
         return tuple(check for check in self.checks if check.ok is False)
 
 
@@ -136,7 +136,7 @@ def wheels_of(site: Site, what: str) -> tuple[Path, ...]:
 
 
 def verify_all(site: Site, wheels: Sequence[Path]) -> tuple[Verified, ...]:
-    """Verify each wheel, and of those on a shelf the pages of their projects."""
+    """Verify each wheel, and the pages of the projects of wheels on a shelf."""
     done = [verify(site, wheel) for wheel in wheels]
     shelves = {wheel.parent for wheel in wheels if verify_pages.is_shelf(wheel.parent)}
     for shelf in sorted(shelves):
@@ -145,7 +145,7 @@ def verify_all(site: Site, wheels: Sequence[Path]) -> tuple[Verified, ...]:
 
 
 def verify(site: Site, wheel: Path) -> Verified:
-    """Compute again what can be computed from the wheel, its receipt and this checkout."""
+    """Recompute everything that wheel, receipt and this checkout allow."""
     checks: list[Check] = []
     if verify_pages.is_shelf(wheel.parent):
         checks += verify_pages.metadata_checks(wheel)

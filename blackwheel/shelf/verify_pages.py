@@ -1,4 +1,4 @@
-"""What lies on a shelf beside its wheels, computed again from the wheels: metadata and pages."""
+"""Recomputes the files beside a shelf's wheels from the wheels: metadata and pages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _UNREADABLE: Final = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Check:
-    """One thing that was computed again."""
+    """One recomputed statement, with the found and the expected value."""
 
     what: str
     ok: bool | None
@@ -32,18 +32,18 @@ class Check:
 
     @property
     def state(self) -> str:
-        """As tables and JSON show it."""
+        """Word for tables and JSON."""
         return {True: "ok", False: "FAULT", None: "open"}[self.ok]
 
 
 def compared(what: str, found: str, expected: str) -> Check:
-    """Return the check that two texts are the same."""
+    """Return the check that two texts are equal."""
     same = found == expected
     return Check(what=what, ok=same, found=found, expected="" if same else expected)
 
 
 def compared_all(what: str, found: Sequence[str], expected: Sequence[str]) -> Check:
-    """Return the check that two lists are the same; one that is shows how long it is."""
+    """Return the check that two lists are equal; where they are, it shows their length."""
     if list(found) == list(expected):
         return Check(what=what, ok=True, found=str(len(found)))
     shown = [", ".join(one) or "none" for one in (found, expected)]
@@ -64,7 +64,7 @@ def is_shelf(folder: Path) -> bool:
 
 
 def metadata_checks(wheel: Path) -> Iterator[Check]:
-    """The `.metadata` beside a wheel is the METADATA in it."""
+    """Check that the `.metadata` file beside a wheel is the METADATA in it."""
     beside = wheel.with_name(f"{wheel.name}.metadata")
     try:
         expected = hashlib.sha256(_metadata(wheel)).hexdigest()
@@ -85,7 +85,7 @@ def _metadata(wheel: Path) -> bytes:
 
 
 def page_checks(shelf: Path) -> Iterator[Check]:
-    """The pages of a shelf are those of the wheels that lie on it."""
+    """Check that the pages of a shelf list exactly the wheels on it."""
     try:
         listed = index.shelved(shelf)
     except BlackwheelError as error:

@@ -1,4 +1,4 @@
-"""What the sections of a receipt claim, held to the key in it and to the name of the wheel."""
+"""Compares the sections of a receipt with the key in it and with the name of the wheel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TORCH: Final = ("version", "runtime", "cuda", "git_version", "cxx11_abi")
 def title_checks(
     wheel: Path, held: Mapping[str, document.Section], parts: Mapping[str, str]
 ) -> Iterator[Check]:
-    """The file's name says what the receipt says."""
+    """Compare the file's name with the receipt."""
     name, version, _, tags = parse_wheel_filename(wheel.name)
     stack = held["stack"]
     yield compared("wheel name", str(name), stack["project"])
@@ -29,7 +29,7 @@ def title_checks(
 
 
 def key_checks(held: Mapping[str, document.Section], parts: Mapping[str, str]) -> Iterator[Check]:
-    """The key is that of its parts, and each stage saw what the key says."""
+    """Compare the key with its parts, and each stage with the key."""
     texts = json.dumps(sorted(parts.items()), ensure_ascii=False, separators=(",", ":"))
     digest = hashlib.sha256(texts.encode()).hexdigest()
     yield compared("key", held["stack"]["key"]["digest"], digest)
@@ -64,7 +64,7 @@ def key_checks(held: Mapping[str, document.Section], parts: Mapping[str, str]) -
 
 
 def torch_checks(torch: document.Section, parts: Mapping[str, str]) -> Iterator[Check]:
-    """The torch that was seen is the one that the stack pins."""
+    """Compare the torch of the build with the torch that the stack pins."""
     for name in _TORCH:
         value, expected = torch[name], parts[f"torch.{name}"]
         text = value if isinstance(value, str) else json.dumps(value)

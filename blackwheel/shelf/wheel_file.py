@@ -1,4 +1,4 @@
-"""What an index says about a wheel, read from the file."""
+"""Reads the facts of an index entry from a wheel file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _UNREADABLE: Final = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.
 
 
 def described(wheel: Path, shelf: Path, now: datetime) -> tuple[ShelvedWheel, bytes]:
-    """What a page says about the wheel, and its METADATA."""
+    """Return the index entry of a wheel file, and its METADATA."""
     from packaging.metadata import parse_email  # noqa: PLC0415  0.2 s that only shelving pays
 
     try:
@@ -60,13 +60,13 @@ def _metadata(wheel: Path) -> bytes:
 
 
 def sha256(path: Path) -> str:
-    """The digest of a file."""
+    """Return the digest of a file."""
     with path.open("rb") as source:
         return hashlib.file_digest(source, "sha256").hexdigest()
 
 
 def bad_wheel(wheel: Path, fact: str) -> BlackwheelError:
-    """The refusal of a file that is no whole wheel."""
+    """Return the error for a damaged or incomplete wheel file."""
     return BlackwheelError(
         "bad-wheel", fact, where=str(wheel), fix="invoke build-wheels --again", code=Exit.INDEX
     )
