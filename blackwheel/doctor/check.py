@@ -1,4 +1,4 @@
-"""Say what one check of the machine found."""
+"""Defines the result of one check of a machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Check:
-    """One thing that was looked at."""
+    """One checked property of a machine, with its cure."""
 
     name: str
     ok: bool | None

@@ -1,7 +1,7 @@
-"""Does an installed environment still hold the torch that its wheels were built for?
+"""Checks that an installed environment still has the torch that its wheels were built for.
 
 One file, standard library only, Python 3.9 and newer, nothing is imported from the environment:
-`docker exec -i CONTAINER python3 - < blackwheel/doctor_env.py`, or `python3 - --json < …`.
+`docker exec -i CONTAINER python3 - < blackwheel/doctor/environment.py`, or `python3 - --json < …`.
 Exit code 0: it does. 1: it does not, and the cure is printed. 2: there is no torch.
 """
 
@@ -28,7 +28,7 @@ Facts = dict[str, Any]
 
 
 def folders() -> list[str]:
-    """Return where this interpreter finds modules, less the folder that this file came from."""
+    """Return the module folders of this interpreter, without the folder of this file."""
     mine = str(Path(__file__).resolve().parent) if "__file__" in globals() else ""
     paths = [path for path in sys.path if path and os.path.realpath(path) != mine]
     return [path for path in dict.fromkeys(paths) if Path(path).is_dir()]
@@ -49,7 +49,7 @@ def assignments(text: str) -> Facts:
 
 
 def torch_of(paths: list[str]) -> Facts | None:
-    """Read the first torch on the path, which is the one that an import finds."""
+    """Read the first torch on the path, the one that an import finds."""
     found = [Path(path) for path in paths if (Path(path) / "torch" / "version.py").is_file()]
     if not found:
         return None
@@ -66,7 +66,7 @@ def torch_of(paths: list[str]) -> Facts | None:
 
 
 def guard_of(dist: metadata.Distribution, guards: list[Path]) -> tuple[str, Facts] | None:
-    """Return path and content of the file in which setup.py wrote down the torch that it met."""
+    """Return path and content of the file in which setup.py recorded the torch of the build."""
     listed = (dist.read_text("RECORD") or "").splitlines() if guards else []
     for file in guards:
         name = f"{file.parent.name}/{GUARD}"
@@ -80,7 +80,7 @@ def guard_of(dist: metadata.Distribution, guards: list[Path]) -> tuple[str, Fact
 
 
 def label_of(version: str) -> Facts:
-    """Return the torch that the local version of a wheel names, as far as it does."""
+    """Return the torch in the local version of a wheel, as far as it is named there."""
     found = LABEL.match(version.partition("+")[2])
     if not found:
         return {}
@@ -139,12 +139,12 @@ def examined(dist: metadata.Distribution, torch: Facts | None, guards: list[Path
 
 
 def is_ours(found: Facts) -> bool:
-    """Tell a wheel that was built for one torch from one that only requires it."""
+    """Tell whether a wheel was built for one torch, and does not merely require it."""
     return bool(found["guard"] or found["built_for"])
 
 
 def cure(torch: Facts | None, found: list[Facts]) -> str:
-    """Return the one command that mends the environment.
+    """Return the one command that repairs the environment.
 
     What was built for a torch decides which; what else is bound to another is resolved with it.
     """
@@ -178,7 +178,7 @@ def command(requirements: list[str], *, reinstall: bool) -> str:
 
 
 def report() -> tuple[Facts, int]:
-    """Look at this interpreter's environment; return what was seen and the exit code."""
+    """Examine this interpreter's environment; return the findings and the exit code."""
     paths = folders()
     torch = torch_of(paths)
     seen: dict[str, metadata.Distribution] = {}

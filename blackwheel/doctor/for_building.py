@@ -1,4 +1,4 @@
-"""What this machine can do, and the cure of each lack."""
+"""Checks whether this machine can build a stack, and gives the cure of each lack."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TREE_BYTES: Final = 1 << 30
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
-    """Where a stack would be built."""
+    """Machine, store and environment of a build."""
 
     environment: Mapping[str, str]
     store: Path
@@ -51,12 +51,12 @@ class Place:
 
 
 def buildable(stack: Stack, place: Place) -> tuple[str, ...]:
-    """Return what this machine lacks for a build of `stack`; asks no network, takes 0.1 s."""
+    """Return the lacks of this machine for a build of `stack`; asks no network, takes 0.1 s."""
     return tuple(check.fact for check in required(stack, place) if check.ok is False)
 
 
 def examine(stack: Stack | None, place: Place, *, network: bool = True) -> tuple[Check, ...]:
-    """Look at everything; without a stack only at what concerns all of them."""
+    """Check everything; without a stack, only the parts that concern all stacks."""
     checks = [*required(stack, place)] if stack else [_system(place.machine), _git(place)]
     checks += [_cores(stack, place)] if stack else []
     checks += [isolation_check(place.environment)]
@@ -92,7 +92,7 @@ def _in_store(stack: Stack, place: Place) -> tuple[bool, bool]:
 
 
 def required(stack: Stack, place: Place) -> Iterator[Check]:
-    """Check what a build of `stack` cannot do without."""
+    """Check the requirements without which no build of `stack` can start."""
     yield _system(place.machine)
     yield python_check(stack, interpreters(stack.python, place.environment, running=place.running))
     yield _compiler(stack, place)
@@ -113,7 +113,7 @@ def _system(machine: Machine) -> Check:
 
 
 def python_check(stack: Stack, found: tuple[Interpreter, ...]) -> Check:
-    """Judge the interpreters that were found for the Pythons which `stack` serves."""
+    """Judge the found interpreters for the Pythons that `stack` serves."""
     served = ", ".join(stack.python)
     if not found:
         return Check(
@@ -197,7 +197,7 @@ def _locks(stack: Stack, place: Place) -> Iterator[Check]:
 
 
 def disk_needed(trees: int, *, toolchain: bool, torch: bool) -> int:
-    """Return bytes that builds will still take; `toolchain`, `torch`: already in the store.
+    """Return the bytes that builds will still take; `toolchain`, `torch`: already stored.
 
     torch counts twice: in uv's cache, and in the environment where hard links do not reach.
     """
@@ -210,7 +210,7 @@ def disk_needed(trees: int, *, toolchain: bool, torch: bool) -> int:
 
 
 def disk(stack: Stack, place: Place, *, trees: int = 0, pythons: int = 1) -> Check:
-    """Measure the disk where the store is, or will be; alone, it starts no process.
+    """Measure the disk of the store, also of one that is not made yet; starts no process.
 
     `trees` are builds of a project and a Python, else one of each project; each further Python
     brings a torch of its own.
@@ -233,12 +233,12 @@ def disk_check(*, free: int, needed: int, store: Path) -> Check:
 
 
 def largest_object(stack: Stack) -> int:
-    """Return the bytes that the hungriest object of the stack's projects needs."""
+    """Return the bytes that the largest object of the stack's projects needs."""
     return max(plan.largest_object(stack.projects[name]) for name in stack.build)
 
 
 def memory_check(stack: Stack, machine: Machine, *, pooled: bool = True) -> Check:
-    """Judge the memory by the largest object: with less than that the OOM killer ends the build."""
+    """Judge memory by the largest object: with less the OOM killer ends the build."""
     largest, free = largest_object(stack), machine.memory_available
     of = size(machine.memory_total)
     if machine.memory_limit is not None:
@@ -278,5 +278,5 @@ def _cores(stack: Stack, place: Place) -> Check:
 
 
 def place(site: Site) -> Place:
-    """Return where doctor looks."""
+    """Return the place that doctor examines."""
     return Place(environment=site.environment, store=site.store, constraints=site.constraints)

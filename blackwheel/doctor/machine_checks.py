@@ -1,4 +1,4 @@
-"""What surrounds a build: isolation, WSL2, network, driver and GPU. Part of doctor."""
+"""Checks the surroundings of a build: isolation, WSL2, network, driver and GPU."""
 
 # ruff: noqa: PLC0415  requests takes 0.2 s to import, and only the network checks pay for it.
 
@@ -29,7 +29,7 @@ _WSL_TOOLS: Final = "/usr/lib/wsl/lib"
 
 
 def isolation_check(environment: Mapping[str, str]) -> Check:
-    """Try what the kernel allows."""
+    """Check whether the kernel allows namespaces."""
     try:
         found = isolation.available_isolation(environment.get("BLACKWHEEL_ISOLATION", ""))
     except isolation.IsolationError as error:
@@ -40,7 +40,7 @@ def isolation_check(environment: Mapping[str, str]) -> Check:
 
 
 def without_namespaces(why: str) -> Check:
-    """Say what a machine without namespaces does instead, and the setting that gives them."""
+    """Return the check's words for a machine without namespaces, and the cure."""
     fact = f"no namespaces: {why}; the build is not reproducible byte for byte"
     cure = "docker run --security-opt seccomp=unconfined, if this is a container"
     if why.startswith("BLACKWHEEL_ISOLATION"):
@@ -53,7 +53,7 @@ def without_namespaces(why: str) -> Check:
 
 
 def wsl_checks(machine: Machine, folders: tuple[Path, ...]) -> Iterator[Check]:
-    """On WSL2, look at its memory and at folders that lie on Windows' disk."""
+    """Check memory on WSL2, and folders on Windows' disk."""
     if not machine.wsl:
         return
     fact = f"WSL2, which Windows gives {size(machine.memory_total)} of memory"
@@ -130,7 +130,7 @@ def git_host_check(name: str, pin: ProjectPin, environment: Mapping[str, str]) -
 def gpu_checks(
     stack: Stack | None, machine: Machine, environment: Mapping[str, str]
 ) -> Iterator[Check]:
-    """Look at driver and GPUs; nothing of it stops a build, which needs neither."""
+    """Check driver and GPUs; a lack stops no build, which needs neither."""
     smi = shutil.which("nvidia-smi", path=f"{environment.get('PATH', '')}:{_WSL_TOOLS}")
     gpus = _gpus(smi, environment) if smi else ()
     driver = gpus[0][1] if gpus else machine.driver

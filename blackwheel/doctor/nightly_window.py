@@ -1,4 +1,4 @@
-"""How long the index will still list a pinned nightly, and whether its wheels are kept."""
+"""Checks how long the index will list a pinned nightly, and whether its wheels are archived."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SOON = 10
 
 
 def archive_check(stack: Stack, kept: Archive, *, today: date, network: bool) -> Check | None:
-    """Judge whether a locked nightly can still be had tomorrow; None where nothing is to keep.
+    """Judge whether a locked nightly can still be obtained tomorrow; None for other torches.
 
     Without a network, or an answer of the index, the pin's age tells: there is one build a night.
     """
