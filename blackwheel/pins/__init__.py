@@ -1,4 +1,4 @@
-"""Moving pins: torch, projects, locks; each move is shown before it is written.
+"""Moves pins (torch, projects, locks), and shows each move before it is written.
 
 In: a stack file and a version. Out: the changed stack file, its series and its locks, all or
 nothing. `move_torch` and `move_project` do it; `release`, `nested`, `cmake`, `requirements` and

@@ -1,4 +1,4 @@
-"""What a CMake build would fetch while it configures: name, repository and tag of each source."""
+"""Finds the sources that a CMake build fetches: name, repository and tag of each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DEPTH: Final = 5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fetched:
-    """One source that is fetched."""
+    """One source that CMake fetches."""
 
     name: str
     url: str
@@ -31,17 +31,17 @@ class Fetched:
 
     @property
     def is_commit(self) -> bool:
-        """Tell whether the ref can only mean one source."""
+        """True if the ref can only mean one source."""
         return bool(re.fullmatch(r"[0-9a-f]{40}", self.ref))
 
 
 def is_cmake(path: str) -> bool:
-    """Tell whether a file of a source may say what is fetched."""
+    """Tell whether a file of a source may contain fetch commands of CMake."""
     return path.endswith(".cmake") or path.rpartition("/")[2] == "CMakeLists.txt"
 
 
 def fetched(texts: Mapping[str, str]) -> tuple[Fetched, ...]:
-    """Return what CMake files fetch by git, with variables of the same file filled in.
+    """Return the git sources that CMake files fetch, with variables of the same file filled in.
 
     Conditions are not evaluated: a source that is named twice, by platform, is returned twice.
     """
@@ -58,7 +58,7 @@ def fetched(texts: Mapping[str, str]) -> tuple[Fetched, ...]:
 
 
 def named(known: tuple[Fetched, ...], name: str, url: str) -> tuple[Fetched, ...]:
-    """Return what is fetched under the name of a nested source, or from its address.
+    """Return the fetched sources with the name of a nested source, or with its address.
 
     Upstream moves a source to a fork and keeps its name; a name that stands twice is decided by the
     address.
@@ -69,7 +69,7 @@ def named(known: tuple[Fetched, ...], name: str, url: str) -> tuple[Fetched, ...
 
 
 def repository(url: str) -> str:
-    """Return an address as it is compared: `github.com/nvidia/cutlass`."""
+    """Return an address in a form for comparison: `github.com/nvidia/cutlass`."""
     return re.sub(r"^\w+://([^/@]*@)?", "", url.lower()).rstrip("/").removesuffix(".git")
 
 

@@ -1,4 +1,4 @@
-"""Hashed lock files: requirements in, exact versions with sha256 out, no index address in them."""
+"""Writes hashed lock files: exact versions with sha256, and no index address."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PLATFORM: Final = "x86_64-manylinux_2_28"
 
 
 def lock_text(compiled: str, *, source: str) -> str:
-    """A lock file from what `uv pip compile` wrote; raise `lock-names-index` for an index in it."""
+    """Return a lock file from `uv pip compile` output; raise `lock-names-index` for an index."""
     lines = compiled.splitlines()
     for line in lines:
         if line.startswith(("--index-url", "--extra-index-url", "--find-links", "-i ", "-f ")):

@@ -1,4 +1,4 @@
-"""Writes every stack's hashed pins again, and those of development."""
+"""Rewrites the hashed pins of every stack, and those of development."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`invoke pin PROJECT VERSION`: moves a project to another release; everything or nothing."""
+"""Moves a project's pin to another release, everything or nothing (`invoke pin PROJECT`)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from blackwheel.stacks.records import ProjectPin, Stack
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Move:
-    """A pin that may move: all of it is known, nothing is written."""
+    """A complete move of a pin, of which nothing is written yet."""
 
     stack: Stack
     """As it is."""
@@ -50,19 +50,19 @@ class Move:
 
     @property
     def old(self) -> ProjectPin:
-        """The pin as it is."""
+        """The present pin."""
         return self.stack.projects[self.project]
 
     @property
     def moved(self) -> Stack:
-        """The stack as it will be."""
+        """The stack after the move."""
         return replace(self.stack, projects={**self.stack.projects, self.project: self.pin})
 
 
 def prepare(
     site: Site, stack_name: str, project: str, version: str, *, commits: Mapping[str, str]
 ) -> Move:
-    """Find a release, its nested sources and what its series becomes; write nothing.
+    """Find a release, its nested sources and the rebased series; write nothing.
 
     `commits` are those that a person named, by path of a nested source, '' for the project.
     Raises `cannot-pin`, `refresh-conflict`, `stale-patch`, `requirement-missing`, and what
@@ -112,7 +112,7 @@ def prepare(
 
 
 def counted(move: Move, objects: int) -> Move:
-    """Return the move with the number of objects that the new release was seen to compile."""
+    """Return the move with the number of objects that the new release compiles."""
     pin = replace(move.pin, objects=objects)
     after = stack_file.edited_project(move.before, move.project, move.old, pin, move.renamed)
     return replace(move, pin=pin, after=after)
@@ -140,13 +140,13 @@ def write(site: Site, move: Move) -> None:
 
 
 def written(move: Move, folder: Path) -> bool:
-    """Tell whether the series in `folder` will be another than it is."""
+    """Tell whether the move changes the series in `folder`."""
     return folder != move.rebased.series.folder or move.rebased.changed
 
 
 @contextmanager
 def locked(site: Site, stack: str, project: str) -> Iterator[None]:
-    """Hold the stack's pins, and the project's series."""
+    """Lock the stack's pins and the project's series."""
     with (
         held(site.store, f"pin-{stack}", project=project, console=site.console),
         held(site.store, f"series-{project}", project=project, console=site.console),

@@ -1,4 +1,4 @@
-"""`invoke pin torch`: moves a stack's torch to a build whose bytes were seen; all or nothing."""
+"""Moves a stack's torch pin to a build that was downloaded and hashed; all or nothing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LATEST: Final = "latest"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
-    """Which build a person asked for."""
+    """The torch build that a person requested."""
 
     version: Version | None
     """None for the newest."""
@@ -55,7 +55,7 @@ def pin(
     objects: bool = False,
     patience: Patience | None = None,
 ) -> None:
-    """Move one pin of a stack, and show what changed; raise `cannot-pin` for what it cannot."""
+    """Move one pin of a stack, and show the change; raise `cannot-pin` where that is impossible."""
     known = ["torch", *loader.load(stack, site.constraints).build]
     if what not in known:
         raise BlackwheelError(
@@ -128,7 +128,7 @@ def pin_torch(
 
 
 def pin_installed(site: Site, stack_name: str, python: str) -> None:
-    """Lock the torch of an interpreter: what it says it is, and digests of its libraries.
+    """Lock the torch of an interpreter by its identity and the digests of its libraries.
 
     Raises `cannot-pin` for a stack whose torch comes from elsewhere, and what `installed` raises.
     """
@@ -171,7 +171,7 @@ def _show(site: Site, stack_name: str, before: str, after: str) -> None:
 
 
 def lock_first(site: Site, stack: Stack, *, lock: bool) -> bool:
-    """Lock a stack that is not, where `lock` or a person at a terminal says so; tell whether.
+    """Lock an unlocked stack where `lock` or a person at a terminal agrees; tell whether.
 
     What runs unattended never pins by itself: there the error of an unlocked stack follows.
     """

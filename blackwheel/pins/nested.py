@@ -1,4 +1,4 @@
-"""Nested sources of a new release: the commits that upstream's own files name for them."""
+"""Finds the commits of a new release's nested sources in upstream's own files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from blackwheel.stacks.records import NestedPin, ProjectPin
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Nested:
-    """The nested pins of a release."""
+    """Nested pins of a release."""
 
     pins: tuple[NestedPin, ...]
     renamed: Mapping[str, str]
@@ -48,7 +48,7 @@ def moved(
     after: Reading,
     commits: Mapping[str, str],
 ) -> Nested:
-    """Return the nested pins as `after` names them; `pin` and `before` are the present release's.
+    """Return the nested pins of the release `after`; `pin` and `before` are the present one's.
 
     Raises `nested-not-named`, `nested-unreachable`, `moved-tag` and what git raises.
     """
@@ -168,7 +168,7 @@ def _unpinned(asked: _Asked) -> list[str]:
 
 
 def moved_tag(tag: str, url: str, found: str, pinned: str, *, where: str) -> BlackwheelError:
-    """Return the error of a tag that names another commit than it did."""
+    """Return the error of a tag that names another commit than before."""
     return BlackwheelError(
         "moved-tag",
         f"tag {tag} of {shown(url)} names another commit than is pinned for it"

@@ -1,4 +1,4 @@
-"""The objects of a project before and after its pin moves: two plans of the real build."""
+"""Plans the objects of a project before and after its pin moves, with the real build."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _Groups = dict[tuple[str, str], Mapping[str, Any]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pair:
-    """What is planned before and after."""
+    """Planned objects before and after."""
 
     before: _Groups
     after: _Groups
 
     @property
     def count(self) -> int:
-        """How many objects the new release compiles."""
+        """Number of objects that the new release compiles."""
         return sum(group["objects"] for group in self.after.values())
 
     def lines(self) -> Iterator[str]:
-        """Say what differs, and what the arch contract would lack."""
+        """Yield the differences, and the archs that the arch contract would lack."""
         was = sum(group["objects"] for group in self.before.values())
         yield f"{was} → {self.count}" if was != self.count else f"{was}"
         for key in sorted({*self.before, *self.after}):
@@ -45,7 +45,7 @@ class Pair:
 
 
 def plans(site: Site, move: Move) -> Pair:
-    """Plan both without compiling, each out of the store where it was planned before.
+    """Plan both releases without compiling, or read earlier plans from the store.
 
     The new one in a scratch checkout, since nothing is written yet. Raises `plan-failed`.
     """

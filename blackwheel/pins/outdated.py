@@ -1,4 +1,4 @@
-"""`invoke outdated`: newer upstreams, a newer torch, and patches that upstream has taken."""
+"""Lists newer upstream releases, a newer torch, and patches that upstream took (`outdated`)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _UNTAGGED: Final = "0" * 40
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One pin and what is newer."""
+    """One pin and its newest release."""
 
     what: str
     """`torch`, or a project."""
@@ -49,12 +49,12 @@ class Row:
 
     @property
     def newer(self) -> bool:
-        """Tell whether there is something to move to."""
+        """True if there is a newer release."""
         return bool(self.newest) and Version(self.newest) > Version(self.pinned)
 
 
 def show_outdated(site: Site, stack: str, *, as_json: bool) -> int:
-    """List what is newer than the pins of a stack, or of all; the exit code tells what was asked.
+    """List newer releases of a stack's pins, or of all; the exit code tells of failures.
 
     A source that cannot be had is an error of its own, and the others are asked nevertheless.
     """
@@ -256,7 +256,7 @@ def _show(site: Site, found: Sequence[Row]) -> None:
 
 
 def state(row: Row) -> str:
-    """Say in a line what there is to do."""
+    """Return a line with the next step."""
     if not row.newest:
         return "no answer"
     if not row.newer:

@@ -1,4 +1,4 @@
-"""`invoke pin PROJECT VERSION`: what it shows before it writes."""
+"""Shows the move of a project's pin before it is written (`invoke pin PROJECT VERSION`)."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def pin_project(
 
 
 def named_commits(words: Sequence[str]) -> dict[str, str]:
-    """Read `COMMIT`, of an sdist its nine digits, and `path=COMMIT`; raise `bad-commit`."""
+    """Read `COMMIT`, its nine digits of an sdist, or `path=COMMIT`; raise `bad-commit`."""
     found = {}
     for word in words:
         path, _, commit = word.rpartition("=")
@@ -77,7 +77,7 @@ def named_commits(words: Sequence[str]) -> dict[str, str]:
 
 
 def summary(site: Site, move: Move, pair: Pair | None = None) -> Iterator[str]:
-    """Say what moves: source, nested sources, sdist, series, and what is planned from them."""
+    """Yield the parts that move: source, nested sources, sdist, series, and planned objects."""
     old, new = move.old, move.pin
     named = f" (tag {move.tag})" if move.tag else " (commit as named, not seen)"
     yield f"{move.project} in stack {move.stack.name}: {_pair(old.version, new.version)}{named}"
@@ -122,11 +122,12 @@ def _plan(site: Site, move: Move) -> Iterator[str]:
 
 def _uncounted(move: Move) -> Iterator[str]:
     if move.old.objects and move.old.version != move.pin.version:
-        yield f"  objects  {move.old.objects} were counted for {move.old.version}; --objects counts"
+        count = f"the count ({move.old.objects}) is from {move.old.version}"
+        yield f"  objects  {count}; use --objects to recount"
 
 
 def moved_series(site: Site, move: Move) -> Series:
-    """Return the series as it will be."""
+    """Return the series after the move."""
     contents = move.rebased.contents
     return Series(
         folder=site.patches / move.project / move.pin.version,

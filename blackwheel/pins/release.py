@@ -1,4 +1,4 @@
-"""A release of a project as upstream has it: its tag's commit, and its sdist by the bytes."""
+"""Finds a release at its upstream: the tag's commit, and the sdist by its bytes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _COMMIT_ID: Final = re.compile(r"^__commit_id__ = .*'g([0-9a-f]{7,40})'", re.MUL
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Release:
-    """What is known of a release before its nested sources are asked for."""
+    """Facts of a release, before its nested sources are looked up."""
 
     version: Version
     tag: str
@@ -43,7 +43,7 @@ class Release:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sought:
-    """Whose release is sought, and where its pin stands."""
+    """The project whose release is looked for, and the place of its pin."""
 
     site: Site
     project: str
@@ -54,7 +54,7 @@ class Sought:
 
 
 def find(asked: Sought, version: str, *, commit: str = "") -> Release:
-    """Return a release by its version, or the `latest`; `commit` is what a person named, if any.
+    """Return a release by its version, or the `latest`; `commit` is a commit named by a person.
 
     Raises `bad-version`, `no-such-release`, `moved-tag`, `git-host-unreachable`, and what git and
     the package index raise.

@@ -1,4 +1,4 @@
-"""Requirements of a new release: what upstream changed, made to the stack's own lists."""
+"""Applies upstream's changes of requirements to the stack's own lists."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _Known = dict[str, list[Requirement]]
 
 
 def build_lines(root: Path) -> list[str]:
-    """Return what pyproject.toml asks for in a build environment; nothing where it does not."""
+    """Return the build requirements of pyproject.toml; empty where there are none."""
     path = root / "pyproject.toml"
     if not path.is_file():
         return []
@@ -43,7 +43,7 @@ def file_lines(root: Path, files: Iterable[str]) -> list[str]:
 def moved(
     have: Sequence[str], *, before: Sequence[str], after: Sequence[str], own: Collection[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Make upstream's changes to a list; return it, and what a person should look at.
+    """Apply upstream's changes to a list; return it, and notes for a person.
 
     A requirement that the stack writes otherwise than upstream did, or left out, stays so. `own`
     are the distributions that the stack sets itself.
@@ -71,7 +71,7 @@ def moved(
 
 
 def torch_note(after: Sequence[str], torch: str) -> str:
-    """Say it where a release asks for another torch than the stack has (2.11.0)."""
+    """Return a note where a release asks for another torch than the stack's (2.11.0)."""
     for line in after:
         found = _parsed(line)
         if not found or found.name != "torch" or (found.marker and not found.marker.evaluate()):

@@ -1,4 +1,4 @@
-"""Rewrites a pin of a stack file: comments stay, and the file is whole or as it was."""
+"""Rewrites a pin of a stack file: comments stay, and the file is old or new as a whole."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def _put(table: Any, key: str, value: Any) -> None:
 
 
 def loaded(name: str, constraints: Path, text: str) -> records.Stack:
-    """Load a stack as it would be with this text, and every stack that extends it."""
+    """Load a stack as if its file had this text, and every stack that extends it."""
     with _copy(name, constraints, text) as folder:
         for other in loader.names(folder):
             if loader.own_table(other, folder).get("extends") == name:

@@ -1,4 +1,4 @@
-"""What a source says about itself: its tree, its submodules, and what its CMake build fetches."""
+"""Reads from an upstream source its tree id, its submodules and its CMake files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MODULES: Final = ".gitmodules"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reading:
-    """One source, without the sources nested in it."""
+    """Facts of one source, without the sources nested in it."""
 
     tree: str | None
     """Git tree id of the commit; None where only an sdist could be had."""
@@ -33,7 +33,7 @@ class Reading:
 
     @property
     def addresses(self) -> dict[str, str]:
-        """The address of each submodule, by its path; relative ones are left out."""
+        """Address of each submodule by its path, without relative ones."""
         found = {}
         for section in re.split(r"(?m)^\[submodule ", self.texts.get(MODULES, "")):
             keys = dict(re.findall(r"(?m)^\s*(path|url)\s*=\s*(\S+)\s*$", section))
@@ -43,7 +43,7 @@ class Reading:
 
 
 def read_git(site: Site, pin: GitPin, *, project: str, where: str) -> Reading:
-    """Fetch a commit into the store and read it; raises `UnreachableError` and what git does."""
+    """Fetch a commit into the store and read it; raise `UnreachableError` and git's errors."""
     store = GitStore(
         pin,
         project=project,
@@ -62,7 +62,7 @@ def read_git(site: Site, pin: GitPin, *, project: str, where: str) -> Reading:
 
 
 def read_sdist(archive: Path, sparse: Sequence[str], nested: Sequence[str]) -> Reading:
-    """Read an sdist, which may hold nested sources: their files say nothing about it."""
+    """Read an sdist; files of nested sources in it are left out."""
     wanted = _outside(nested)
     return Reading(
         tree=None,

@@ -130,7 +130,7 @@ def test_plan_and_diff_are_shown(moved: Site, world: World) -> None:
         "  patch    0003-change-headers.patch: kept",
         "  plan     version: 1.0+cu130torch2.11.0.sm120a.3 → 1.1+cu130torch2.11.0.sm120a.1",
         "  plan     archs: 12.0a",
-        "  objects  3 were counted for 1.0; --objects counts",
+        "  objects  the count (3) is from 1.0; use --objects to recount",
         "  key      patches.0002-change-setup.patch is gone",
         f"  look at  CMakeLists.txt: fetches newdep since this release ({HOST}toy/newdep at v7)",
         "--- constraints/toy.toml",
