@@ -1,4 +1,4 @@
-"""What `invoke audit` does: any wheel, as a table, as JSON, as a page, or against another torch."""
+"""Shows the audit of any wheel as a table, JSON or a page (`invoke audit`)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ARCH: Final = "12.0a"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
-    """A wheel that is looked at, and what its stack says it must be."""
+    """A wheel to audit, and the expectation of its stack."""
 
     path: Path
     expected: Expected | None = None
@@ -74,7 +74,7 @@ def show_audit(
 
 
 def subjects_of(site: Site, what: str, *, arch: str = "") -> list[Subject]:
-    """Find the wheels that WHAT names; raise `no-wheel` and what stacks and registry raise."""
+    """Find the wheels that WHAT names; raise `no-wheel` and errors of stacks and registry."""
     path = Path(what)
     if path.is_dir():
         found = [Subject(path=file) for file in sorted(path.rglob("*.whl"))]

@@ -1,4 +1,4 @@
-"""Would a wheel link with another torch, and which symbols are gone: `invoke audit --torch`."""
+"""Shows whether a wheel would link with another torch, and the symbols that are gone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHOWN: Final = 20
 
 
 def show_links(site: Site, wheels: Sequence[Path], other: audit.Exports, *, as_json: bool) -> int:
-    """Tell of each wheel whether it would link with another torch, and which symbols are gone."""
+    """Show for each wheel whether it would link with another torch, and its missing symbols."""
     documents: list[dict[str, Any]] = []
     for path in wheels:
         requires = environments.requirements(path)
@@ -48,7 +48,7 @@ def link_lines(
     findings: Sequence[audit.Finding],
     requires: Sequence[Requirement],
 ) -> list[str]:
-    """What a person reads of one wheel and another torch."""
+    """Return the lines about one wheel and another torch."""
     lines: list[str] = []
     for one in links:
         if one.missing:

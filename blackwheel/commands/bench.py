@@ -1,4 +1,4 @@
-"""`nox -s bench`: attention of wheels on this machine's GPU, and a served model."""
+"""Measures attention of wheels on this machine's GPU, and a served model (`nox -s bench`)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def bench_serving(
     against: str,
     output: Path | None,
 ) -> None:
-    """Measure a server, print runs and what decides their speed; compare, keep."""
+    """Measure a server; print its runs and the settings behind their speed; compare, keep."""
     other = results.other(against) if against else None
     seen = serving.measure(
         url,
@@ -109,7 +109,7 @@ def _probe(
 
 
 def attention_table(found: Mapping[str, Sequence[dict[str, Any]]]) -> str:
-    """What a person reads: milliseconds and share of the device's bound, or two wheels' ratio."""
+    """Return the table: milliseconds and share of the device's bound, or a ratio."""
     first = found["ours"][0]
     head = [
         f"{first['device']} ({first['capability']}), torch {first['torch']},"

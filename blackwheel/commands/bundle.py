@@ -1,4 +1,4 @@
-"""`invoke report --bundle`: one file that says what happened here, without secrets and names."""
+"""Packs one archive for a bug report, without secrets and names (`invoke report --bundle`)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ The environment is not in it.
 
 
 def show_bundle(site: Site, stack_name: str, folder: Path) -> Path:
-    """Write the bundle into a folder, and tell what is in it."""
+    """Write the bundle into a folder, and list its members."""
     stack = loader.load(stack_name, site.constraints)
     clean = redactor(site)
     texts = {
@@ -60,7 +60,7 @@ def show_bundle(site: Site, stack_name: str, folder: Path) -> Path:
 
 
 def redactor(site: Site) -> Redactor:
-    """Return what takes this machine's and this person's names out of a text."""
+    """Return the redactor of this machine's and this person's names."""
     here = site.environment
     told = _said(site, ("git", "config", "--get-regexp", r"^url\."))
     return Redactor(
@@ -73,7 +73,7 @@ def redactor(site: Site) -> Redactor:
 
 
 def packed(texts: dict[str, str]) -> bytes:
-    """Pack texts with one owner and one time: neither says who packed them."""
+    """Pack texts with one owner and one time, so that neither tells who packed them."""
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name, text in texts.items():
@@ -84,7 +84,7 @@ def packed(texts: dict[str, str]) -> bytes:
 
 
 def members(site: Site, stack: records.Stack) -> Iterator[tuple[str, str]]:
-    """Yield name and text, as they are: what is not there is said, not left out."""
+    """Yield name and text of each member; an absent file is noted, not left out."""
     machine = read_machine()
     yield "README.txt", ABOUT
     yield "versions.txt", versions(site, stack)
@@ -115,7 +115,7 @@ def _builds(site: Site, stack: records.Stack) -> Iterator[tuple[str, str]]:
 
 
 def versions(site: Site, stack: records.Stack) -> str:
-    """Say which blackwheel, stack and system this is."""
+    """Return the versions of blackwheel, stack and system."""
     commit = _said(site, ("git", "describe", "--always", "--dirty")).strip()
     lines = [
         f"blackwheel {__version__}, {commit}",
@@ -130,7 +130,7 @@ def versions(site: Site, stack: records.Stack) -> str:
 
 
 def listed(checks: Sequence[Check]) -> str:
-    """Return what doctor looked at, a line each."""
+    """Return the checks of doctor, a line each."""
     marks = {True: "ok", False: "LACKS", None: "note"}
     rows = [f"{marks[check.ok]:5}  {check.name}: {check.fact}" for check in checks]
     return "\n".join(rows) + "\n"

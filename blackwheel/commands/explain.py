@@ -1,4 +1,4 @@
-"""`invoke explain LINE`: what a line of the kernel log or an error message means."""
+"""Explains a line of the kernel log or an error message (`invoke explain LINE`)."""
 
 from __future__ import annotations
 

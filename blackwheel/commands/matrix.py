@@ -1,4 +1,4 @@
-"""`invoke plan --matrix`: one row per stack, Python and project, for any CI engine."""
+"""Prints one row per stack, Python and project for a CI engine (`invoke plan --matrix`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from blackwheel.stacks import loader
 
 
 def rows(site: Site, only: str = "") -> list[dict[str, str]]:
-    """Return what could be built, as strings alone: engines hand them on as variables."""
+    """Return a row of strings for each possible build: engines pass them on as variables."""
     found = []
     for name in [only] if only else loader.names(site.constraints):
         stack = loader.load(name, site.constraints)

@@ -1,4 +1,4 @@
-"""`invoke report`: what a build did with its cores, its memory and its time."""
+"""Reports how a build used its cores, its memory and its time (`invoke report`)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Drawn:
 
     @property
     def width(self) -> int:
-        """How many objects were in work at once at most."""
+        """Largest number of objects that were compiled at once."""
         return max(self.lanes) + 1
 
 
@@ -50,7 +50,7 @@ def records(path: Path) -> list[dict[str, Any]]:
 
 
 def drawn(found: Sequence[Mapping[str, Any]]) -> Drawn:
-    """Take the last run out of the records and give each object a lane."""
+    """Select the last run from the records, and give each object a lane."""
     start, end = 0, 0.0
     for number, one in enumerate(found):
         if number and one["began"] - end > PAUSE:
@@ -73,14 +73,14 @@ def drawn(found: Sequence[Mapping[str, Any]]) -> Drawn:
 
 
 def tail_seconds(run: Drawn) -> float:
-    """Return how long one last object ran alone."""
+    """Return how long the last object ran alone."""
     ends = sorted(one["began"] + one["seconds"] for one in run.objects)
     last = max(run.objects, key=lambda one: float(one["began"] + one["seconds"]))
     return float(ends[-1] - max(ends[-2], last["began"])) if len(ends) > 1 else 0.0
 
 
 def limit(run: Drawn) -> str:
-    """Say what the build was limited by, from what was recorded alone."""
+    """Return a sentence on the limit of the build, from its records alone."""
     used, tail = run.cpu_seconds / run.seconds, tail_seconds(run)
     if tail > run.seconds / 10:
         return f"one long object at the end: {duration(tail)} alone"
@@ -93,7 +93,7 @@ def limit(run: Drawn) -> str:
 
 
 def show_report(site: Site, stack: str, *, project: str, python: str, out: str) -> None:
-    """Print what the last build did, and draw it where a file is named; raises `no-records`."""
+    """Print a report on the last build, and draw it into a file; raise `no-records`."""
     asked, _ = requests(site, stack, only=[project] if project else [], python=python)
     seen = 0
     for request in asked:
@@ -125,7 +125,7 @@ def show_report(site: Site, stack: str, *, project: str, python: str, out: str) 
 
 
 def told(run: Drawn) -> list[str]:
-    """What a person reads before the slowest objects."""
+    """Return the lines of the report before the slowest objects."""
     peak = max(run.objects, key=lambda one: int(one["peak_bytes"]))
     cached = sum(1 for one in run.objects if one.get("cached"))
     return [
@@ -138,10 +138,10 @@ def told(run: Drawn) -> list[str]:
 
 
 def slowest(run: Drawn) -> list[Mapping[str, Any]]:
-    """Return the objects that took most CPU."""
+    """Return the objects that took the most CPU."""
     return sorted(run.objects, key=lambda one: -float(one["cpu_seconds"]))[:SLOWEST]
 
 
 def row(one: Mapping[str, Any]) -> str:
-    """`4 min 02 s  6.9 GiB  flash_bwd_….cu`: CPU, largest process, source."""
+    """Return one line: `4 min 02 s  6.9 GiB  flash_bwd_….cu`: CPU, largest process, source."""
     return f"{duration(one['cpu_seconds']):>12}  {size(one['peak_bytes']):>8}  {one['source']}"

@@ -1,4 +1,4 @@
-"""What the tasks show: plan, stacks, status, doctor, and the disk that may be freed."""
+"""Shows plan, stacks, status, doctor, and the disk space that can be freed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def show_plan(
     without: Sequence[str] = (),
     as_json: bool = False,
 ) -> None:
-    """Tell what build-wheels would do and why; touches no tree, network or compiler."""
+    """Show the plan of build-wheels with its reasons; touches no tree, network or compiler."""
     asked = for_pythons(site, stack, python, only=only, arch=arch, without=without)
     memory, shared = read_machine().memory_available, bool(memory_pool.folder(site.environment))
     rows: list[dict[str, Any]] = []
@@ -81,7 +81,7 @@ def show_plan(
 
 
 def show_stacks(site: Site) -> None:
-    """List the stacks with what they hold, the driver they need, and what this machine lacks."""
+    """List the stacks with their contents, lowest driver, and this machine's lacks."""
     rows = []
     for name in loader.names(site.constraints):
         try:
@@ -109,7 +109,7 @@ def show_stacks(site: Site) -> None:
 
 
 def show_status(site: Site) -> None:
-    """List what is on the shelf, for which key, and whether that key is still the stack's."""
+    """List the wheels on the shelf, and tell whether their keys are still the stack's."""
     rows = []
     for name in loader.names(site.constraints):
         stack = loader.load(name, site.constraints)
@@ -153,7 +153,7 @@ def _leaving(site: Site, stack: records.Stack, *, network: bool) -> Check | None
 
 
 def show_doctor(site: Site, stack: str) -> int:
-    """Check this machine; the exit code tells whether anything that is needed lacks."""
+    """Check this machine; the exit code tells whether a requirement is lacking."""
     chosen = loader.load(stack, site.constraints) if stack else None
     checks = [*for_building.examine(chosen, place(site))]
     leaving = _leaving(site, chosen, network=True) if chosen else None
@@ -184,7 +184,7 @@ def _listed(site: Site, checks: Sequence[Check]) -> bool:
 
 
 def clean(site: Site, *, yes: bool) -> None:
-    """Tell what the store holds and, with `yes`, remove build trees, environments and exports."""
+    """Show the disk space of the store and, with `yes`, remove trees, environments and exports."""
     kinds = (
         "builds",
         "nox",
