@@ -16,7 +16,7 @@ from toy_upstream import World, patch, serving, text_with
 from blackwheel.core.console import Quiet
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
-from blackwheel.pins import move_project, move_torch, outdated, project_report, stack_file
+from blackwheel.pins import move_project, move_torch, outdated, project_report
 from blackwheel.sources.series import load_series
 from blackwheel.stacks import loader
 
@@ -390,7 +390,7 @@ def test_write_is_whole_or_not_at_all_dry_killed_stopped_or_overtaken(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(stack_file, "replace", stopped)
+        patched.setattr(move_project, "replace_file", stopped)
         with pytest.raises(KeyboardInterrupt):
             move_project.write(site, move)
     for leftover in site.constraints.glob(".*"):
