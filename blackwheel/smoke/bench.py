@@ -1,1 +1,0 @@
-"""How fast: attention of a wheel on a GPU, and a served model, each comparable with another."""
