@@ -1,4 +1,4 @@
-"""Jobs, memory and everything else that a build is told → BuildPlan."""
+"""Collects jobs, memory, variables and every other input of one build into a BuildPlan."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ QUEUED: Final = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuildPlan:
-    """Everything a build needs, with its key."""
+    """All inputs of one build, with its key."""
 
     request: Request
     tree: PatchedTree
@@ -60,18 +60,18 @@ class BuildPlan:
 
 
 def cpu_seconds(request: Request) -> int:
-    """Return what all objects together take, by the measured arch count; 0 when nobody measured."""
+    """Return the CPU seconds of all objects, for the measured number of archs; 0 if unmeasured."""
     return request.pin.cpu_seconds * len(request.archs)
 
 
 def job_count(cores: int, memory_bytes: int, largest_object: int) -> int:
-    """Return how many compilers run at once: one per core as far as each has its memory."""
+    """Return how many compilers run at once: one per core, as far as memory reaches."""
     return max(1, min(cores, memory_bytes // largest_object))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Width:
-    """How many objects are compiled at once, before anybody knows which of them meet."""
+    """Upper and lower bound of parallel compiles, before actual memory use is known."""
 
     most: int
     """As many as cores, or as `--jobs` says."""
@@ -82,7 +82,7 @@ class Width:
         return f"{self.most}" if self.least == self.most else f"{self.least} to {self.most}"
 
     def took(self, seconds: float) -> str:
-        """What so many CPU seconds take: `59 min 15 s`, or `59 min 15 s to 1 h 58 min`."""
+        """Return the wall time of CPU seconds: `59 min 15 s`, or `59 min 15 s to 1 h 58 min`."""
         times = [duration(seconds / self.most), duration(seconds / self.least)]
         return " to ".join(dict.fromkeys(times))
 
@@ -90,7 +90,7 @@ class Width:
 def width(
     cores: int, memory_bytes: int, largest_object: int, *, jobs: int = 0, pooled: bool = True
 ) -> Width:
-    """Return how wide a build is: in a pool each object waits for its own memory only."""
+    """Return the bounds of parallel compiles; in a pool each object waits for its own memory."""
     fits = job_count(cores, memory_bytes, largest_object)
     if not pooled:
         return Width(most=jobs or fits, least=jobs or fits)
@@ -99,7 +99,7 @@ def width(
 
 
 def largest_object(pin: ProjectPin) -> int:
-    """Return the bytes that the hungriest object of this selection needs."""
+    """Return the bytes that the largest object of this selection needs."""
     passes = pin.variables.get("FLASH_ATTN_PASSES", "bwd")
     word = "*bwd" if "bwd" in passes.split(",") else "*fwd"
     return pin.object_bytes or next(gib << 30 for text, gib, _ in OBJECTS if text == word)
