@@ -1,4 +1,4 @@
-"""FlashAttention-3 is refused for archs that cannot run it, before anything is fetched or made.
+"""Refuses FlashAttention-3 for archs that cannot run it, before anything is fetched or made.
 
 vLLM's upstream builds it whatever the archs are: without 9.0 as hundreds of objects of no arch that
 was asked for. What it is made of is in docs/decisions/0026-vllm-0.11.0.md.
