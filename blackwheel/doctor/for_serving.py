@@ -1,4 +1,4 @@
-"""`invoke doctor --serve`: can this machine run what was built; what is compiled when it runs."""
+"""Checks whether this machine can serve a stack's wheels, and compile at run time (`--serve`)."""
 
 from __future__ import annotations
 
