@@ -1,4 +1,4 @@
-"""`invoke build-wheels`: what it decides at once, without importing what only a build needs."""
+"""Decides which wheels `invoke build-wheels` must build; imports the chain only if one is due."""
 
 from __future__ import annotations
 

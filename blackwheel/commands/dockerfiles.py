@@ -1,4 +1,4 @@
-"""`invoke dockerfiles`: the container files of a stack, to build its wheels and to run them."""
+"""Writes the container files of a stack, to build its wheels and to run them (`dockerfiles`)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def write(site: Site, stack: str, *, python: str = "", out: str = "") -> int:
 
 
 def files(stack: Stack, python: str) -> dict[str, str]:
-    """The text of each file; raise `no-base-image` or `no-container-file`."""
+    """Return the text of each file; raise `no-base-image` or `no-container-file`."""
     known = [version for version in stack.python if version in BASES]
     if python not in known:
         raise BlackwheelError(

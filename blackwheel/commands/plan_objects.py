@@ -1,4 +1,4 @@
-"""`invoke plan --objects` and `check-patches`: plans out of the store, made where missing."""
+"""Shows arch plans and the effects of patches (`plan --objects`, `check-patches`)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def check_patches(
     without: Sequence[str] = (),
     as_json: bool = False,
 ) -> int:
-    """Show what each patch of a stack's series changes; raise `patch-changes-nothing`."""
+    """Show the effect of each patch of a stack's series; raise `patch-changes-nothing`."""
     asked, chosen = requests(site, stack, only=only, python=python, without=without)
     found = []
     for request in asked:

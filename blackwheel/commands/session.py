@@ -1,4 +1,4 @@
-"""What nox sessions call: `python -m blackwheel VERB`; `--help` lists the verbs."""
+"""Runs the verbs of nox sessions: `python -m blackwheel VERB`; `--help` lists them."""
 
 from __future__ import annotations
 

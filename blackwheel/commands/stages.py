@@ -1,4 +1,4 @@
-"""One stage of the chain alone: what `invoke clone`, `apply-patches` and `refresh-patches` do."""
+"""Runs one stage of the chain alone: `clone`, `apply-patches` and `refresh-patches`."""
 
 from __future__ import annotations
 
