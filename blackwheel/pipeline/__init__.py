@@ -1,4 +1,4 @@
-"""The chain for a stack: from requests to wheels on the shelf.
+"""Takes a stack from requests to wheels on the shelf.
 
 In: `Work`, a request with its key and the reasons to build it (`todo`). Out: exit code and shelved
 wheels (`run`). `chain` takes one project through source, patches, build, audit and receipt;

@@ -1,4 +1,4 @@
-"""The chain for a stack: what is to do, what is done already, and each stage in its process."""
+"""Takes one project through source, patches, build, audit and receipt."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from blackwheel.toolchain import host_compiler, toolkit
 
 
 def preflight(site: Site, todo: Sequence[Work]) -> None:
-    """Raise at once what would stop a build later: nothing is cloned or compiled before."""
+    """Raise every error that would stop a build later, before anything is cloned or compiled."""
     for item in todo:
         stack = item.request.stack
         identity.require_locked(stack)
@@ -47,7 +47,7 @@ def preflight(site: Site, todo: Sequence[Work]) -> None:
 
 
 def source_tree(site: Site, asked: Request) -> fetch.SourceTree:
-    """Fetch what the pin names, from git or the sdist of the same release."""
+    """Fetch the pinned source, from git or the sdist of the same release."""
     return fetch.fetch(
         asked.project,
         asked.pin,
@@ -58,7 +58,7 @@ def source_tree(site: Site, asked: Request) -> fetch.SourceTree:
 
 
 def patched_tree(site: Site, asked: Request) -> patch.PatchedTree:
-    """Fetch and patch; what the build is handed must be there."""
+    """Fetch and patch; raise where a folder that the build needs is absent."""
     try:
         tree = patch.apply(
             source_tree(site, asked),
@@ -96,7 +96,7 @@ def build_plan(
     queued: int = 0,
     pools: tuple[tuple[Path, str], ...] = (),
 ) -> BuildPlan:
-    """Put together everything that a build of this tree is told.
+    """Collect all inputs for a build of this tree.
 
     `jobs` compilers run at once; of `queued`, where more is asked for, the others wait in a pool.
     """

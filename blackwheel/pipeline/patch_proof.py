@@ -1,4 +1,4 @@
-"""Plans of a project, whole and without each of its patches: what runs in the environment."""
+"""Plans a project with and without each of its patches, to prove that each patch has an effect."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _PROBES: Final = "probes.toml"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Proof:
-    """What one patch changes."""
+    """Effects of one patch."""
 
     patch: str
     effects: tuple[str, ...]
@@ -48,7 +48,7 @@ class Proof:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Probe:
-    """How a patch shows what it changes, where the pinned tree alone does not."""
+    """Help for a patch that has no effect on the pinned tree alone: files to add, or a reason."""
 
     why: str
     files: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ class Probe:
 
 
 def plan_file(site: Site, item: Work, *, proofs: bool = False) -> Path:
-    """Return where the plan of a request lies in the store, by key and by what the key leaves out.
+    """Return the path of a request's plan in the store, by key and by planning code.
 
     The compiler and the way of planning change no byte of a wheel without changing its key or its
     audit, but they change a plan.
@@ -84,7 +84,7 @@ def load_plan(path: Path) -> ArchPlan:
 
 
 def load_proofs(path: Path) -> tuple[Proof, ...]:
-    """Read what `prove` wrote."""
+    """Read the proofs that `prove` wrote."""
     return tuple(
         Proof(
             patch=row["patch"],
@@ -110,7 +110,7 @@ def make_plan(site: Site, item: Work, *, environment: Path) -> ArchPlan:
 
 
 def prove(site: Site, item: Work, *, environment: Path) -> None:
-    """Write what the plan is without each patch of the series."""
+    """Write the effects of each patch: a plan without it, compared with the whole plan."""
     full = make_plan(site, item, environment=environment)
     tree = chain.patched_tree(site, item.request)
     made = _build_plan(site, item, tree, environment)

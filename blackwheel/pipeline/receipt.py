@@ -1,4 +1,4 @@
-"""What each record of the chain says in the receipt."""
+"""Writes the receipt of a built and audited wheel from the records of its stages."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def receipt(
 
 
 def torch_section(identity: TorchIdentity, wheel: Path, version: str) -> dict[str, Any]:
-    """Return what the receipt says of torch; raise `other-torch` as `receipt` says."""
+    """Return the receipt's section about torch; raise `other-torch` as `receipt` does."""
     section = identity.section()
     try:
         told = built_for(wheel)

@@ -1,4 +1,4 @@
-"""Builds what is to do: each project in its nox session, then smoke, then the shelf."""
+"""Builds every due project in its nox session, then smokes and shelves the wheels."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def build_pending(
     keep_going: bool,
     replace_shelved: bool = False,
 ) -> tuple[int, tuple[index.ShelvedWheel, ...]]:
-    """Build, smoke and shelve; return the exit code and what is new on the shelf.
+    """Build, smoke and shelve; return the exit code and the newly shelved wheels.
 
     `options` are handed on to `python -m blackwheel build`. Two runs of one stack and Python would
     change each other's environments and wheel: the second waits, and looks at the shelf again.
@@ -142,7 +142,7 @@ def require_locked(site: Site, stack: records.Stack) -> None:
 
 @contextlib.contextmanager
 def alternatives(site: Site, stack: str) -> Iterator[None]:
-    """Add to an error of this machine or of the pin which other stacks can be built here."""
+    """Add the other stacks that this machine can build to an error about machine or pin."""
     try:
         yield
     except BlackwheelError as error:
@@ -160,7 +160,7 @@ def _place(site: Site) -> for_building.Place:
 
 
 def buildable_stacks(site: Site) -> list[str]:
-    """Return the stacks that lack nothing here."""
+    """Return the stacks for which this machine lacks nothing."""
     place, found = _place(site), []
     for name in loader.names(site.constraints):
         with contextlib.suppress(BlackwheelError):  # a broken stack cannot be built
@@ -191,7 +191,7 @@ def _opening(site: Site, pending: Sequence[Work], jobs: int) -> None:
 
 
 def without_words(request: Request) -> list[str]:
-    """Return `--without` for one project's session, with what only that project can lack."""
+    """Return `--without` for one project's session, with that project's own parts."""
     return ["--without", ",".join(request.without)] if request.without else []
 
 

@@ -1,4 +1,4 @@
-"""nox sessions: one with this terminal's own output, or several at the same time in lanes."""
+"""Starts nox sessions: one on this terminal, or several at the same time in lanes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Session:
     """Where the command inside leaves its exit code: nox ends with 1 whatever that was."""
 
     def code(self, ended: int) -> int:
-        """Return the exit code of what ran inside, and take its file away."""
+        """Return the exit code of the command inside, and remove its file."""
         if ended and self.exit_file.exists():
             ended = int(self.exit_file.read_text(encoding="ascii"))
         self.exit_file.unlink(missing_ok=True)
@@ -52,7 +52,7 @@ def session(site: Site, name: str, item: Work, options: Sequence[str]) -> Sessio
 
 
 def alone(site: Site, one: Session) -> int:
-    """Run one session with this terminal's own output; return the exit code of what ran in it."""
+    """Run one session on this terminal; return the exit code of the command inside."""
     ended = process.hand_over(one.argv, environment=one.environment, cwd=site.checkout)
     return one.code(ended)
 
@@ -60,7 +60,7 @@ def alone(site: Site, one: Session) -> int:
 def run(
     site: Site, lanes: Mapping[str, Sequence[Session]], *, keep_going: bool
 ) -> tuple[int, list[Work]]:
-    """Run lanes side by side; return the exit code of the first failure, and what was done."""
+    """Run lanes side by side; return the exit code of the first failure, and the finished work."""
     if len(lanes) > 1:
         waiting = {name: list(sessions) for name, sessions in lanes.items()}
         beside = Lanes(

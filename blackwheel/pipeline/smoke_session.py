@@ -1,4 +1,4 @@
-"""Which wheels are smoked in which environment, and what their receipts then say."""
+"""Groups wheels by smoke environment, smokes them, and adds the results to their receipts."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ from blackwheel.stacks import loader, pythons, records
 def groups(
     site: Site, stack_name: str, python: str, wheels: Sequence[Path] = ()
 ) -> list[dict[str, Any]]:
-    """Return what a smoke session does, one environment at a time: each wheel alone, then the set:
-    the newest wheel of each project.
+    """Return the environments of a smoke session: one for each wheel, then one for the whole set.
 
     Without wheels those on the shelf are taken, without a stack those of every stack, without
     `python` every Python of them: one that does not run here is one row, for a session of its own.

@@ -1,4 +1,4 @@
-"""What is asked for, and what the shelf already holds of it: decided before anything is started."""
+"""Compares requests with the shelf, and finds those that must be built and why."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from blackwheel.stacks.request import Request, build_variables
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Work:
-    """One request with its key, and what the shelf already holds for it."""
+    """One request with its key, its wheel on the shelf if any, and the reasons to build it."""
 
     request: Request
     python: pythons.Python
