@@ -1,4 +1,4 @@
-"""Reading a finished wheel: what is in it, and does it fit the stack.
+"""Audits a finished wheel: its contents, and whether it fits its stack.
 
 In: a wheel file, and a `Request` for one that was built here. Out: `AuditedWheel` or an
 `AuditReport` (`audit`), its findings fatal or not (`findings`), its page (`page`, `receipt_page`).

@@ -1,4 +1,4 @@
-"""Prove a finished wheel, or refuse it by name → AuditedWheel."""
+"""Audits a finished wheel: returns an AuditedWheel, or refuses it with every fatal finding."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AuditReport:
-    """Everything that was seen in one wheel file, good or bad."""
+    """Everything found in one wheel file, good or bad."""
 
     path: Path
     sha256: str
@@ -50,13 +50,13 @@ class AuditReport:
 
     @property
     def fatal(self) -> tuple[Finding, ...]:
-        """The findings that stop the wheel."""
+        """Findings that stop the wheel."""
         return tuple(finding for finding in self.findings if finding.fatal)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AuditedWheel:
-    """A wheel without a fatal finding: it cannot be made from any other report."""
+    """A wheel without a fatal finding; it cannot be made from any other report."""
 
     report: AuditReport
     built: BuiltWheel | None = None
@@ -69,7 +69,7 @@ class AuditedWheel:
 
     @property
     def path(self) -> Path:
-        """The wheel file."""
+        """Path of the wheel file."""
         return self.report.path
 
     @property
@@ -79,16 +79,16 @@ class AuditedWheel:
 
     @property
     def libraries(self) -> tuple[Library, ...]:
-        """Its libraries with the archs of their kernels."""
+        """Libraries of the wheel, with the archs of their kernels."""
         return self.report.libraries
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What was seen and allowed."""
+        """Findings that are allowed."""
         return self.report.findings
 
     def section(self) -> dict[str, Any]:
-        """What the receipt keeps of the audit."""
+        """Return the receipt's section about the audit."""
         return {
             "libraries": [asdict(library) for library in self.libraries],
             "links": [asdict(one) for one in self.report.links],
@@ -97,7 +97,7 @@ class AuditedWheel:
 
 
 def expectation(request: Request) -> Expected:
-    """What the wheel of this request must be."""
+    """Return the properties that the wheel of this request must have."""
     stack, pin = request.stack, request.pin
     return Expected(
         name=request.project,
@@ -120,7 +120,7 @@ def audit(
     exports: Exports | None = None,
     built: BuiltWheel | None = None,
 ) -> AuditedWheel:
-    """Hold a wheel to what its stack expects; raise `wheel-refused` with every fatal finding.
+    """Check a wheel against its stack; raise `wheel-refused` with every fatal finding.
 
     `exports` is the environment that it must link in; without one the ABI closure is not checked.
     """
@@ -136,7 +136,7 @@ def inspect(
     before: Exports | None = None,
     expected: Expected | None = None,
 ) -> AuditReport:
-    """Look at any wheel without judging it; `archs` are those that kernels are counted against.
+    """Read any wheel without judging it; `archs` are those that kernels are counted against.
 
     `exports` is the environment to link in, `before` the one that the wheel was built for.
     """

@@ -1,4 +1,4 @@
-"""What an ELF library wants from others and offers to them.
+"""Reads the dynamic interface of an ELF library: its undefined symbols and its exports.
 
 Sections are found by pyelftools; the symbol table itself is read in one sweep, because libtorch_cpu
 alone has 79,000 symbols (0.1 s so, 5 s one by one).
@@ -20,7 +20,7 @@ _GLOBAL, _WEAK, _UNIQUE = 1, 2, 10
 
 
 class UnreadableLibraryError(Exception):
-    """The file is no 64-bit little-endian ELF library with sections."""
+    """Raised for a file that is no 64-bit little-endian ELF library with sections."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

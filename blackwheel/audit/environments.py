@@ -1,4 +1,4 @@
-"""Environments with a torch that a wheel is held to: one that lies here, or one of the registry."""
+"""Finds or installs an environment with a torch against which a wheel is linked."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ def environment_of(other: str, *, site: Site) -> Path:
 
 
 def exports_in(environment: Path, *, site: Site) -> audit.Exports:
-    """Return what a wheel can link against there; raise `torch-missing`."""
+    """Return the symbols that an environment exports to a wheel; raise `torch-missing`."""
     return audit.exports_of(environment, store=site.store)
 
 
 def own_exports(requires: Sequence[Requirement], *, site: Site) -> audit.Exports | None:
-    """Return what the one torch exports that a wheel requires, where the store has that torch.
+    """Return the exports of the one torch that a wheel requires, if the store has that torch.
 
     Never installs: where there is none, whoever wants the symbols checked asks for `--torch`.
     """
@@ -77,7 +77,7 @@ def own_exports(requires: Sequence[Requirement], *, site: Site) -> audit.Exports
 
 
 def requirements(path: Path) -> tuple[Requirement, ...]:
-    """What a wheel requires of torch; nothing for a file whose METADATA cannot be read.
+    """Return a wheel's requirements of torch; none for an unreadable METADATA.
 
     The audit says of such a file what is wrong with it.
     """

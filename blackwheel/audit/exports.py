@@ -1,4 +1,4 @@
-"""What torch, the CUDA packages and Python export: one kept table per torch identity."""
+"""Lists the symbols that torch, CUDA packages and Python export; keeps one table per torch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GLOBAL: Final = "libtorch_global_deps.so"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shelf:
-    """What one library exports and which others it brings along."""
+    """Exports of one library, and the libraries that it loads."""
 
     needed: tuple[str, ...]
     exports: frozenset[str]
@@ -36,7 +36,7 @@ class Shelf:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Exports:
-    """Everything that a wheel's libraries may link against beside the system."""
+    """All symbols that a wheel's libraries may link against, beside the system's."""
 
     torch: str
     """`2.11.0+cu130`."""
@@ -46,12 +46,12 @@ class Exports:
     """By soname; the interpreter's own symbols under `python`."""
 
     def owner(self, symbol: str) -> str:
-        """The first library that exports it, or nothing."""
+        """Return the first library that exports the symbol, or nothing."""
         names = (name for name, one in self.libraries.items() if symbol in one.exports)
         return next(names, "")
 
     def reach(self, needed: Iterable[str]) -> set[str]:
-        """Names of the libraries in whose symbols a library that needs those is resolved."""
+        """Return the names of all libraries that are loaded, directly or not, for these."""
         seen: set[str] = set()
         waiting = [PYTHON, GLOBAL, *needed]
         while waiting:
@@ -64,7 +64,7 @@ class Exports:
 
 
 def exports_of(environment: Path, *, store: Path, cuda: Path | None = None) -> Exports:
-    """Read or make the table of a virtual environment that holds torch.
+    """Return the table of a virtual environment that holds torch, made on the first call.
 
     `cuda` is a toolkit whose libraries serve a torch that has none beside it, as vendors build it.
 

@@ -1,4 +1,4 @@
-"""How device code lies in a library: which entries form one translation unit's fat binary.
+"""Reads fat binaries: which device code entries come from one translation unit.
 
 cuobjdump decompresses and reads the entries, but does not tell where one fat binary ends.
 That matters: two units may each hold a static kernel of the same name, built for different archs.
@@ -30,7 +30,7 @@ _ALIGNMENT: Final = 8
 
 
 class UnreadableKernelsError(Exception):
-    """Device code is there, but cannot be read: nothing can be said about its archs."""
+    """Raised where device code cannot be read, so that its archs are unknown."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +44,7 @@ class Entry:
 
 
 def entries(library: Path) -> tuple[Entry, ...] | None:
-    """The device code of an ELF file in file order; None for a host library, which has none.
+    """Return the device code entries of an ELF file in order; None for a host library.
 
     Raises UnreadableKernelsError where the section does not hold what its headers say.
     """

@@ -1,4 +1,4 @@
-"""What an audit finds: one line a person can act on, and whether it stops the wheel."""
+"""Defines an audit's finding: one line for a person, and whether it stops the wheel."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """One thing that the audit saw."""
+    """One finding of an audit."""
 
     name: str
     """Kebab-case and stable: programs may match it."""

@@ -1,4 +1,4 @@
-"""Which system a library needs: its symbol versions held to the manylinux policies (PEP 600).
+"""Finds the oldest glibc that a library runs on, by manylinux policies (PEP 600).
 
 The table of policies is auditwheel's, which the packaging authority keeps up to date. Its checks of
 whole wheels do not serve here: a torch extension links libtorch, which no policy allows.
@@ -32,7 +32,7 @@ class Policy:
 
 @functools.cache
 def policies(machine: str = "x86_64") -> tuple[Policy, ...]:
-    """Every manylinux level, oldest first."""
+    """Return every manylinux level, oldest first."""
     folder = importlib.resources.files("auditwheel.policy")
     document = json.loads((folder / "manylinux-policy.json").read_text(encoding="utf-8"))
     found = [
@@ -52,18 +52,18 @@ def policies(machine: str = "x86_64") -> tuple[Policy, ...]:
 
 @functools.cache
 def system_libraries() -> frozenset[str]:
-    """The libraries that every system of the newest level has, and the loader itself."""
+    """Return the libraries that every system of the newest level has, and the loader."""
     return policies()[-1].libraries | {"ld-linux-x86-64.so.2"}
 
 
 def of_system(symbol: Wanted) -> bool:
-    """Tell whether a system library owes it by contract: its version is held to the floor."""
+    """Tell whether a symbol is the system's by policy, so that its version counts for the floor."""
     return bool(symbol.version) and symbol.file in system_libraries()
 
 
 @functools.cache
 def level(version: str) -> Version | None:
-    """The oldest glibc whose systems know a symbol version; None where no level knows it.
+    """Return the oldest glibc whose systems have a symbol version; None where no level has it.
 
     GLIBC_2.32 is 2.32 itself; for GLIBCXX, CXXABI and GCC the policies tell which compiler's
     libraries came with which glibc.
@@ -76,7 +76,7 @@ def level(version: str) -> Version | None:
 
 
 def glibc_need(wanted: Iterable[Wanted]) -> tuple[Version | None, Wanted | None]:
-    """The oldest glibc that serves every symbol, and the symbol that asks for the most.
+    """Return the oldest glibc that has every symbol, and the symbol that needs the newest one.
 
     The first is None where no manylinux level knows the second's version; the second is None where
     nothing is taken from the system.

@@ -1,4 +1,4 @@
-"""Which archs a library's kernels are compiled for, one by one, held to the arch contract."""
+"""Reads cubins and PTX of a library, and counts its kernels by arch against the contract."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PTX_KERNEL: Final = re.compile(r"\.entry\s+([\w$.]+)")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KernelCounts:
-    """How the kernels of one library serve the wanted archs; each kernel is counted once."""
+    """Number of kernels of one library by the way they serve the wanted archs."""
 
     native: int = 0
     """SASS of exactly every wanted arch."""
@@ -43,7 +43,7 @@ class KernelCounts:
 
     @property
     def total(self) -> int:
-        """All kernels."""
+        """Number of all kernels."""
         return self.native + self.family + self.ptx + self.missing
 
 
@@ -70,7 +70,7 @@ class Library:
 
     @property
     def archs(self) -> str:
-        """`72 x sm_120a, 1 x PTX sm_80`, as messages and tables show it."""
+        """Archs with their counts, for messages: `72 x sm_120a, 1 x PTX sm_80`."""
         cubins = [f"{count} x {arch}" for arch, count in self.elf_archs]
         return ", ".join(cubins + [f"{count} x PTX {arch}" for arch, count in self.ptx_archs])
 
@@ -86,7 +86,7 @@ class _Code:
 
 
 def cuobjdump() -> Path:
-    """The cuobjdump of the installed distribution, never one that PATH happens to offer."""
+    """Return the cuobjdump of the installed distribution, never one from PATH."""
     try:
         files = importlib.metadata.files(CUOBJDUMP) or []
     except importlib.metadata.PackageNotFoundError:
@@ -104,7 +104,7 @@ def cuobjdump() -> Path:
 
 
 def read_library(file: Path, *, path: str, sha256: str, wanted: Sequence[Arch]) -> Library:
-    """Read one library; what cannot be read is said in `unreadable`, never guessed."""
+    """Read one library; an unreadable part is noted in `unreadable`, never guessed."""
     size = file.stat().st_size
     try:
         code = device_code(file)
@@ -133,7 +133,7 @@ def _tally(counter: Counter[Arch]) -> tuple[tuple[str, int], ...]:
 
 
 def device_code(file: Path) -> tuple[_Code, ...] | None:
-    """Every cubin and PTX text of a library with its kernels; None for a host library.
+    """Return every cubin and PTX text of a library with its kernels; None for a host library.
 
     Raises UnreadableKernelsError unless cuobjdump and the section's own headers tell the same.
     """
@@ -241,7 +241,7 @@ def _compiles_for(ptx: Arch, device: Arch) -> bool:
 
 
 def contract_of(path: str, contracts: Sequence[Contract]) -> Contract:
-    """The first contract line that names this library; without one every kernel must be native."""
+    """Return the first contract line for this library; by default every kernel must be native."""
     for contract in contracts:
         if fnmatchcase(path, contract.library):
             return contract
@@ -251,7 +251,7 @@ def contract_of(path: str, contracts: Sequence[Contract]) -> Contract:
 def arch_findings(
     libraries: Iterable[Library], contracts: Sequence[Contract], wanted: Sequence[Arch]
 ) -> tuple[Finding, ...]:
-    """Where libraries break the arch contract; not fatal where the contract says why."""
+    """Return breaches of the arch contract; not fatal where the contract has a reason."""
     found = []
     for library in libraries:
         contract = contract_of(library.path, contracts)

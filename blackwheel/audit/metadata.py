@@ -1,4 +1,4 @@
-"""What a wheel says about itself: name, version, tags, and which torch it accepts."""
+"""Checks name, version, tags and requirements of a wheel, and that it accepts one torch only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TORCH_BOUND: Final = ("torchvision", "torchaudio", "torchcodec", "torchao", "xfo
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Expected:
-    """What a stack says a project's wheel must be."""
+    """Properties that a stack requires of a project's wheel."""
 
     name: str
     version: str
@@ -100,7 +100,7 @@ def _wheel_findings(wheel: Unpacked) -> Iterator[Finding]:
 
 
 def torch_findings(requirements: Sequence[Requirement], wanted: str | None) -> tuple[Finding, ...]:
-    """Hold the requirements to exactly one torch: `wanted`, or any that is exact when None."""
+    """Check that the requirements accept exactly one torch: `wanted`, or any exact one."""
     found = []
     torch = [one for one in requirements if canonicalize_name(one.name) == "torch"]
     shown = ", ".join(str(one) for one in torch) or "no torch at all"
@@ -118,7 +118,7 @@ def torch_findings(requirements: Sequence[Requirement], wanted: str | None) -> t
 def companion_findings(
     requirements: Sequence[Requirement], runtime: Sequence[str] | None
 ) -> Iterator[Finding]:
-    """Find what could bring another torch along; `runtime` is what the stack has besides torch."""
+    """Find requirements that could bring another torch; `runtime` are the stack's own."""
     known = [Requirement(one) for one in runtime or ()]
     for one in requirements:
         name = canonicalize_name(one.name)

@@ -1,4 +1,4 @@
-"""What an audit saw as one HTML page that needs nothing else: no script, no font, no address."""
+"""Draws audits as one HTML page without scripts, fonts or addresses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KINDS: Final = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sheet:
-    """One wheel's report with what a reader asks of it."""
+    """One wheel's report, with the archs and requirements that a reader looks for."""
 
     report: AuditReport
     archs: tuple[Arch, ...]
@@ -37,7 +37,7 @@ class Sheet:
 
     @property
     def wanted(self) -> str:
-        """`12.0a`, or several."""
+        """Text of the wanted archs, such as `12.0a`."""
         return ", ".join(str(arch) for arch in self.archs)
 
 

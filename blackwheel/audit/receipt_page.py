@@ -1,4 +1,4 @@
-"""The page of an audit again, from what the receipt beside a wheel keeps of it."""
+"""Draws the page of an audit again, from the receipt beside a wheel."""
 
 from __future__ import annotations
 

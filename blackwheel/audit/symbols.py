@@ -1,4 +1,4 @@
-"""The ABI closure: every symbol that a wheel's libraries want is exported where it will run."""
+"""Checks the ABI closure: the environment exports every symbol that a wheel's libraries need."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Missing:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Links:
-    """What one library is bound to."""
+    """Torch and glibc that one library is bound to, and its missing symbols."""
 
     library: str
     torch: str
@@ -183,7 +183,7 @@ def _bond(elf: Elf, exports: Exports) -> str:
 def floor_findings(
     found: Sequence[Links], tags: Iterable[Tag], *, floor: str
 ) -> tuple[Finding, ...]:
-    """Hold the libraries' glibc to the stack's floor and to what the platform tag promises."""
+    """Compare the libraries' glibc with the stack's floor and with the platform tag."""
     findings = []
     lowest = min((promise for tag in tags if (promise := _promise(tag))), default=None)
     for one in found:
@@ -208,7 +208,7 @@ def _promise(tag: Tag) -> Version | None:
 
 
 def demangled(symbol: str) -> str:
-    """A C++ name as a person writes it; the symbol itself where libstdc++ cannot tell."""
+    """Return a C++ name in readable form; the symbol itself where libstdc++ cannot demangle it."""
     # Imported here: it then starts programs to find libstdc++, and seldom is anything lost.
     import cxxfilt  # type: ignore[import-untyped]  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Need I build at all? The sentence that closes an audit."""
+"""Sums up an audit in one sentence: whether a build of one's own is needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Open a wheel file that nobody trusts: what is wrong with the archive, and the libraries in it.
+"""Opens an untrusted wheel file: checks the archive, and extracts its libraries.
 
 Nothing is written under a name that the archive chose. pip and uv install several of the wheels
 that are refused here: a wrong RECORD, an unlisted file, a `.pth`, a file of another package.
@@ -43,7 +43,7 @@ _DRIVE: Final = re.compile(r"^[A-Za-z]:")
 
 
 class RefusedError(Exception):
-    """A file of which nothing more can be read; holds the finding."""
+    """Raised for a file of which nothing more can be read; holds the finding."""
 
     def __init__(self, name: str, fact: str) -> None:
         super().__init__(fact)
@@ -63,7 +63,7 @@ class Extracted:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unpacked:
-    """What lies in a wheel file."""
+    """Contents of a wheel file."""
 
     name: str
     """Canonical: `flash-attn`."""
