@@ -1,4 +1,4 @@
-"""Running a wheel: import, libraries, kernels, speed.
+"""Runs a wheel: imports it, loads its libraries, checks its kernels, and measures its speed.
 
 In: an audited wheel, installed beside the pinned torch. Out: `SmokedWheel` (`smoke`): the device,
 or "import only, because …". `loading` loads every library, `environment` checks a stack's wheels

@@ -1,4 +1,4 @@
-"""What a crash, a CUDA error a line of the kernel log means: likely cause, next step. Pure."""
+"""Explains crashes, CUDA errors and kernel log lines: likely cause and next step. Pure."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SANITIZE: Final = "CUDA_LAUNCH_BLOCKING=1, then compute-sanitizer, name the kern
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Diagnosis:
-    """A named result, what was seen, the likely cause and the next step."""
+    """A named result with the observation, the likely cause and the next step."""
 
     name: str
     fact: str
@@ -148,7 +148,7 @@ _XIDS: Final = {
 
 
 def from_words(text: str) -> Diagnosis | None:
-    """Recognize an error of CUDA, the linker or a wheel's guard in what a process said."""
+    """Recognize an error of CUDA, the linker or a wheel's guard in a process's output."""
     for pattern, name, cause, step in _WORDS:
         # The last one: a traceback shows the line that raised before what it raised.
         found = next(reversed(list(re.finditer(pattern, text, re.IGNORECASE))), None)
@@ -212,7 +212,7 @@ def python_line(text: str) -> str:
 
 
 def of_crash(signal: str, text: str) -> Diagnosis:
-    """Explain a process that a signal ended, from what its handlers wrote."""
+    """Explain a process that a signal ended, from the output of its handlers."""
     native = frames(text)
     extension = nearest_extension(native)
     first = native[0] if native else None
@@ -245,7 +245,7 @@ def of_crash(signal: str, text: str) -> Diagnosis:
 
 
 def layout_cause(who: str) -> str:
-    """Say why the interpreter crashes although it is not at fault."""
+    """Return the explanation of a crash in the interpreter that is not its fault."""
     return (
         f"the interpreter followed a pointer that {who} gave it: compiled against another struct"
         " layout than the one it met, as after a swapped torch"
@@ -253,7 +253,7 @@ def layout_cause(who: str) -> str:
 
 
 def of_log(text: str) -> Diagnosis | None:
-    """Explain a line of the kernel log, or an error message; None for what is not known."""
+    """Explain a line of the kernel log, or an error message; None for an unknown one."""
     full = _SEGFAULT.search(text) or _SEGFAULT_SHORT.search(text)
     if full:
         return _of_segfault(full.groupdict())

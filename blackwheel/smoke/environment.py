@@ -1,4 +1,4 @@
-"""What an environment of hashed pins and a stack's wheels is, taken as a person would have it."""
+"""Checks an environment that holds a stack's wheels together: torch, requirements, commands."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NATIVE: Final = "flashinfer-jit-cache"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Together:
-    """An environment that holds wheels together, as it was found."""
+    """Findings about an environment that holds a stack's wheels together."""
 
     requirements: str
     """`fit together`, or why it was not asked."""
@@ -41,7 +41,7 @@ class Together:
     """Its version, and whether its kernels are native; empty where it is not installed."""
 
     def section(self) -> dict[str, Any]:
-        """What the receipt says of it."""
+        """Return the receipt's section about it."""
         return {
             "requirements": self.requirements,
             "scripts": dict(self.scripts),
@@ -64,7 +64,7 @@ def examine(
     own_torch: bool,
     gpu: bool,
 ) -> Together:
-    """Look at an environment in which these wheels lie; `own_torch` tells that torch does too.
+    """Check an environment with these wheels; `own_torch` tells that torch is a wheel there too.
 
     `gpu` tells that one was found.
 
@@ -158,7 +158,7 @@ def _installed(packages: Path) -> dict[str, str]:
 
 
 def flashinfer_state(installed: Mapping[str, str], wheels: Sequence[Path]) -> str:
-    """Say which FlashInfer lies beside the wheels, who asked for it, and where its code is from."""
+    """Return which FlashInfer is installed, which wheel requires it, and its kernels."""
     version = installed.get(FLASHINFER)
     if version is None:
         return ""

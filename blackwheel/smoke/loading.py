@@ -1,4 +1,4 @@
-"""Every shared library of a wheel loads beside torch alone, and its guard refuses another torch.
+"""Loads every library of a wheel beside torch alone, and checks that its guard refuses another.
 
 An import proves neither: vLLM imports its kernels where a GPU is, and passes over what fails then.
 """
@@ -70,7 +70,7 @@ class Loading:
         return total
 
     def sections(self) -> dict[str, Any]:
-        """What the receipt says of it."""
+        """Return the receipt's sections about it."""
         return {"libraries": [asdict(one) for one in self.libraries], "guard": self.guard}
 
     def __str__(self) -> str:
@@ -142,7 +142,7 @@ def load(
 
 
 def require_operators(loaded: Loading, project: str, wheel: Path) -> None:
-    """Raise `operators-missing` where all libraries load and do not register what is called."""
+    """Raise `operators-missing` where all libraries load without the needed operators."""
     if any(one.load.startswith("not loaded") for one in loaded.libraries):
         return  # a library that waits for a driver has registered nothing yet
     lost = [name for name in OPERATORS.get(project, ()) if not loaded.namespaces.get(name)]

@@ -1,4 +1,4 @@
-"""Does the wheel import beside the pinned torch, and are its kernels right → SmokedWheel."""
+"""Smokes a wheel beside the pinned torch: libraries, imports, kernels; returns a SmokedWheel."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ONLY_IMPORTED: Final = "import only"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SmokedWheel:
-    """A wheel that imported beside the pinned torch, and on what."""
+    """A wheel that imported beside the pinned torch, with the device and its results."""
 
     wheel: Path
     torch: torchpin.TorchIdentity
@@ -48,11 +48,11 @@ class SmokedWheel:
 
     @property
     def gpu(self) -> bool:
-        """Tell whether one was found."""
+        """True if a GPU was found."""
         return not self.device.startswith(ONLY_IMPORTED)
 
     def section(self) -> dict[str, Any]:
-        """What the receipt says of it."""
+        """Return the receipt's section about smoke."""
         return {
             "torch": self.torch.section(),
             **self.loading.sections(),
@@ -235,7 +235,7 @@ def _kernels_failed(bad: Sequence[CheckResult], smoked: SmokedWheel, seed: int) 
 def kernels_not_run(
     archs: Sequence[str], device: str, capability: str
 ) -> tuple[tuple[str, str], ...]:
-    """Say of each arch why no kernel of it ran: an import alone proves none.
+    """Return for each arch why no kernel of it ran: an import alone proves none.
 
     `capability` is the device's, `12.0`; empty where there is no GPU.
     """

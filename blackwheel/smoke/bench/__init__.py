@@ -1,1 +1,1 @@
-"""Measure a wheel's attention, or a served model; results that can be compared."""
+"""Measures a wheel's attention or a served model, with results that can be compared."""

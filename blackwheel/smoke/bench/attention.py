@@ -1,4 +1,4 @@
-"""Runs inside an environment with torch and the wheel: attention of the wheel, of torch, of Triton.
+"""Measures attention of the wheel, of torch and of Triton; runs inside their environment.
 
 `python attention.py [--rounds N] [--only wheel]` prints one JSON document: the device, how long the
 first launch took, and milliseconds per call of every case, median and quartiles of device events.
@@ -33,20 +33,20 @@ WARM_UP, CALLS = 3, 20
 
 
 def operations(case: Case) -> float:
-    """Multiply-adds count twice; a causal mask leaves half of the square."""
+    """Return the floating-point operations: a multiply-add is two; a causal mask halves them."""
     batch, heads, _, queries, keys, dim, causal = case
     return 4 * batch * heads * queries * keys * dim * (0.5 if causal else 1.0)
 
 
 def name_of(case: Case) -> str:
-    """`b4 h32/8 q2048 k2048 d128 causal`."""
+    """Return the name of a case: `b4 h32/8 q2048 k2048 d128 causal`."""
     batch, heads, key_heads, queries, keys, dim, causal = case
     grouped = f"h{heads}" + (f"/{key_heads}" if key_heads != heads else "")
     return f"b{batch} {grouped} q{queries} k{keys} d{dim}{' causal' if causal else ''}"
 
 
 def timed(torch: Any, call: Callable[[], Any]) -> list[float]:
-    """Milliseconds of every call, by events on the device, after a warm-up."""
+    """Return the milliseconds of every call, by events on the device, after a warm-up."""
     for _ in range(WARM_UP):
         call()
     pairs = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(CALLS)]
@@ -59,26 +59,26 @@ def timed(torch: Any, call: Callable[[], Any]) -> list[float]:
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """Median and quartiles."""
+    """Return median and quartiles."""
     low, middle, high = statistics.quantiles(values, n=4)
     return {"median": round(middle, 5), "low": round(low, 5), "high": round(high, 5)}
 
 
 def matrix_rate(torch: Any, size: int = 8192) -> float:
-    """What the device reaches in a bf16 matrix product: the bound that shares are given of."""
+    """Measure the device's rate in a bf16 matrix product: the bound for shares."""
     a, b = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     return 2 * size**3 / (statistics.median(timed(torch, lambda: a @ b)) / 1e3)
 
 
 def copy_rate(torch: Any, count: int = 1 << 30) -> float:
-    """Bytes per second read and written by a copy on the device: the bound of one-token calls."""
+    """Measure the bytes per second of a copy on the device: the bound of one-token calls."""
     source = torch.empty(count, device="cuda", dtype=torch.uint8)
     target = torch.empty_like(source)
     return 2 * count / (statistics.median(timed(torch, lambda: target.copy_(source))) / 1e3)
 
 
 def inputs(torch: Any, case: Case) -> list[Any]:
-    """Query, key and value as (batch, length, heads, head dim)."""
+    """Return query, key and value as (batch, length, heads, head dim)."""
     batch, heads, key_heads, queries, keys, dim, _ = case
     shapes = ((queries, heads), (keys, key_heads), (keys, key_heads))
     return [
@@ -88,7 +88,7 @@ def inputs(torch: Any, case: Case) -> list[Any]:
 
 
 def providers(torch: Any, case: Case, wanted: list[str]) -> dict[str, Callable[[], Any]]:
-    """The ways to compute one case, by name; each returns (batch, length, heads, head dim)."""
+    """Return the ways to compute one case, by name; each gives (batch, length, heads, head dim)."""
     q, k, v = inputs(torch, case)
     causal, grouped = case[6], case[1] != case[2]
     found: dict[str, Callable[[], Any]] = {}
@@ -119,7 +119,7 @@ def providers(torch: Any, case: Case, wanted: list[str]) -> dict[str, Callable[[
 
 
 def first_launch(torch: Any) -> dict[str, float]:
-    """Seconds of the import and of the first result: code is loaded, PTX compiled where it must."""
+    """Measure the seconds of the import and of the first result, JIT of PTX included."""
     began = time.monotonic()
     from flash_attn import flash_attn_func
 
@@ -137,7 +137,7 @@ def first_launch(torch: Any) -> dict[str, float]:
 
 
 def cache_bytes() -> int:
-    """What the driver has written to its cache of code compiled from PTX."""
+    """Return the size of the driver's cache of code compiled from PTX."""
     folder = Path(os.environ.get("CUDA_CACHE_PATH") or Path.home() / ".nv" / "ComputeCache")
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
@@ -145,7 +145,7 @@ def cache_bytes() -> int:
 def one_case(
     torch: Any, case: Case, wanted: list[str], flops: float, rate: float
 ) -> dict[str, Any]:
-    """Time one case; a way that cannot do it says why."""
+    """Time one case; a way that cannot compute it gives the reason."""
     row: dict[str, Any] = {"case": name_of(case), "times": {}, "failed": {}}
     for name, call in providers(torch, case, wanted).items():
         try:

@@ -1,4 +1,4 @@
-"""Two series of measurements, and a verdict that respects their noise. Pure."""
+"""Compares two series of measurements, and judges them by their noise. Pure."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """What one serving benchmark saw; its JSON is what `--against` reads."""
+    """Results of one serving benchmark; `--against` reads its JSON."""
 
     model: str
     server: Mapping[str, Any]
@@ -57,12 +57,12 @@ class Result:
         return tuple(run.rate for run in self.runs)
 
     def document(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return it as a JSON value."""
         return {"kind": "blackwheel-serving-1", **asdict(self)}
 
 
 def summary(result: Result) -> tuple[str, ...]:
-    """The lines that a person reads: each run as the report wrote it, then mean and spread."""
+    """Return the lines for a person: each run as the report wrote it, then mean and spread."""
     lines = [
         f"Run {number}: {run.tokens} tokens in {run.seconds * 1e3:.0f} ms = {run.rate:.2f} t/s"
         for number, run in enumerate(result.runs, 1)
@@ -82,7 +82,7 @@ def summary(result: Result) -> tuple[str, ...]:
 
 
 def read(text: str, *, where: str) -> Result:
-    """Read what `document` wrote; raise `bad-result` for anything else."""
+    """Read the JSON of `document`; raise `bad-result` for anything else."""
     try:
         table = json.loads(text)
         if table.pop("kind") != "blackwheel-serving-1":

@@ -1,4 +1,4 @@
-"""Tokens per second of an OpenAI-compatible server, measured as the report's user did."""
+"""Measures tokens per second of an OpenAI-compatible server, as the report's user did."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LOG_FACTS: Final = {
 
 
 def facts_of(log: str) -> dict[str, str]:
-    """Pick from a server's log what decides its speed."""
+    """Find the settings in a server's log that decide its speed."""
     found = {}
     for name, pattern in LOG_FACTS.items():
         hits = list(re.finditer(pattern, log, re.MULTILINE))

@@ -1,1 +1,1 @@
-"""Kernel checks against a reference, each in a process of its own; standard library and torch."""
+"""Checks kernels against a reference, each check in a process of its own."""

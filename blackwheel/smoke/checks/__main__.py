@@ -1,4 +1,4 @@
-"""Check kernels where there are a GPU and torch: `python3 -m blackwheel.smoke.checks WHEEL`.
+"""Checks kernels on a machine with a GPU and torch: `python3 -m blackwheel.smoke.checks WHEEL`.
 
 Standard library only: nothing is installed, the wheel is unpacked into a temporary folder. Exit
 code 0: every check was right. 9: one was not. 4: there is no GPU that the wheel has code for.
@@ -22,7 +22,7 @@ from blackwheel.smoke.checks import runner
 
 
 def receipt_sections(wheel: Path) -> tuple[dict[str, str], list[str]]:
-    """Return build variables and archs that the receipt beside a wheel tells; nothing without."""
+    """Return build variables and archs from the receipt beside a wheel; empty without."""
     path = wheel.with_name(f"{wheel.name}.receipt.json")
     if not path.is_file():
         return {}, []
@@ -37,7 +37,7 @@ def labelled_archs(name: str) -> list[str]:
 
 
 def row(result: runner.CheckResult) -> str:
-    """One line of the table, and below it what must be read."""
+    """Return one line of the table, with the remarks below it."""
     check, name, error, seconds, code = runner.cells(result)
     line = f"{check:22} {name:18} {error:20} {seconds:>7} s  {code}".rstrip()
     return "\n    ".join([line, *runner.remarks(result)])
@@ -46,7 +46,7 @@ def row(result: runner.CheckResult) -> str:
 def document(
     results: Sequence[runner.CheckResult], facts: Mapping[str, Any], seed: int
 ) -> dict[str, Any]:
-    """Everything that was seen, for programs."""
+    """Return all results as a JSON value."""
     return {"device": dict(facts), "seed": seed, "checks": [asdict(one) for one in results]}
 
 

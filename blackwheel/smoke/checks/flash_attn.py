@@ -1,4 +1,4 @@
-"""Kernel checks of flash-attn 2.8.3, against float64 references on fresh random inputs.
+"""Checks the kernels of flash-attn 2.8.3 against float64 references on fresh random inputs.
 
 Tolerances are those of flash-attention's own tests/test_flash_attn.py: an error of at most twice
 that of plain PyTorch in the same type (three times for gradients and the KV cache), plus 1e-5.
@@ -18,19 +18,19 @@ HOLE = (
 
 
 def forward(kit: Any) -> None:
-    """All keys seen; lengths that fill no tile, one query, one key."""
+    """Check all keys visible; lengths that fill no tile, one query, one key."""
     for case in cases(kit, [(2, 113, 203, 4, 4), (1, 128, 256, 2, 2), (2, 1, 77, 2, 2)]):
         held(kit, *case)
 
 
 def causal(kit: Any) -> None:
-    """The mask ends at the last query and key, also where there are more of one."""
+    """Check that the mask ends at the last query and key, also for unequal lengths."""
     for case in cases(kit, [(2, 113, 203, 4, 4), (1, 257, 257, 2, 2), (1, 200, 65, 2, 2)]):
         held(kit, *case, causal=True)
 
 
 def grouped_heads(kit: Any) -> None:
-    """Several query heads share a KV head: grouped, and one for all; one query is swapped."""
+    """Check query heads that share a KV head: grouped, and one for all; one query is swapped."""
     shapes = [(2, 130, 190, 8, 2), (2, 65, 129, 6, 1), (2, 1, 300, 8, 2)]
     for name, q, k, v in cases(kit, shapes, every=False):
         held(kit, name, q, k, v)
@@ -38,7 +38,7 @@ def grouped_heads(kit: Any) -> None:
 
 
 def window_softcap_alibi(kit: Any) -> None:
-    """A local window, a capped score and linear biases."""
+    """Check a local window, a capped score and linear biases."""
     for name, q, k, v in cases(kit, [(2, 150, 250, 4, 2)], every=False):
         held(kit, f"{name} window", q, k, v, window=(33, 17))
         held(kit, f"{name} causal window", q, k, v, causal=True, window=(64, 0))
@@ -48,13 +48,13 @@ def window_softcap_alibi(kit: Any) -> None:
 
 
 def small_batch(kit: Any) -> None:
-    """Few queries and many keys: where upstream's heuristic takes split kernels."""
+    """Check few queries and many keys, for which upstream's heuristic takes split kernels."""
     for case in cases(kit, [(1, 3, 4099, 2, 1), (1, 1, 2048, 4, 4)], every=False):
         held(kit, *case)
 
 
 def given_output(kit: Any) -> None:
-    """An output tensor given by the caller is written to its end and not beyond."""
+    """Check that a given output tensor is written to its end and not beyond."""
     import flash_attn_2_cuda as library
 
     for name, q, k, v in cases(kit, [(2, 113, 203, 4, 2)], every=False):
@@ -73,7 +73,7 @@ def given_output(kit: Any) -> None:
 
 
 def varlen(kit: Any) -> None:
-    """Sequences of other lengths in one call, one of them empty."""
+    """Check sequences of different lengths in one call, one of them empty."""
     import flash_attn
 
     torch = kit.torch
@@ -105,7 +105,7 @@ def varlen(kit: Any) -> None:
 
 
 def dropout(kit: Any) -> None:
-    """With the unit matrix as values the output is the matrix of weights: dropped, or scaled."""
+    """Check dropout: with the unit matrix as values, each output weight is dropped or scaled."""
     import flash_attn
 
     torch, rate = kit.torch, 0.17
@@ -138,7 +138,7 @@ def _gradients(q: Any, k: Any, v: Any, grad: Any, mask: bool) -> tuple[Any, ...]
 
 
 def backward(kit: Any) -> None:
-    """Gradients of q, k and v: all keys, causal, grouped heads."""
+    """Check gradients of q, k and v: all keys, causal, grouped heads."""
     import flash_attn
 
     for name, q, k, v in cases(kit, [(2, 113, 203, 4, 4), (1, 130, 130, 6, 2)]):
@@ -156,7 +156,7 @@ def backward(kit: Any) -> None:
 
 
 def backward_dropout(kit: Any) -> None:
-    """Gradients with dropout are written, or upstream's hole is named."""
+    """Check that gradients with dropout are written, or name upstream's hole."""
     import flash_attn
 
     for name, q, k, v in cases(kit, [(2, 128, 128, 4, 4)], every=False):
@@ -200,14 +200,14 @@ def _decode(kit: Any, name: str, q: Any, k: Any, v: Any, lengths: list[int], **m
 
 
 def kv_cache(kit: Any) -> None:
-    """Decode from a cache with sequences of other lengths, without split kernels."""
+    """Check decoding from a cache with sequences of different lengths, without split kernels."""
     for name, q, k, v in cases(kit, [(3, 1, 300, 4, 2), (2, 5, 513, 4, 4)], every=False):
         lengths = [k.shape[1], 129, 7][: k.shape[0]]
         _decode(kit, f"{name} cache", q, k.contiguous(), v.contiguous(), lengths, num_splits=1)
 
 
 def kv_cache_split(kit: Any) -> None:
-    """Decode split over the keys, from pages, and with keys appended."""
+    """Check decoding split over the keys, from pages, and with keys appended."""
     torch = kit.torch
     for name, q, k, v in cases(kit, [(3, 1, 1024, 4, 2)], every=False):
         k, v = k.contiguous(), v.contiguous()  # noqa: PLW2901
@@ -258,7 +258,7 @@ def append(kit: Any, name: str, q: Any, k: Any, v: Any) -> None:
 
 
 def refusals(kit: Any) -> None:
-    """What the wheel was built without is refused in words, not answered with another tile."""
+    """Check that features left out of the wheel are refused in words, not answered."""
     import flash_attn
 
     torch, built = kit.torch, kit.claims

@@ -1,4 +1,4 @@
-"""The formula that flash-attn is held to, its cases, and how one call is held to it."""
+"""Computes the reference of flash-attn's attention, and compares one call of the kernel with it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def reference(
     slopes: Any = None,
     keys: int | None = None,
 ) -> tuple[Any, Any]:
-    """Attention by its formula, in float64 or in the inputs' own type; also the logsumexp.
+    """Compute attention and logsumexp by the formula, in float64 or in the inputs' own type.
 
     Masks are aligned to the last query and key, as flash-attention's are; `keys` counts valid ones.
     """
@@ -76,7 +76,7 @@ def cases(kit: Any, shapes: Any, every: bool = True) -> Iterator[tuple[str, Any,
 
 
 def held(kit: Any, name: str, q: Any, k: Any, v: Any, **options: Any) -> None:
-    """Call the kernel with poisoned memory and hold output and logsumexp to the reference."""
+    """Call the kernel with poisoned memory; compare output and logsumexp with the reference."""
     import flash_attn
 
     call = {

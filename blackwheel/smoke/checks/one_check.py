@@ -1,7 +1,7 @@
-"""Runs one kernel check inside the smoke environment: standard library, torch and the wheel only.
+"""Runs one kernel check in the smoke environment: standard library, torch and the wheel only.
 
-`python -I inside.py REQUEST.json` writes what was seen to the file that the request names. A crash,
-a hang or a CUDA error is left to whoever started this: `blackwheel/kernels.py`.
+`python -I one_check.py REQUEST.json` writes its results to the file that the request names.
+A crash, a hang or a CUDA error is left to runner.py, which started this.
 """
 
 import faulthandler
@@ -21,7 +21,7 @@ NOT_BUILT = "this wheel was built without"
 
 
 class Failed(AssertionError):  # noqa: N818  a word, as the result has it
-    """A check that saw something wrong: the name of the result and what was seen."""
+    """Raised by a failing check, with the name of the result and the observation."""
 
     def __init__(self, name: str, fact: str) -> None:
         super().__init__(fact)
@@ -29,7 +29,7 @@ class Failed(AssertionError):  # noqa: N818  a word, as the result has it
 
 
 class Kit:
-    """What a check works with: torch, fresh random inputs, poison, comparisons, what is claimed."""
+    """Tools of a check: torch, fresh random inputs, poisoned memory, comparisons, claims."""
 
     failed = Failed
 
@@ -48,7 +48,7 @@ class Kit:
         return [known[name] for name in self.claims["dtypes"]]
 
     def random(self, *shape: int, dtype: Any) -> Any:
-        """Return normal values that lie between NaN: what is read beyond the end shows."""
+        """Return normal values between NaN, so that a read beyond the end shows."""
         torch, pad = self.torch, 3
         outer = (shape[0], shape[1] + pad, *shape[2:])
         around = torch.full(outer, float("nan"), device=self.device, dtype=dtype)
@@ -58,7 +58,7 @@ class Kit:
         return inner
 
     def poison(self) -> None:
-        """Fill the memory that the next tensors get with NaN, so that what is not written shows."""
+        """Fill the memory of the next tensors with NaN, so that unwritten parts show."""
         if self.device == "cpu":
             return
         cuda = self.torch.cuda
@@ -85,7 +85,7 @@ class Kit:
     def compare(
         self, case: str, out: Any, exact: Any, plain: Any, factor: float = 2, floor: float = 1e-5
     ) -> None:
-        """Hold a result to the float64 one: at most `factor` times plain PyTorch's error.
+        """Compare a result with the float64 one: at most `factor` times plain PyTorch's error.
 
         `plain` is the same formula in the kernel's own type. Raises `unwritten-output` where NaN
         was left, `wrong-result` beyond the bound.
@@ -109,7 +109,7 @@ class Kit:
         self.cases.append({"case": case, "note": words})
 
     def refused(self, case: str, call: Callable[[], Any], words: str = NOT_BUILT) -> None:
-        """Require that a call which was not built says so, instead of answering anything."""
+        """Require that a call of an unbuilt feature is refused in words, not answered."""
         sys.stderr.write(f"case: {case}\n")  # for whoever reads why this process ended
         try:
             call()
@@ -126,7 +126,7 @@ class Kit:
 
 
 def load_checks(path: str) -> dict[str, Callable[[Kit], None]]:
-    """Load a file of checks as a package's module: flash_attn.py beside it hides no other then."""
+    """Load a file of checks as a package's module, so that no file beside it hides a package."""
     package = types.ModuleType("blackwheel_checks")
     package.__path__ = [str(Path(path).parent)]
     sys.modules[package.__name__] = package
@@ -136,7 +136,7 @@ def load_checks(path: str) -> dict[str, Callable[[Kit], None]]:
 
 
 def facts_of(torch: Any) -> dict[str, Any]:
-    """Return torch and device as they are seen here."""
+    """Return the facts of torch and device in this process."""
     seen = {
         "torch": str(torch.__version__),
         "git_version": torch.version.git_version,
@@ -158,7 +158,7 @@ def facts_of(torch: Any) -> dict[str, Any]:
 
 
 def main(request_file: str) -> None:
-    """Run what the request asks for; `checks` lists, `check` runs one."""
+    """Run the request: `checks` lists, `check` runs one."""
     request = json.loads(Path(request_file).read_text(encoding="utf-8"))
     result = Path(request["result"])
     faulthandler.enable()

@@ -42,7 +42,7 @@ _PASSED_ON: Final = ("CUDA_VISIBLE_DEVICES", "CUDA_CACHE_PATH", "FLASH_ATTN_ALLO
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckResult:
-    """What one check saw."""
+    """Result of one check."""
 
     check: str
     name: str
@@ -57,19 +57,19 @@ class CheckResult:
 
     @property
     def worst(self) -> Mapping[str, Any] | None:
-        """The case that came nearest to its bound."""
+        """The case nearest to its bound."""
         measured = [case for case in self.cases if "error" in case]
         return max(measured, key=lambda case: case["error"] / case["bound"], default=None)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What must be read although nothing was wrong."""
+        """Remarks that are no failure and must be read."""
         return tuple(f"{case['case']}: {case['note']}" for case in self.cases if "note" in case)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bench:
-    """Where checks run: a Python that has torch, a device, a wheel's claims."""
+    """Surroundings of checks: a Python with torch, a device, a wheel's claims."""
 
     python: Path
     variables: Mapping[str, str]
@@ -82,7 +82,7 @@ class Bench:
 
 
 def claims_of(variables: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return what a wheel claims to hold, from the variables that it was built with."""
+    """Return the features that a wheel claims, from its build variables."""
     names = {key: f"FLASH_ATTN_{key.upper()}" for key in ALL}
     return {
         key: [word.strip() for word in variables[name].split(",")]
@@ -93,7 +93,7 @@ def claims_of(variables: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def variables_of(environment: Mapping[str, str], home: str) -> dict[str, str]:
-    """Return what a check's process gets: the GPU's choice, the driver's folder, little else."""
+    """Return the environment of a check: choice of GPU, folder of the driver, little else."""
     kept = {name: environment[name] for name in _PASSED_ON if name in environment}
     folders = environment.get("LD_LIBRARY_PATH", "").split(":")
     driver = [folder for folder in folders if folder and (Path(folder) / "libcuda.so.1").exists()]
@@ -111,7 +111,7 @@ def arch_of(text: str) -> Arch:
 
 
 def without_code(archs: Sequence[str], capability: str) -> str:
-    """Say before any launch that a wheel holds nothing for a device; empty where it does."""
+    """Return a sentence if a wheel has no code for a device, before any launch; else empty."""
     device = arch_of(capability)
     if not archs or any(arch_of(arch).runs_on(device) for arch in archs):
         return ""
@@ -119,12 +119,12 @@ def without_code(archs: Sequence[str], capability: str) -> str:
 
 
 def served(arch: str, capability: str) -> bool:
-    """Tell whether what ran on a device of this capability was the code of this arch."""
+    """Tell whether code of this arch is the code that ran on a device of this capability."""
     return arch.rstrip("af") == capability
 
 
 def summary(results: Sequence[CheckResult]) -> str:
-    """Return `11 checks right, native`, or what else there was to say."""
+    """Return a summary: `11 checks right, native`."""
     right = [one for one in results if one.name == "right"]
     bad = [one for one in results if one.name not in GOOD]
     words = [f"{len(right)} checks right"] + ([f"{len(bad)} wrong"] if bad else [])
@@ -134,14 +134,14 @@ def summary(results: Sequence[CheckResult]) -> str:
 
 
 def cells(result: CheckResult) -> tuple[str, ...]:
-    """One row of the table of checks."""
+    """Return one row of the table of checks."""
     worst = result.worst
     error = f"{worst['error']:.2g} of {worst['bound']:.2g}" if worst else ""
     return (result.check, result.name, error, f"{result.seconds:.2f}", result.code)
 
 
 def remarks(result: CheckResult) -> tuple[str, ...]:
-    """What must be read below the table: what was wrong, why, the next step, notes."""
+    """Return the lines below the table: failures, causes, next steps, notes."""
     if result.name == "not-claimed":
         return ()
     named = (("", result.fact), ("cause: ", result.cause), ("next: ", result.step))
@@ -208,7 +208,7 @@ def run_check(file: Path, check: str, bench: Bench, *, modules: Sequence[str]) -
 
 
 def device_facts(bench: Bench) -> dict[str, Any]:
-    """Return torch and device as the smoke environment sees them; empty device: no GPU."""
+    """Return torch and device in the smoke environment; an empty device means no GPU."""
     with tempfile.TemporaryDirectory() as folder:
         result, code, said = _start(Path(folder), bench, {"modules": []})
     if result is None:
@@ -286,7 +286,7 @@ def _start(
 
 
 def diagnosis(code: int, said: str, seconds: float) -> Diagnosis:
-    """Name what ended a check that wrote no result."""
+    """Explain the end of a check that wrote no result."""
     if "Timeout (" in said:
         line = python_line(said)
         return Diagnosis(

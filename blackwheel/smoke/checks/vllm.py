@@ -1,4 +1,4 @@
-"""Kernel checks of vLLM 0.26.0, against float64 references on fresh random inputs.
+"""Checks the kernels of vLLM 0.26.0 against float64 references on fresh random inputs.
 
 Bounds: two or three times the error of plain PyTorch in the same type, as in flash_attn.py beside
 this file. What ran on which device: benchmarks/gpu.md.
@@ -18,7 +18,7 @@ UNSEEN = {
 
 
 def rms_norm(kit: Any) -> None:
-    """Normalize rows of a length that is no power of two."""
+    """Check RMS norm of rows whose length is no power of two."""
     from vllm import _custom_ops as ops
 
     for dtype in (kit.torch.bfloat16, kit.torch.float16):
@@ -36,7 +36,7 @@ def rms_norm(kit: Any) -> None:
 
 
 def rotary(kit: Any) -> None:
-    """Rotate queries and keys in place, in the two halves of a head."""
+    """Check rotation of queries and keys in place, in the two halves of a head."""
     from vllm import _custom_ops as ops
 
     torch, dim = kit.torch, 64
@@ -60,7 +60,7 @@ def rotary(kit: Any) -> None:
 
 
 def activation(kit: Any) -> None:
-    """silu(gate) * up."""
+    """Check silu(gate) * up."""
     import vllm._custom_ops  # noqa: F401  loads the library that registers it
 
     torch = kit.torch
@@ -77,7 +77,7 @@ def activation(kit: Any) -> None:
 
 
 def paged_attention(kit: Any) -> None:
-    """FlashAttention 2 of vLLM's fork, from pages in a random order."""
+    """Check FlashAttention 2 of vLLM's fork, from pages in a random order."""
     from vllm.vllm_flash_attn import flash_attn_varlen_func
 
     torch, lengths, page = kit.torch, [40, 1, 129], 16
@@ -124,7 +124,7 @@ def _causal(kit: Any, q: Any, k: Any, v: Any) -> Any:
 
 
 def scaled_mm(kit: Any) -> None:
-    """INT8 and FP8 matrix products, where the device has them."""
+    """Check INT8 and FP8 matrix products, where the device has them."""
     from vllm import _custom_ops as ops
 
     torch = kit.torch
@@ -144,7 +144,7 @@ def scaled_mm(kit: Any) -> None:
 
 
 def marlin(kit: Any) -> None:
-    """Weights of 4 bits, and MXFP4, by activations of bfloat16."""
+    """Check products of 4-bit weights, and of MXFP4, with activations of bfloat16."""
     from vllm.model_executor.layers.quantization.utils.marlin_utils_fp4 import (
         rand_marlin_weight_mxfp4_like,
     )
@@ -179,7 +179,7 @@ def _marlin(kit: Any, name: str, weight: Any, packed: Any, scales: Any, kind: An
 
 
 def moe_routing(kit: Any) -> None:
-    """Each token's experts and their weights; an integer in poisoned memory is -1."""
+    """Check each token's experts and weights; an integer in poisoned memory is -1."""
     from vllm import _custom_ops as ops
 
     torch, tokens, experts, chosen = kit.torch, 37, 32, 4
@@ -199,7 +199,7 @@ def moe_routing(kit: Any) -> None:
 
 
 def marlin_moe(kit: Any) -> None:
-    """Experts with MXFP4 weights, as gpt-oss has them, by activations of bfloat16."""
+    """Check experts with MXFP4 weights, as in gpt-oss, with activations of bfloat16."""
     from vllm.model_executor.layers.fused_moe.experts.marlin_moe import fused_marlin_moe
     from vllm.model_executor.layers.quantization.utils.marlin_utils_fp4 import (
         rand_marlin_weight_mxfp4_like,
@@ -239,7 +239,7 @@ def marlin_moe(kit: Any) -> None:
 
 
 def mxfp4_float16(kit: Any) -> None:
-    """MXFP4 with float16 is refused by Marlin, in its own dim words, not answered."""
+    """Check that Marlin refuses MXFP4 with float16 in its own words."""
     from vllm import _custom_ops as ops
     from vllm.model_executor.layers.quantization.utils.marlin_utils import (
         marlin_make_workspace_new,

@@ -1,4 +1,4 @@
-"""Models of two layers with dummy weights, generated through vLLM's LLM, end to end."""
+"""Runs models of two layers with dummy weights through vLLM's LLM, end to end."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ TINY_GPT_OSS = {
 
 
 def tiny_model(kit: Any) -> None:
-    """Two dense layers with dummy weights generate through LLM, end to end."""
+    """Generate with two dense layers and dummy weights through LLM, end to end."""
     _generated(kit, TINY)
 
 
 def tiny_gpt_oss(kit: Any) -> None:
-    """The same for gpt-oss: sinks, a sliding window, and experts with MXFP4 weights."""
+    """Generate as gpt-oss does: sinks, a sliding window, and experts with MXFP4 weights."""
     _generated(kit, TINY_GPT_OSS, moe_backend="marlin")
 
 

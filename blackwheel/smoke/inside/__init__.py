@@ -1,1 +1,1 @@
-"""Scripts that run in the environment of a wheel: standard library only."""
+"""Holds the scripts that run in the environment of a wheel: standard library only."""

@@ -1,4 +1,4 @@
-"""Runs inside the smoke environment, standard library and torch only: one import, told as JSON."""
+"""Imports one module after torch, and prints the outcome as JSON; runs in the smoke environment."""
 
 import faulthandler
 import importlib
@@ -8,7 +8,7 @@ import time
 
 
 def main(module: str) -> None:
-    """Import torch, then one module, and print what was seen."""
+    """Import torch, then one module, and print the outcome."""
     faulthandler.enable()
     import torch
 

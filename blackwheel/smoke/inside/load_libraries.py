@@ -1,6 +1,6 @@
-"""Runs inside the smoke environment, standard library and torch only: do a wheel's libraries load.
+"""Loads each library of a wheel beside torch, in forks; runs in the smoke environment.
 
-`python -I libraries.py REQUEST` imports torch once and tries everything else in forks of that
+`python -I load_libraries.py REQUEST` imports torch once and tries everything else in forks of that
 process: a crash says which library it was, and nothing that one library brings helps the next.
 """
 
@@ -23,7 +23,7 @@ STAND_IN = "loads, with a stand-in for libcuda.so.1"
 
 
 def apart(what: Callable[..., dict[str, Any]], *given: Any) -> dict[str, Any]:
-    """Call a function in a fork of this process, and return what it saw."""
+    """Call a function in a fork of this process, and return its result."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -79,7 +79,7 @@ def operators(torch: Any) -> set[str]:
 
 
 def meet_another_torch(torch: Any, module: str, folder: str) -> dict[str, Any]:
-    """Import a module beside a torch of another commit; tell what it said and had loaded by then.
+    """Import a module beside a torch of another commit; return its error and libraries.
 
     Only the name of the commit is changed: that is what the guard must see.
     """
@@ -94,7 +94,7 @@ def meet_another_torch(torch: Any, module: str, folder: str) -> dict[str, Any]:
 
 
 def main(request: dict[str, Any]) -> None:
-    """Import torch, try what the request names, and print what was seen."""
+    """Import torch, try each part of the request, and print the outcome."""
     faulthandler.enable()
     import torch
 
