@@ -88,7 +88,9 @@ def faults(one: Docstring) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+)
 def test_first_lines_of_a_module_begin_with_a_verb_and_name_the_thing(path: Path) -> None:
     text, name = path.read_text(encoding="utf-8"), str(path.relative_to(ROOT))
     wrong = [
