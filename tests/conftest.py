@@ -1,4 +1,4 @@
-"""Fixtures that cost minutes once, and the rule that CI skips no test of a compiler or of torch."""
+"""Fixtures that cost minutes once, what a test needs to run, and what CI may not skip."""
 
 from __future__ import annotations
 
@@ -16,20 +16,31 @@ from blackwheel.toolchain import assemble
 
 sys.path.insert(0, str(Path(__file__).parent / "toys"))
 
+import programs
 from checkout import Checkout, Done, new_checkout, persons_environment
 
 # A shell starts jobs in the background with SIGINT ignored, and their children inherit that: tests
 # that send it would find nobody listening.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-NEVER_SKIPPED = ("toolchain", "torch")
+NEVER_SKIPPED = ("toolchain", "torch", "needs")
+"""Markers: where CI is set, a skipped test that has one of these has failed."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose programs are not here, before a fixture takes minutes for it."""
+    for marker in item.iter_markers("needs"):
+        lacks = [programs.lack(name) for name in marker.args if not programs.found(name)]
+        if lacks:
+            pytest.skip("; ".join(lacks))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Where CI is set, a skipped test that has one of these markers is a failed one."""
+    """Make a skipped test that CI may not skip a failed one."""
     report = yield
     if report.skipped and os.environ.get("CI"):
         held = [name for name in NEVER_SKIPPED if item.get_closest_marker(name)]
