@@ -27,6 +27,15 @@ NEVER_SKIPPED = ("toolchain", "torch", "needs")
 """Markers: where CI is set, a skipped test that has one of these has failed."""
 
 
+SHARED_BUILDS = {"first_run", "twins"}
+"""Fixtures that build a toy: a minute of the worker that asks for one."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what uses a build first: one worker makes it, and the longest tests are not the last."""
+    items.sort(key=lambda item: SHARED_BUILDS.isdisjoint(getattr(item, "fixturenames", ())))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test whose programs are not here, before a fixture takes minutes for it."""
