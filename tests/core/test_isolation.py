@@ -37,6 +37,8 @@ class Place:
         self.store = Path(tempfile.mkdtemp(dir="/tmp", prefix="blackwheel-test-"))
         self.prefix: tuple[str, ...] = ()
         self.python, self.module = sys.executable, Path(isolation.__file__)
+        self.interpreter: tuple[Path, ...] = (Path(sys.prefix), Path(sys.base_prefix))
+        """What a Python that runs inside needs, should this checkout lie under /tmp."""
         for name in ("src", "env", "tmp"):
             (self.store / "real" / name).mkdir(parents=True)
         if user == "nobody":
@@ -52,6 +54,7 @@ class Place:
         for python in (sys.executable, "/usr/bin/python3"):
             if subprocess.run([*AS_NOBODY, "env", python, "-c", ""], check=False).returncode == 0:
                 self.python = python
+                self.interpreter = self.interpreter if python == sys.executable else ()
                 return
         pytest.skip("no interpreter that user 65534 may start; install python3 for all users")
 
@@ -181,7 +184,8 @@ for address in sys.argv[1:]:
 def test_whom_the_command_asks_for_is_noted_without_its_password(place: Place) -> None:
     heard = isolation.fixed_paths(NAMESPACES, place.store).tmp / "heard"
     addresses = ("https://upstream.invalid/x", "http://name:secret@mirror.invalid:8080/y")
-    spec = place.spec(NAMESPACES, (place.python, "-c", ASK, *addresses), heard=heard)
+    argv = (place.python, "-c", ASK, *addresses)
+    spec = place.spec(NAMESPACES, argv, heard=heard, keep=place.interpreter)
     done = place.run(spec)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
@@ -345,7 +349,7 @@ FETCH = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=5
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_tool_inside_reaches_no_server_outside(mode: str, mine: Place, address: str) -> None:
-    spec = mine.spec(mode, (sys.executable, "-c", FETCH, address), keep=(Path(sys.base_prefix),))
+    spec = mine.spec(mode, (mine.python, "-c", FETCH, address), keep=mine.interpreter)
     refused = mine.run(spec)
     assert refused.returncode == 1
     assert "Connection refused" in refused.stderr
@@ -366,7 +370,8 @@ print("outside reached")
 def test_a_namespace_has_a_loopback_of_its_own_and_no_other_interface(place: Place) -> None:
     with socket.create_server(("127.0.0.1", 0)) as outside:
         port = str(outside.getsockname()[1])
-        done = place.run(place.spec(NAMESPACES, (place.python, "-c", CONNECT, port)))
+        argv = (place.python, "-c", CONNECT, port)
+        done = place.run(place.spec(NAMESPACES, argv, keep=place.interpreter))
         devices = place.run(place.spec(NAMESPACES, ("cat", "/proc/net/dev")))
     assert (done.returncode, done.stdout) == (1, "loopback works\n")
     assert [line.split(":")[0].strip() for line in devices.stdout.splitlines()[2:]] == ["lo"]
