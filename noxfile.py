@@ -44,8 +44,8 @@ def _read(path: str) -> dict[str, Any]:
 
 
 def _projects() -> list[str]:
-    if "project" in _TOLD:
-        return [str(_TOLD["project"])]
+    if _TOLD:
+        return [str(_TOLD.get("project", ""))]
     tables = [tomllib.loads(path.read_text("utf-8")) for path in CONSTRAINTS.glob("*.toml")]
     return sorted({name for table in tables for name in table.get("build", [])})
 
