@@ -25,9 +25,12 @@ def _typed(name: str) -> str:
 
 
 def _option(name: str) -> str:
-    """Return what was typed, else what was handed over, else BLACKWHEEL_NAME."""
-    told = str(_TOLD.get(name, ""))
-    return _typed(name) or told or os.environ.get(f"BLACKWHEEL_{name.upper()}", "")
+    """Return the word that was typed, else the session file's, else BLACKWHEEL_NAME's."""
+    return (
+        _typed(name)
+        or str(_ORDER.get(name, ""))
+        or os.environ.get(f"BLACKWHEEL_{name.upper()}", "")
+    )
 
 
 def _store() -> Path:
@@ -36,7 +39,7 @@ def _store() -> Path:
 
 
 def _read(path: str) -> dict[str, Any]:
-    """Read a session file: a command of the package resolved what is to do, and wrote it there."""
+    """Read a session file, which a command of the package wrote."""
     try:
         return dict(json.loads(Path(path).read_bytes()))
     except (OSError, ValueError, TypeError) as error:
@@ -44,14 +47,14 @@ def _read(path: str) -> dict[str, Any]:
 
 
 def _projects() -> list[str]:
-    if _TOLD:
-        return [str(_TOLD.get("project", ""))]
+    if _ORDER:
+        return [str(_ORDER.get("project", ""))]
     tables = [tomllib.loads(path.read_text("utf-8")) for path in CONSTRAINTS.glob("*.toml")]
     return sorted({name for table in tables for name in table.get("build", [])})
 
 
 _FILE = _typed("session-file")
-_TOLD = _read(_FILE) if _FILE else {}
+_ORDER = _read(_FILE) if _FILE else {}
 _ASKED = _option("stack")
 STACK = _ASKED or "nightly"
 PYTHON = _option("python") or sys.executable
@@ -98,9 +101,9 @@ def _blackwheel(session: nox.Session, *words: str) -> None:
 
 @contextmanager
 def _session_file(session: nox.Session, *words: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Give the file that was handed over; for a session that a person typed it is made here."""
+    """Give the file that a command wrote; write one for a session that a person typed."""
     if _FILE:
-        yield _FILE, _TOLD
+        yield _FILE, _ORDER
         return
     folder = _store() / "sessions"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -133,18 +136,18 @@ def plan(session: nox.Session, project: str) -> None:
 
 def _in_environment(session: nox.Session, verb: str, project: str) -> None:
     words = session.posargs or ["--stack", STACK]
-    with _session_file(session, verb, project, *words) as (file, told):
-        _sync(session, told["lock"])
+    with _session_file(session, verb, project, *words) as (file, order):
+        _sync(session, order["lock"])
         _blackwheel(session, verb, file, "--environment", session.virtualenv.location)
 
 
 @nox.session(python=PYTHON)
 def smoke(session: nox.Session) -> None:
     """Import each wheel alone, then a stack's set, and check kernels; -- --require-gpu."""
-    with _session_file(session, "smoke", *session.posargs) as (file, told):
+    with _session_file(session, "smoke", *session.posargs) as (file, order):
         chosen = (STACK, PYTHON) if _FILE and _typed("python") else None
         others = set()
-        for number, group in enumerate(told["groups"]):
+        for number, group in enumerate(order["groups"]):
             belongs = (group["stack"], group["python"])
             if group["here"] if chosen is None else belongs == chosen:
                 _install(session, group)
@@ -170,8 +173,8 @@ def bench(session: nox.Session) -> None:
     if words[0] == "serving":
         _blackwheel(session, "bench", *words)
         return
-    with _session_file(session, "smoke", "--stack", STACK, "--python", PYTHON) as (_, told):
-        _install(session, told["groups"][0])
+    with _session_file(session, "smoke", "--stack", STACK, "--python", PYTHON) as (_, order):
+        _install(session, order["groups"][0])
     known = {"--stack", "--python"}
     rest = [w for n, w in enumerate(words) if not known & {w, *words[max(0, n - 1) : n]}]
     _blackwheel(session, "bench", *rest, "--environment", session.virtualenv.location)

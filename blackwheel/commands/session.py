@@ -20,12 +20,12 @@ from blackwheel.stacks import ask
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m blackwheel", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    told = argparse.ArgumentParser(add_help=False)
-    told.add_argument("file", type=Path, help="of the session: what it is to do")
-    told.add_argument("--environment", type=Path, required=True)
-    verbs.add_parser("build", parents=[told], help="build and audit one project's wheel")
-    verbs.add_parser("plan", parents=[told], help="plan its objects, or what each patch changes")
-    smoke = verbs.add_parser("smoke", parents=[told], help="import wheels, check their kernels")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("file", type=Path, help="of the session: what it is to do")
+    common.add_argument("--environment", type=Path, required=True)
+    verbs.add_parser("build", parents=[common], help="build and audit one project's wheel")
+    verbs.add_parser("plan", parents=[common], help="plan its objects, or what each patch changes")
+    smoke = verbs.add_parser("smoke", parents=[common], help="import wheels, check their kernels")
     smoke.add_argument("--group", type=int, required=True, help="which one of the file's")
     resolve = verbs.add_parser("resolve", help="write the file of a session that a person typed")
     resolve.add_argument("file", type=Path)
@@ -72,9 +72,9 @@ def _act(site: Site, options: argparse.Namespace) -> None:
     elif options.verb == "resolve":
         session_file.write(options.file, _resolved(site, options))
     elif options.verb == "smoke":
-        told = session_file.read(options.file, SmokeOrder)
-        group = told.groups[options.group]
-        smoke_session.smoke_installed(site, told, group, options.environment)
+        asked = session_file.read(options.file, SmokeOrder)
+        group = asked.groups[options.group]
+        smoke_session.smoke_installed(site, asked, group, options.environment)
     elif options.verb == "plan":
         order = session_file.read(options.file, BuildOrder)
         make = patch_proof.prove if order.proofs else patch_proof.make_plan
@@ -84,9 +84,9 @@ def _act(site: Site, options: argparse.Namespace) -> None:
 
 
 def _resolved(site: Site, options: argparse.Namespace) -> session_file.Order:
-    """Resolve what a person typed behind `nox -s SESSION --`."""
+    """Resolve the words that a person typed behind `nox -s SESSION --`."""
     if options.session == "smoke":
-        return smoke_session.order(
+        return smoke_session.resolve(
             site,
             options.stack,
             options.python,
@@ -108,7 +108,7 @@ def _resolved(site: Site, options: argparse.Namespace) -> session_file.Order:
 
 
 def _build(site: Site, options: argparse.Namespace) -> None:
-    """Build one wheel; a command that reads the records is told of it, else a person."""
+    """Build one wheel; name it in the records that a command reads, else on stdout."""
     order, records = session_file.read(options.file, BuildOrder), _records(options)
     if records and order.beside:
         site.console.report = _reporter(records)

@@ -79,7 +79,7 @@ def patched_tree(site: Site, asked: Request, series: Series) -> patch.PatchedTre
 
 
 def tree_of(site: Site, order: BuildOrder) -> patch.PatchedTree:
-    """Return the tree that was handed on, or make it.
+    """Return the patched tree of an order, or make it.
 
     Raises `patched-tree-changed` and `changed-meanwhile`: hours may have passed since the order.
     """
@@ -136,7 +136,7 @@ def build_plan(
 
 
 def build_one(site: Site, order: BuildOrder, *, environment: Path) -> Path:
-    """Build and audit what an order names; return the wheel with its receipt beside it."""
+    """Build and audit the wheel of an order; return it, with its receipt beside it."""
     item, asked = order.work, order.work.request
     name = asked.slug.replace("/", "-")
     with file_lock.held(site.store, f"build-{name}", project=asked.project, console=site.console):

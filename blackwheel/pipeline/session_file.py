@@ -1,6 +1,6 @@
-"""Write what a command resolved to one file in the store, which each process of a session reads.
+"""Writes the resolved work of a nox session to one file, which each of its processes reads.
 
-Nothing in it is resolved again: no stack file is read, no key computed, no option spelled anew.
+No process resolves it again: no stack file is read, no key computed, no option parsed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _STRICT = ConfigDict(extra="forbid", defer_build=True)
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
 class BuildOrder:
-    """What a session `build` or `plan` is told: one project for one Python."""
+    """The work of a session `build` or `plan`: one project for one Python."""
 
     stack: str
     """Whose environments: noxfile.py names their folder by it."""
@@ -69,7 +69,7 @@ class SmokeGroup:
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
 class SmokeOrder:
-    """What a session `smoke` is told."""
+    """The work of a session `smoke`."""
 
     stack: str
     python: str
@@ -99,7 +99,7 @@ def build_order(item: Work, constraints: Path, **options: Any) -> BuildOrder:
 
 
 def folder(store: Path) -> Path:
-    """Return where the files of running sessions lie; only their user may look into it."""
+    """Return the folder of the files of running sessions, which only their user may read."""
     place = store / "sessions"
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     return place
@@ -121,7 +121,7 @@ def hand(store: Path, name: str, order: Order) -> Path:
 
 
 def write(path: Path, order: Order) -> None:
-    """Write an order whole or not at all, for its user's eyes only."""
+    """Write an order whole or not at all, readable for its user alone."""
     data = json.dumps(asdict(order), default=str, indent=1).encode()
     if len(data) > MOST_BYTES:
         raise _bad(path, f"it would hold {len(data)} bytes, more than {MOST_BYTES}")
@@ -136,7 +136,7 @@ def write(path: Path, order: Order) -> None:
 
 
 def read(path: Path, kind: type[_Kind]) -> _Kind:
-    """Read an order; raise `bad-session-file` for what this version of blackwheel did not write."""
+    """Read an order; raise `bad-session-file` unless this version of blackwheel wrote it."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with os.fdopen(handle, "rb") as source:
@@ -156,7 +156,7 @@ def read(path: Path, kind: type[_Kind]) -> _Kind:
 
 
 def records_of(path: Path) -> Path:
-    """Return where the processes of a session append their records, if a command reads them."""
+    """Return the file to which a session's processes append records, if a command reads them."""
     return path.with_suffix(".jsonl")
 
 

@@ -1,7 +1,7 @@
-"""Append what a session did to a file of JSON lines, and read it while it grows.
+"""Appends the progress and the results of a session to a file of JSON lines, and reads them.
 
-The processes of a session write, the command that started it reads: how far a build is, the wheel
-that it made, and the exit code (nox ends with 1 whatever it was).
+The processes of a session write, the command that started it reads: objects done, the wheel, and
+the exit code (nox itself ends with 1 for any).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _STRICT = ConfigDict(extra="forbid", defer_build=True)
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
 class Progress:
-    """How many objects are done of how many, with jobs and memory in the note."""
+    """The number of objects that are done, of how many, with jobs and memory in the note."""
 
     done: int
     total: int
@@ -59,7 +59,7 @@ _READER: Final[TypeAdapter[Record]] = TypeAdapter(
 
 
 def append(path: Path, record: Record) -> None:
-    """Append one record; where no file is, nobody reads it."""
+    """Append one record to a file that is there; without one, no command reads it."""
     line = json.dumps(asdict(record), default=str).encode() + b"\n"
     with contextlib.suppress(FileNotFoundError):
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -70,7 +70,7 @@ def append(path: Path, record: Record) -> None:
 
 
 class Reader:
-    """Give the records that came since it was asked before."""
+    """Reads a file of records while it grows."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -49,7 +49,7 @@ class Outcome:
 
 
 class Running:
-    """A session that was handed its file, until `close`."""
+    """A session whose files exist until `close`."""
 
     def __init__(self, one: Session, *, beside: bool = False) -> None:
         self.item = one.item
@@ -60,7 +60,7 @@ class Running:
         self._code = 0
 
     def progress(self) -> Progress | None:
-        """Read what its processes appended; return how far they are now, if they said so."""
+        """Read the new records; return the newest progress, if one is among them."""
         last = None
         for record in self._reader.read():
             if isinstance(record, Progress):
@@ -73,7 +73,7 @@ class Running:
         return last
 
     def outcome(self, ended: int) -> Outcome:
-        """Return how it ended; nox's own code is 1 whatever its command's was."""
+        """Return the result; nox's own code is 1 for every code of the command inside."""
         self.progress()
         return Outcome(item=self.item, code=ended and (self._code or ended), wheel=self._wheel)
 
@@ -116,7 +116,7 @@ def alone(site: Site, one: Session) -> Outcome:
 def run(
     site: Site, lanes: Mapping[str, Sequence[Session]], *, keep_going: bool
 ) -> tuple[int, list[Outcome]]:
-    """Run lanes side by side; return the exit code of the first failure, and the sessions that ended well."""
+    """Run lanes side by side; return the exit code of the first failure, and all that passed."""
     if len(lanes) > 1:
         waiting = {name: list(sessions) for name, sessions in lanes.items()}
         beside = Lanes(

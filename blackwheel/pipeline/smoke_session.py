@@ -21,7 +21,7 @@ from blackwheel.stacks import loader, pythons, records
 from blackwheel.stacks.pythons import Python
 
 
-def order(
+def resolve(
     site: Site,
     stack_name: str,
     python: str,
@@ -29,9 +29,9 @@ def order(
     *,
     require_gpu: bool = False,
 ) -> SmokeOrder:
-    """Resolve what a smoke session does: without wheels it takes those on the shelf.
+    """Resolve the environments of a smoke session: of given wheels, else of those on the shelf.
 
-    Without a stack it takes those of every stack, without `python` every Python of them. Raises
+    Without a stack it takes the shelf of every stack, without `python` every Python of them. Raises
     `nothing-to-smoke` for an empty shelf: a check of nothing is no check.
     """
     names = [stack_name] if stack_name else loader.names(site.constraints)
@@ -96,9 +96,9 @@ def _newest(wheels: Sequence[Path]) -> list[Path]:
     return sorted(found.values())
 
 
-def smoke_installed(site: Site, told: SmokeOrder, group: SmokeGroup, environment: Path) -> None:
+def smoke_installed(site: Site, order: SmokeOrder, group: SmokeGroup, environment: Path) -> None:
     """Smoke the wheels that lie in one environment together, and add it to receipts not shelved."""
-    stack, wheels = told.stacks[group.stack], group.wheels
+    stack, wheels = order.stacks[group.stack], group.wheels
     python = Python(version=group.python, where=group.where)
     installed.show_torch(site, stack, python, environment.absolute())
     variables = runner.variables_of(site.environment, str(environment))
@@ -116,7 +116,7 @@ def smoke_installed(site: Site, told: SmokeOrder, group: SmokeGroup, environment
             console=site.console,
             store=site.store,
             driver=driver,
-            require_gpu=told.require_gpu,
+            require_gpu=order.require_gpu,
         )
         for wheel in wheels
     ]

@@ -43,7 +43,7 @@ def work(site: Site, asked: Request, python: pythons.Python, *, again: bool = Fa
 
 
 def looked_up(site: Site, item: Work, *, again: bool = False) -> Work:
-    """Compare a key that is known with the shelf, to which another run may have added a wheel."""
+    """Compare a known key with the shelf again: another run may have added its wheel."""
     found, before = None, None
     for wheel in index.shelved(site.wheels / item.request.stack.name):
         made = key_section(wheel.receipt)
@@ -59,7 +59,7 @@ def looked_up(site: Site, item: Work, *, again: bool = False) -> Work:
 
 
 def read_series(site: Site, item: Work) -> Series:
-    """Read the patches of a key; raise `changed-meanwhile` where they are no more its own."""
+    """Read the series of a request; raise `changed-meanwhile` unless its key was made from it."""
     read = series_of(site, item.request)
     parts = dict(item.key.parts)
     names = [name for name, _ in patch_digests(read)]
@@ -73,7 +73,7 @@ def read_series(site: Site, item: Work) -> Series:
 
 
 def require_locks(site: Site, item: Work) -> None:
-    """Raise `changed-meanwhile` where the hashed pins are no more those of the key."""
+    """Raise `changed-meanwhile` unless the key was made from the hashed pins as they are now."""
     parts: Mapping[str, str] = dict(item.key.parts)
     now = keys.lock_digests(item.request, site.constraints)
     changed = [name for name, digest in now.items() if parts.get(name) != digest]
@@ -85,7 +85,7 @@ def require_locks(site: Site, item: Work) -> None:
 
 
 def changed_meanwhile(item: Work, places: Sequence[str]) -> BlackwheelError:
-    """Return the error of a build of which a file is no more what its key was computed from."""
+    """Return the error of a build whose key was computed from other files than those there."""
     request = item.request
     return BlackwheelError(
         "changed-meanwhile",

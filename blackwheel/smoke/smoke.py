@@ -28,7 +28,7 @@ ONLY_IMPORTED: Final = "import only"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SmokeReport:
-    """What smoke saw of a wheel that imported beside the pinned torch."""
+    """The results of a wheel that imported beside the pinned torch, with the device."""
 
     wheel: Path
     torch: torchpin.TorchIdentity
@@ -69,7 +69,7 @@ class SmokeReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SmokedWheel:
-    """A wheel whose receipt holds every stage, smoke included: what a shelf is given."""
+    """A wheel whose receipt holds every stage, smoke included; only such a one is shelved."""
 
     wheel: Path
     receipt: document.Document

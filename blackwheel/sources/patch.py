@@ -123,7 +123,7 @@ def _unchanged(place: Path, made_of: Mapping[str, object]) -> str:
 
 
 def require_unchanged(patched: PatchedTree) -> None:
-    """Raise `patched-tree-changed` where the copy is no more what was applied to it."""
+    """Raise `patched-tree-changed` where somebody edited the copy since it was patched."""
     if not patched.root.is_dir() or tree_id(patched.root) != patched.tree:
         raise _edited(patched.root)
 

@@ -373,8 +373,8 @@ def test_receipt_holds_what_smoke_saw_and_a_swapped_torch_is_refused(
     held["torch"]["libraries"] = [{"name": "torch/lib/libc10.so", "digest": {"sha256": digest}}]
     sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
     document.write(path, document.receipt(wheel.name, sha256, held))
-    told = smoke_session.order(site, "toy", proved.PYTHON, [wheel])
-    smoke_session.smoke_installed(site, told, told.groups[0], environment)
+    order = smoke_session.resolve(site, "toy", proved.PYTHON, [wheel])
+    smoke_session.smoke_installed(site, order, order.groups[0], environment)
     seen = document.sections(document.load(path))["smoke"]
     assert seen["libraries"] == [
         {"library": "toy/_c.so", "load": "loads", "module": False, "operators": []}
@@ -384,7 +384,7 @@ def test_receipt_holds_what_smoke_saw_and_a_swapped_torch_is_refused(
     install_torch(packages_of(environment), library=", of another build")
     other = hashlib.sha256(b"bytes of a library, of another build").hexdigest()
     with pytest.raises(BlackwheelError) as caught:
-        smoke_session.smoke_installed(site, told, told.groups[0], environment)
+        smoke_session.smoke_installed(site, order, order.groups[0], environment)
     assert str(caught.value) == (
         "error: other-torch\n"
         "  the torch found is not the one that the wheel was built for\n"
@@ -411,7 +411,7 @@ def test_wheel_of_the_stable_abi_is_smoked_by_every_python_and_each_python_by_on
     assert served == {"toy-1": ["3.12", "3.13"], "other": [proved.PYTHON]}
 
     def rows(python: str) -> list[tuple[str, bool, int]]:
-        found = smoke_session.order(site, "toy", python, wheels).groups
+        found = smoke_session.resolve(site, "toy", python, wheels).groups
         return [(row.python, row.here, len(row.wheels)) for row in found]
 
     for version in {"3.12", "3.13"} - {proved.PYTHON}:
@@ -426,7 +426,7 @@ def test_set_is_the_newest_wheel_of_each_project(tmp_path: Path) -> None:
     site = proved.new_checkout(tmp_path)
     names = ["toy-1.0+cu130.9", "toy-1.0+cu130.10", "other-1.0+cu130.1"]
     wheels = [tmp_path / f"{name}-{proved.TAG}-{proved.TAG}-linux_x86_64.whl" for name in names]
-    rows = smoke_session.order(site, "toy", proved.PYTHON, wheels).groups
+    rows = smoke_session.resolve(site, "toy", proved.PYTHON, wheels).groups
     taken = [[wheel.name.split("-cp")[0] for wheel in row.wheels] for row in rows]
     assert taken == [*([name] for name in names), [names[2], names[1]]]
 
@@ -437,7 +437,7 @@ def test_wheels_of_other_pythons_than_the_one_asked_for_are_nothing_to_smoke(
     site = proved.new_checkout(tmp_path)
     wheel = tmp_path / f"toy-{VERSION}-cp39-cp39-linux_x86_64.whl"
     with pytest.raises(BlackwheelError) as caught:
-        smoke_session.order(site, "toy", proved.PYTHON, [wheel])
+        smoke_session.resolve(site, "toy", proved.PYTHON, [wheel])
     assert str(caught.value) == (
         "error: nothing-to-smoke\n"
         f"  no wheel for Python {proved.PYTHON} is among those given\n"
