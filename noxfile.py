@@ -145,16 +145,16 @@ def _in_environment(session: nox.Session, verb: str, project: str) -> None:
 def smoke(session: nox.Session) -> None:
     """Import each wheel alone, then a stack's set, and check kernels; -- --require-gpu."""
     with _session_file(session, "smoke", *session.posargs) as (file, order):
-        chosen = (STACK, PYTHON) if _FILE and _typed("python") else None
+        nested = bool(_FILE and _typed("python"))  # started by the last lines below
         others = set()
         for number, group in enumerate(order["groups"]):
-            belongs = (group["stack"], group["python"])
-            if group["here"] if chosen is None else belongs == chosen:
+            place = (group["stack"], group["python"])
+            if place == (STACK, PYTHON) if nested else group["here"]:
                 _install(session, group)
                 words = ["--group", str(number), "--environment", session.virtualenv.location]
                 _blackwheel(session, "smoke", file, *words)
-            elif chosen is None:
-                others.add(belongs)
+            elif not nested:
+                others.add(place)
         for stack, python in sorted(others):  # each Python has an environment of its own
             words = ["--session-file", file, "--stack", stack, "--python", python]
             session.run(sys.executable, "-m", "nox", "-s", "smoke", "--", *words, external=True)

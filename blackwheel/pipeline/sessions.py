@@ -6,8 +6,8 @@ A session is handed one file (`session_file`) and answers with another (`session
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -18,7 +18,7 @@ from blackwheel.core.progress import Stage
 from blackwheel.core.site import Site
 from blackwheel.pipeline import session_file
 from blackwheel.pipeline.session_file import Order
-from blackwheel.pipeline.session_records import Ended, Made, Progress, Reader
+from blackwheel.pipeline.session_records import Made, Progress, Reader
 from blackwheel.pipeline.todo import Work
 
 _LOOK_SECONDS: Final = 0.25
@@ -31,7 +31,7 @@ class Session:
 
     item: Work
     name: str
-    """Of its file: `build-vllm-cp312`."""
+    """Of its file: `build-stable-vllm-cp312`."""
     command: tuple[str, ...]
     """Gets the path of the session's file as its last word."""
     order: Order
@@ -68,7 +68,6 @@ class Running:
             elif isinstance(record, Made):
                 self._wheel = record.wheel
             else:
-                assert isinstance(record, Ended)  # noqa: S101  there is no fourth kind
                 self._code = record.code or self._code
         return last
 
@@ -96,18 +95,9 @@ def session(site: Site, name: str, item: Work, order: Order) -> Session:
     )
 
 
-@contextmanager
-def _handed(one: Session) -> Iterator[Running]:
-    running = Running(one)
-    try:
-        yield running
-    finally:
-        running.close()
-
-
 def alone(site: Site, one: Session) -> Outcome:
     """Run one session on this terminal; return how the command inside ended."""
-    with _handed(one) as running:
+    with closing(Running(one)) as running:
         argv = running.argv
         ended = process.hand_over(argv, environment=one.environment, cwd=site.checkout)
         return running.outcome(ended)
