@@ -14,6 +14,7 @@ from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.pytorch import identity as torchpin
 from blackwheel.receipts import document
+from blackwheel.receipts.beside import receipt_path
 from blackwheel.smoke import loading
 from blackwheel.smoke.checks import runner
 from blackwheel.smoke.checks.runner import CheckResult
@@ -26,8 +27,8 @@ ONLY_IMPORTED: Final = "import only"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SmokedWheel:
-    """A wheel that imported beside the pinned torch, with the device and its results."""
+class SmokeReport:
+    """The results of a wheel that imported beside the pinned torch, with the device."""
 
     wheel: Path
     torch: torchpin.TorchIdentity
@@ -66,6 +67,30 @@ class SmokedWheel:
         }
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SmokedWheel:
+    """A wheel whose receipt holds every stage, smoke included; only such a one is shelved."""
+
+    wheel: Path
+    receipt: document.Document
+
+
+def smoked(wheel: Path) -> SmokedWheel:
+    """Verify a wheel against its whole receipt; raise `broken-receipt` with every fault."""
+    path = receipt_path(wheel)
+    receipt = document.load(path)
+    faults = document.verify(receipt, wheel)
+    if faults:
+        raise BlackwheelError(
+            "broken-receipt",
+            "\n".join(faults),
+            where=str(path),
+            fix="invoke build-wheels --again",
+            code=Exit.INDEX,
+        )
+    return SmokedWheel(wheel=wheel, receipt=receipt)
+
+
 def smoke(
     wheel: Path,
     project: str,
@@ -78,7 +103,7 @@ def smoke(
     store: Path | None = None,
     driver: Path | None = None,
     require_gpu: bool = False,
-) -> SmokedWheel:
+) -> SmokeReport:
     """Load every library of one installed wheel, import its modules, and check its kernels.
 
     Each in its own process. `driver` is a stand-in for the driver's library where there is none.
@@ -121,7 +146,7 @@ def smoke(
         idle = f"; kernels not run: {lack}" if capability and lack else ""
         stage.conclude(f"{device}{idle}")
     console.say(f"{project}: libraries: {loaded}")
-    smoked = SmokedWheel(
+    smoked = SmokeReport(
         wheel=wheel,
         torch=identity,
         loading=loaded,
@@ -148,7 +173,7 @@ def smoke(
 
 
 def _checked(
-    smoked: SmokedWheel,
+    smoked: SmokeReport,
     project: str,
     *,
     modules: Sequence[str],
@@ -158,7 +183,7 @@ def _checked(
     console: Console,
     capability: str,
     store: Path | None,
-) -> SmokedWheel:
+) -> SmokeReport:
     """Run every check, print their table to its end, and only then raise for what was wrong."""
     bench = runner.Bench(
         python=environment / "bin" / "python",
@@ -200,7 +225,7 @@ def _checked(
 
 
 def _keep(
-    store: Path | None, smoked: SmokedWheel, seed: int, results: Sequence[CheckResult]
+    store: Path | None, smoked: SmokeReport, seed: int, results: Sequence[CheckResult]
 ) -> None:
     """Keep what the checks saw, right or wrong: a wheel that fails gets no receipt of it."""
     if store is None:
@@ -221,7 +246,7 @@ def _no_gpu(lack: str, wheel: Path) -> BlackwheelError:
     )
 
 
-def _kernels_failed(bad: Sequence[CheckResult], smoked: SmokedWheel, seed: int) -> BlackwheelError:
+def _kernels_failed(bad: Sequence[CheckResult], smoked: SmokeReport, seed: int) -> BlackwheelError:
     lines = [f"{one.check}: {one.name}: {one.fact}" for one in bad]
     return BlackwheelError(
         "kernels-failed",

@@ -49,7 +49,7 @@ def key(
         "source.tree": pin.source.tree,
         "source.sparse": pin.source.sparse,
         "sdist": asdict(pin.sdist) if pin.sdist else None,
-        "locks.build": _digest_of(request.lock("build", constraints)),
+        **lock_digests(request, constraints),
     }
     wheel = stack.torch.wheels.get(request.tag)
     named = asdict(torch)
@@ -58,8 +58,6 @@ def key(
     parts |= {f"torch.{name}": value for name, value in named.items()}
     parts["torch.wheel"] = wheel.sha256 if wheel else None
     parts |= {f"toolchain.{n}": v for n, v in asdict(stack.toolchain).items()}
-    if stack.toolchain.source == "registry":
-        parts["locks.toolchain"] = _digest_of(constraints / stack.locks / "toolchain.txt")
     parts |= {f"nested.{nested.path}": asdict(nested) for nested in pin.nested}
     parts |= {f"patches.{name}": sha256 for name, sha256 in patches}
     parts["patches"] = [name for name, _ in patches]
@@ -79,6 +77,14 @@ def key(
     texts = tuple(sorted((name, _text(value)) for name, value in parts.items()))
     canonical = json.dumps(texts, ensure_ascii=False, separators=(",", ":"))
     return Key(digest=hashlib.sha256(canonical.encode()).hexdigest(), parts=texts)
+
+
+def lock_digests(request: Request, constraints: Path) -> dict[str, str]:
+    """Return the lock files' part of the key; raise `no-lock-file`."""
+    files = {"locks.build": request.lock("build", constraints)}
+    if request.stack.toolchain.source == "registry":
+        files["locks.toolchain"] = constraints / request.stack.locks / "toolchain.txt"
+    return {name: _digest_of(path) for name, path in files.items()}
 
 
 def _change(name: str, before: str | None, now: str | None) -> str:

@@ -25,6 +25,10 @@ from blackwheel.stacks.records import (
 )
 
 
+class UnknownStackError(BlackwheelError):
+    """There is no stack file of that name: `unknown-stack`."""
+
+
 def names(constraints: Path) -> list[str]:
     """Return the names of the stacks in this folder."""
     return sorted(path.stem for path in constraints.glob("*.toml"))
@@ -50,7 +54,7 @@ def own_table(name: str, constraints: Path) -> dict[str, Any]:
     path = constraints / f"{name}.toml"
     known = names(constraints)
     if name not in known:
-        raise BlackwheelError(
+        raise UnknownStackError(
             "unknown-stack",
             f"there is no stack '{name}'{nearest(name, known)}",
             where="constraints/",

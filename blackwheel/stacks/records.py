@@ -19,6 +19,10 @@ def _inside(path: str) -> str:
     return path
 
 
+class UnknownProjectError(BlackwheelError):
+    """A stack does not build a project of that name: `unknown-project`."""
+
+
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 SourceCommit = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{9}|[0-9a-f]{40})$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -221,7 +225,7 @@ class Stack:
     def project(self, name: str) -> ProjectPin:
         """Return the pin of a project that this stack builds, or raise `unknown-project`."""
         if name not in self.build:
-            raise BlackwheelError(
+            raise UnknownProjectError(
                 "unknown-project",
                 f"stack '{self.name}' does not build '{name}'{nearest(name, list(self.build))}",
                 where=f"constraints/{self.name}.toml",

@@ -112,6 +112,10 @@ COMPANIONS: Final = ("torchaudio", "torchvision")
 """What a stack names in braces, where it is locked with a nightly torch."""
 
 
+class CompanionNotLockedError(BlackwheelError):
+    """The torch that is locked has no such companion: `companion-not-locked`."""
+
+
 def filled(line: str, stack: Stack, python: str) -> str:
     """Fill in `{torch}`, `{torchaudio}` and `{torchvision}`; raise `companion-not-locked`.
 
@@ -124,7 +128,7 @@ def filled(line: str, stack: Stack, python: str) -> str:
         known[project] = f"{project}=={version}"
     for name in COMPANIONS:
         if f"{{{name}}}" in line and name not in known:
-            raise BlackwheelError(
+            raise CompanionNotLockedError(
                 "companion-not-locked",
                 f"'{line}' wants the {name} of torch {stack.torch.version} for Python {python},"
                 " and none is locked",

@@ -26,7 +26,7 @@ from blackwheel.pins import lock_all
 from blackwheel.pipeline import smoke_session
 from blackwheel.receipts import document
 from blackwheel.smoke import environment as together
-from blackwheel.smoke import loading
+from blackwheel.smoke import loading, smoke
 from blackwheel.smoke.checks import runner
 from blackwheel.stacks import loader
 from blackwheel.toolchain import driver_stub
@@ -373,17 +373,20 @@ def test_receipt_holds_what_smoke_saw_and_a_swapped_torch_is_refused(
     held["torch"]["libraries"] = [{"name": "torch/lib/libc10.so", "digest": {"sha256": digest}}]
     sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
     document.write(path, document.receipt(wheel.name, sha256, held))
-    smoke_session.smoke_installed(site, "toy", [wheel], environment)
+    order = smoke_session.resolve(site, "toy", proved.PYTHON, [wheel])
+    smoke_session.smoke_installed(site, order, order.groups[0], environment)
     seen = document.sections(document.load(path))["smoke"]
     assert seen["libraries"] == [
         {"library": "toy/_c.so", "load": "loads", "module": False, "operators": []}
     ]
     assert seen["environment"]["requirements"] == "fit together"
+    smoked = smoke.smoked(wheel)
+    assert (smoked.wheel, smoked.receipt) == (wheel, document.load(path))
     before = path.read_bytes()
     install_torch(packages_of(environment), library=", of another build")
     other = hashlib.sha256(b"bytes of a library, of another build").hexdigest()
     with pytest.raises(BlackwheelError) as caught:
-        smoke_session.smoke_installed(site, "toy", [wheel], environment)
+        smoke_session.smoke_installed(site, order, order.groups[0], environment)
     assert str(caught.value) == (
         "error: other-torch\n"
         "  the torch found is not the one that the wheel was built for\n"
@@ -392,6 +395,26 @@ def test_receipt_holds_what_smoke_saw_and_a_swapped_torch_is_refused(
         "  fix:   remove the environment and run the same command again"
     )
     assert path.read_bytes() == before
+
+
+def test_wheel_without_smoke_or_with_an_edited_receipt_is_no_smoked_one(tmp_path: Path) -> None:
+    site = proved.new_checkout(tmp_path / "checkout")
+    wheel = make_wheel(tmp_path, {}, requires="Requires-Dist: torch===2.11.0\n")
+    path = tmp_path / f"{NAME}.receipt.json"
+    held = proved.sections(site, wheel, proved.NOT_RUN)
+    sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    less = {name: section for name, section in held.items() if name != "smoke"}
+    edited = document.receipt(wheel.name, sha256, held)
+    document.sections(edited)["smoke"]["device"] = "another GPU"
+    for receipt, fact in (
+        (document.receipt(wheel.name, sha256, less), "smoke: missing: the wheel did not"),
+        (edited, "smoke: edited"),
+        (document.receipt(wheel.name, "f" * 64, held), "subject: the wheel's sha256 is"),
+    ):
+        document.write(path, receipt)
+        with pytest.raises(BlackwheelError, match="broken-receipt") as caught:
+            smoke.smoked(wheel)
+        assert caught.value.fact.startswith(fact)
 
 
 def test_wheel_of_the_stable_abi_is_smoked_by_every_python_and_each_python_by_one_session(
@@ -410,8 +433,8 @@ def test_wheel_of_the_stable_abi_is_smoked_by_every_python_and_each_python_by_on
     assert served == {"toy-1": ["3.12", "3.13"], "other": [proved.PYTHON]}
 
     def rows(python: str) -> list[tuple[str, bool, int]]:
-        found = smoke_session.groups(site, "toy", python, wheels)
-        return [(row["python"], row["here"], len(row["wheels"])) for row in found]
+        found = smoke_session.resolve(site, "toy", python, wheels).groups
+        return [(row.python, row.here, len(row.wheels)) for row in found]
 
     for version in {"3.12", "3.13"} - {proved.PYTHON}:
         assert [row for row in rows("") if row[0] == version] == [(version, False, 1)]
@@ -425,8 +448,8 @@ def test_set_is_the_newest_wheel_of_each_project(tmp_path: Path) -> None:
     site = proved.new_checkout(tmp_path)
     names = ["toy-1.0+cu130.9", "toy-1.0+cu130.10", "other-1.0+cu130.1"]
     wheels = [tmp_path / f"{name}-{proved.TAG}-{proved.TAG}-linux_x86_64.whl" for name in names]
-    rows = smoke_session.groups(site, "toy", proved.PYTHON, wheels)
-    taken = [[Path(wheel).name.split("-cp")[0] for wheel in row["wheels"]] for row in rows]
+    rows = smoke_session.resolve(site, "toy", proved.PYTHON, wheels).groups
+    taken = [[wheel.name.split("-cp")[0] for wheel in row.wheels] for row in rows]
     assert taken == [*([name] for name in names), [names[2], names[1]]]
 
 
@@ -436,7 +459,7 @@ def test_wheels_of_other_pythons_than_the_one_asked_for_are_nothing_to_smoke(
     site = proved.new_checkout(tmp_path)
     wheel = tmp_path / f"toy-{VERSION}-cp39-cp39-linux_x86_64.whl"
     with pytest.raises(BlackwheelError) as caught:
-        smoke_session.groups(site, "toy", proved.PYTHON, [wheel])
+        smoke_session.resolve(site, "toy", proved.PYTHON, [wheel])
     assert str(caught.value) == (
         "error: nothing-to-smoke\n"
         f"  no wheel for Python {proved.PYTHON} is among those given\n"
