@@ -17,7 +17,7 @@ from blackwheel.shelf import index
 from blackwheel.smoke import environment as together
 from blackwheel.smoke import loading, smoke
 from blackwheel.smoke.checks import runner
-from blackwheel.stacks import loader, pythons, records
+from blackwheel.stacks import loader, projects, pythons, records
 
 
 def groups(
@@ -105,6 +105,7 @@ def smoke_installed(
             wheel,
             project_of(stack, wheel),
             stack=stack,
+            patches=site.patches,
             environment=environment.absolute(),
             together=tuple(sorted(wheel.name for wheel in wheels)),
             variables=variables,
@@ -116,7 +117,7 @@ def smoke_installed(
         for wheel in wheels
     ]
     found = together.examine(
-        wheels,
+        {wheel: projects.load(site.patches, project_of(stack, wheel)) for wheel in wheels},
         environment=environment.absolute(),
         uv=site.uv,
         variables=variables,
@@ -134,9 +135,7 @@ def smoke_installed(
 
 def project_of(stack: records.Stack, wheel: Path) -> str:
     """Return the project of a wheel file."""
-    name = str(parse_wheel_filename(wheel.name)[0])
-    stack.project(name)
-    return name
+    return stack.named(parse_wheel_filename(wheel.name)[0])
 
 
 def _pythons_of(wheel: Path, stack: records.Stack) -> list[str]:
