@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("what", choices=["attention", "serving"])
     bench.add_argument("--environment", type=Path)
     bench.add_argument("--url", default="http://127.0.0.1:8000")
-    bench.add_argument("--model", default=serving.MODEL)
+    bench.add_argument("--model", default="", help="default: that of docs/rtx5090.md")
     bench.add_argument("--runs", type=int, default=serving.RUNS)
     bench.add_argument("--tokens", type=int, default=serving.TOKENS)
     bench.add_argument("--log", type=Path, help="the server's log: names backends and graphs")

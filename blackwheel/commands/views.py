@@ -20,7 +20,7 @@ from blackwheel.pipeline.todo import taken_labels, work
 from blackwheel.pytorch import archive
 from blackwheel.receipts.beside import key_section
 from blackwheel.shelf import index
-from blackwheel.stacks import loader, records
+from blackwheel.stacks import loader, projects, records
 from blackwheel.stacks.ask import for_pythons, requests
 from blackwheel.stacks.request import left_out
 
@@ -43,6 +43,7 @@ def show_plan(
     expected: list[str] = []
     for request, chosen in asked:
         item, pin = work(site, request, chosen), request.pin
+        largest = projects.load(site.patches, request.project).largest_object(pin)
         wide, cost = memory_pool.width(site, request, jobs), plan.cpu_seconds(request)
         rows.append(
             {
@@ -55,7 +56,7 @@ def show_plan(
                 "objects": pin.objects,
                 "jobs": wide.most,
                 "jobs_of_the_largest": wide.least,
-                "bytes_of_the_largest": plan.largest_object(pin),
+                "bytes_of_the_largest": largest,
                 "bytes_available": memory,
                 "shared_out": shared,
                 "expected_seconds": round(cost / wide.least),
@@ -168,7 +169,7 @@ def show_doctor(site: Site, stack: str) -> int:
 def show_servable(site: Site, stack: str) -> int:
     """Check whether this machine can run a stack's wheels; the exit code tells."""
     chosen = loader.load(stack, site.constraints)
-    checks = for_serving.examine(chosen, site.environment, read_machine())
+    checks = for_serving.examine(chosen, site.patches, site.environment, read_machine())
     return Exit.MACHINE if _listed(site, checks) else Exit.OK
 
 

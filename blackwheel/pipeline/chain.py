@@ -24,7 +24,7 @@ from blackwheel.receipts.beside import key_section, receipt_path
 from blackwheel.receipts.document import BEFORE_SMOKE
 from blackwheel.sources import fetch, patch
 from blackwheel.sources.series import Series
-from blackwheel.stacks import pythons, request
+from blackwheel.stacks import projects, pythons, request
 from blackwheel.stacks.request import Request
 from blackwheel.toolchain import host_compiler, toolkit
 
@@ -131,6 +131,7 @@ def build_plan(
         jobs=jobs,
         queued=queued or jobs,
         key=item.key,
+        known=projects.load(site.patches, asked.project),
         pools=pools,
     )
 

@@ -29,6 +29,7 @@ from blackwheel.sources import patch as patches
 from blackwheel.sources.scratch_git import QUIET, Scratch
 from blackwheel.sources.series import Patch, Series
 from blackwheel.sources.tree import tree_id
+from blackwheel.stacks import projects
 from blackwheel.toolchain import host_compiler
 
 _PROBES: Final = "probes.toml"
@@ -66,7 +67,8 @@ def plan_file(site: Site, item: Work, *, proofs: bool = False) -> Path:
     """
     asked = item.request
     host = host_compiler.host_compiler(site.environment, cuda=asked.stack.toolchain.cuda)
-    made_of = f"{item.key.digest}\n{arch_plan.surroundings_digest(host)}".encode()
+    known = projects.load(site.patches, asked.project)
+    made_of = f"{item.key.digest}\n{arch_plan.surroundings_digest(host, known)}".encode()
     if proofs:
         probed = site.patches / asked.project / asked.pin.version / _PROBES
         files = (

@@ -17,7 +17,7 @@ from blackwheel.shelf import index
 from blackwheel.smoke import environment as together
 from blackwheel.smoke import loading, smoke
 from blackwheel.smoke.checks import runner
-from blackwheel.stacks import loader, pythons, records
+from blackwheel.stacks import loader, projects, pythons, records
 from blackwheel.stacks.pythons import Python
 
 
@@ -110,6 +110,7 @@ def smoke_installed(site: Site, order: SmokeOrder, group: SmokeGroup, environmen
             wheel,
             project_of(stack, wheel),
             stack=stack,
+            patches=site.patches,
             environment=environment.absolute(),
             together=tuple(sorted(wheel.name for wheel in wheels)),
             variables=variables,
@@ -121,7 +122,7 @@ def smoke_installed(site: Site, order: SmokeOrder, group: SmokeGroup, environmen
         for wheel in wheels
     ]
     found = together.examine(
-        wheels,
+        {wheel: projects.load(site.patches, project_of(stack, wheel)) for wheel in wheels},
         environment=environment.absolute(),
         uv=site.uv,
         variables=variables,
@@ -139,9 +140,7 @@ def smoke_installed(site: Site, order: SmokeOrder, group: SmokeGroup, environmen
 
 def project_of(stack: records.Stack, wheel: Path) -> str:
     """Return the project of a wheel file."""
-    name = str(parse_wheel_filename(wheel.name)[0])
-    stack.project(name)
-    return name
+    return stack.named(parse_wheel_filename(wheel.name)[0])
 
 
 def _pythons_of(wheel: Path, stack: records.Stack) -> list[str]:

@@ -19,10 +19,11 @@ from blackwheel.smoke import loading
 from blackwheel.smoke.checks import runner
 from blackwheel.smoke.checks.runner import CheckResult
 from blackwheel.smoke.loading import Loading
+from blackwheel.stacks import projects
 from blackwheel.stacks.records import ProjectPin, Stack
 
 IMPORT_SECONDS: Final = 900
-"""An import that takes longer hangs; vLLM's took 95 s beside a build that has the cores."""
+"""An import that takes longer hangs; one took 95 s beside a build that has the cores."""
 ONLY_IMPORTED: Final = "import only"
 
 
@@ -96,6 +97,7 @@ def smoke(
     project: str,
     *,
     stack: Stack,
+    patches: Path,
     environment: Path,
     together: tuple[str, ...],
     variables: Mapping[str, str],
@@ -106,13 +108,15 @@ def smoke(
 ) -> SmokeReport:
     """Load every library of one installed wheel, import its modules, and check its kernels.
 
-    Each in its own process. `driver` is a stand-in for the driver's library where there is none.
+    Each in its own process; `patches` holds the project's own files. `driver` is a stand-in for the
+    driver's library where there is none.
     Raises what `loading.load` and `loading.require_operators` raise,
     `import-failed` with the interpreter's own words, and `other-torch` where the environment
     holds another torch than the stack's pin or the wheel's receipt, down to its libraries' bytes;
     `no-gpu` where one is required, and `kernels-failed` after the table of all checks.
     """
     pin: ProjectPin = stack.projects[project]
+    known, file = projects.load(patches, project), patches / project / projects.CHECKS
     packages = torchpin.site_packages(environment)
     identity = torchpin.seen(packages, store=store)
     torchpin.check(identity, stack.torch, where=str(environment))
@@ -130,7 +134,7 @@ def smoke(
             variables=variables,
             driver=driver,
         )
-        loading.require_operators(loaded, project, wheel)
+        loading.require_operators(loaded, known.smoke.operators, wheel)
         for number, module in enumerate(pin.modules):
             stage.update(number, len(pin.modules), module)
             seen = _imported(module, environment, variables, wheel)
@@ -139,7 +143,6 @@ def smoke(
         capability = seen["capability"]
         device = seen["device"] and f"{seen['device']} ({capability})"
         lack = runner.without_code(archs, capability) if device else "no GPU was found"
-        file = runner.FOLDER / f"{project.replace('-', '_')}.py"
         if lack and require_gpu:
             raise _no_gpu(lack, wheel)
         device = device or f"{ONLY_IMPORTED}, because no GPU was found"
@@ -162,6 +165,7 @@ def smoke(
     return _checked(
         smoked,
         project,
+        file,
         modules=pin.modules,
         told=told,
         environment=environment,
@@ -175,6 +179,7 @@ def smoke(
 def _checked(
     smoked: SmokeReport,
     project: str,
+    file: Path,
     *,
     modules: Sequence[str],
     told: Mapping[str, str],
@@ -188,10 +193,9 @@ def _checked(
     bench = runner.Bench(
         python=environment / "bin" / "python",
         variables=variables,
-        claims=runner.claims_of(told),
+        claims=runner.claims_of(file, told),
         seed=runner.fresh_seed(),
     )
-    file = runner.FOLDER / f"{project.replace('-', '_')}.py"
     with console.stage(project, f"kernel checks on {smoked.device}, seed {bench.seed}") as stage:
         total = len(runner.table_of(file, "CHECKS"))
         done: list[CheckResult] = []

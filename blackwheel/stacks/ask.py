@@ -25,7 +25,8 @@ def requests(
     stack = loader.load(stack, site.constraints) if isinstance(stack, str) else stack
     wanted = tuple(str(a) for a in archs.parse_list(arch)) if arch else stack.archs
     for name in only:
-        refusals.refuse_project(name, wanted)
+        if name not in stack.build:
+            refusals.refuse_project(name, wanted, site.patches)
         stack.project(name)
     chosen = pythons.choose(stack, python, environment=site.environment)
     names = [name for name in stack.build if not only or name in only]
@@ -43,7 +44,7 @@ def requests(
         for name in names
     )
     for request in asked:
-        refusals.refuse(request)
+        refusals.refuse(request, site.patches)
     return asked, chosen
 
 

@@ -68,10 +68,9 @@ def key(
         lines = [line for one in pin.requires for line in one.set]
         if any(f"{{{name}}}" in line for line in lines for name in COMPANIONS):
             parts["requires.set"] = [filled(line, stack, request.python) for line in lines]
-    if pin.one_folder:
-        parts["one_folder"] = True
-    if pin.readme:
-        parts["readme"] = pin.readme
+    # What came later than the first wheels is a part only where it is not the default.
+    later = ("one_folder", "readme", "subfolder", "command", "distribution")
+    parts |= {name: value for name in later if (value := getattr(pin, name))}
     # The number of jobs changes no byte.
     parts |= {f"variables.{n}": v for n, v in pin.variables.items() if "{jobs}" not in v}
     texts = tuple(sorted((name, _text(value)) for name, value in parts.items()))

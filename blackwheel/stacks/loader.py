@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from blackwheel.core import archs
 from blackwheel.core.errors import BlackwheelError, Exit, nearest
-from blackwheel.stacks.records import (
-    Contract,
-    GitPin,
-    LockedWheel,
-    NestedPin,
-    ProjectPin,
-    RequirementFile,
-    SdistPin,
-    Stack,
-    ToolchainPin,
-    TorchPin,
-    TorchWheel,
-)
+from blackwheel.stacks.faults import FaultsError, record_of, refusal, table_of
+from blackwheel.stacks.records import Stack
 
 
 class UnknownStackError(BlackwheelError):
@@ -40,9 +27,9 @@ def load(name: str, constraints: Path) -> Stack:
     table["name"] = name
     table.setdefault("locks", name)
     try:
-        stack = TypeAdapter(Stack).validate_python(table)
-    except ValidationError as error:
-        raise _bad_stack(name, [_fault(item) for item in error.errors()]) from None
+        stack = record_of(Stack, table)
+    except FaultsError as error:
+        raise _bad_stack(name, error.faults) from None
     faults = list(_inconsistencies(stack))
     if faults:
         raise _bad_stack(name, faults)
@@ -62,9 +49,9 @@ def own_table(name: str, constraints: Path) -> dict[str, Any]:
             code=Exit.USAGE,
         )
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise _bad_stack(name, [f"not TOML: {error}"]) from None
+        return table_of(path)
+    except FaultsError as error:
+        raise _bad_stack(name, error.faults) from None
 
 
 def _merged(name: str, constraints: Path, seen: tuple[str, ...]) -> dict[str, Any]:
@@ -89,44 +76,6 @@ def _overlaid(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _fault(item: Any) -> str:
-    """One line for one pydantic error, with the key path and the nearest known key."""
-    path = ".".join(str(part) for part in item["loc"])
-    if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f"{path}: unknown key{nearest(str(item['loc'][-1]), _known_keys(item['loc']))}"
-    if item["type"] in ("missing", "missing_argument"):
-        return f"{path}: missing"
-    if item["type"] == "string_pattern_mismatch":
-        return f"{path}: '{item['input']}' does not match {item['ctx']['pattern']}"
-    if item["type"] == "value_error":
-        return f"{path}: {item['ctx']['error']}, not {item['input']!r}"
-    return f"{path}: {item['msg'][0].lower()}{item['msg'][1:]}, not {item['input']!r}"
-
-
-def _known_keys(loc: tuple[Any, ...]) -> list[str]:
-    """Return the keys of the record that holds the last part of `loc`."""
-    places: dict[tuple[str, ...], type] = {
-        (): Stack,
-        ("torch",): TorchPin,
-        ("torch", "wheels", "*"): TorchWheel,
-        ("torch", "wheels", "*", "family", "*"): LockedWheel,
-        ("toolchain",): ToolchainPin,
-        ("projects", "*"): ProjectPin,
-        ("projects", "*", "source"): GitPin,
-        ("projects", "*", "nested", "*"): NestedPin,
-        ("projects", "*", "sdist"): SdistPin,
-        ("projects", "*", "contract", "*"): Contract,
-        ("projects", "*", "requires", "*"): RequirementFile,
-    }
-    holder = loc[:-1]
-    for place, record in places.items():
-        if len(place) == len(holder) and all(
-            a in ("*", b) for a, b in zip(place, holder, strict=True)
-        ):
-            return list(record.__dataclass_fields__)  # type: ignore[attr-defined]
-    return []
-
-
 def _inconsistencies(stack: Stack) -> list[str]:
     """Find what no single key shows."""
     faults = []
@@ -139,6 +88,11 @@ def _inconsistencies(stack: Stack) -> list[str]:
         if name not in stack.projects:
             known = nearest(name, list(stack.projects))
             faults.append(f"build.{number}: no [projects.{name}]{known}")
+    made: dict[str, str] = {}
+    for name in filter(stack.projects.get, stack.build):
+        other = made.setdefault(stack.distribution(name), name)
+        if other != name:
+            faults.append(f"projects.{name}.distribution: {other} makes wheels of that name too")
     for name, pin in stack.projects.items():
         if pin.sdist and f"-{pin.version}." not in pin.sdist.name:
             faults.append(
@@ -154,11 +108,5 @@ def _inconsistencies(stack: Stack) -> list[str]:
     return faults
 
 
-def _bad_stack(name: str, faults: list[str]) -> BlackwheelError:
-    return BlackwheelError(
-        "bad-stack",
-        "\n".join([f"{len(faults)} fault{'s' if len(faults) > 1 else ''}:", *faults]),
-        where=f"constraints/{name}.toml",
-        fix="correct the keys named above",
-        code=Exit.CONFIG,
-    )
+def _bad_stack(name: str, faults: Sequence[str]) -> BlackwheelError:
+    return refusal("bad-stack", faults, where=f"constraints/{name}.toml")

@@ -11,12 +11,10 @@ from typing import Final, Literal
 
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.process import capture
+from blackwheel.toolchain.releases import release
 
-COMPILERS: Final = {"12.8": ((9, 14), (9, 19)), "13.0": ((9, 15), (9, 20))}
-"""Per CUDA release, the lowest and highest major version of gcc, then of clang.
-
-The upper bounds are those of nvcc's own `crt/host_config.h`; the lower one is torch's C++17.
-"""
+OLDEST: Final = 9
+"""The lowest major version of gcc and of clang that compiles torch's C++17."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,7 +29,7 @@ class Compiler:
 def host_compiler(environment: Mapping[str, str], *, cuda: str) -> Compiler:
     """Find the C++ compiler (CXX, else g++); check that nvcc of release `cuda` accepts it.
 
-    Raises `no-compiler` and `wrong-compiler`.
+    Raises `no-compiler`, `wrong-compiler` and `unknown-cuda-release`.
     """
     name = environment.get("CXX") or "g++"
     found = shutil.which(name, path=environment.get("PATH", ""))
@@ -49,13 +47,14 @@ def host_compiler(environment: Mapping[str, str], *, cuda: str) -> Compiler:
     clang = "clang_major" in defined
     words = ("clang_major", "clang_minor") if clang else ("GNUC", "GNUC_MINOR")
     version = ".".join(defined.get(word, "0") for word in words)
-    low, high = COMPILERS[".".join(cuda.split(".")[:2])][clang]
+    known = release(cuda)
+    high = known.clang if clang else known.gcc
     kind: Literal["gcc", "clang"] = "clang" if clang else "gcc"
     plain = "clang++" if clang else "g++"
-    if not low <= int(version.split(".", maxsplit=1)[0]) <= high:
+    if not OLDEST <= int(version.split(".", maxsplit=1)[0]) <= high:
         raise BlackwheelError(
             "wrong-compiler",
-            f"{found} is {kind} {version}; nvcc {cuda} takes {kind} {low} to {high}",
+            f"{found} is {kind} {version}; nvcc {cuda} takes {kind} {OLDEST} to {high}",
             where="CXX" if environment.get("CXX") else "PATH",
             fix=f"install one of those, and name it: export CXX={plain}-{high}",
             code=Exit.MACHINE,
