@@ -445,7 +445,7 @@ def test_a_supervisor_whose_parent_is_already_gone_runs_nothing(mine: Place) -> 
     code = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from blackwheel import isolation\n"
+        "from blackwheel.core import isolation\n"
         "spec = isolation.Spec(mode='processes', argv=('touch', sys.argv[1]), root=Path('/'))\n"
         "sys.exit(isolation._run_inside(spec, *os.pipe()))\n"  # closes the pipe's only writing end
     )
@@ -458,7 +458,7 @@ def test_a_bound_command_ends_with_the_process_that_started_it() -> None:
     seconds = f"9{uuid.uuid4().int % 10**12}"
     code = (
         "import subprocess, sys\n"
-        "from blackwheel import isolation\n"
+        "from blackwheel.core import isolation\n"
         "subprocess.run(isolation.bound_to_parent(['sleep', sys.argv[1]]))\n"
     )
     starter = subprocess.Popen([sys.executable, "-c", code, seconds])
@@ -477,7 +477,7 @@ def test_a_bound_command_ends_as_it_would_unbound() -> None:
 def test_reaping_ends_grandchildren_too_and_counts_them() -> None:
     code = (
         "import subprocess, time\n"
-        "from blackwheel import isolation\n"
+        "from blackwheel.core import isolation\n"
         "isolation.become_subreaper()\n"
         "subprocess.Popen(['sh', '-c', '(sleep 60 & sleep 60 & wait) & wait'])\n"
         "time.sleep(0.3)\n"
@@ -488,7 +488,9 @@ def test_reaping_ends_grandchildren_too_and_counts_them() -> None:
 
 
 def test_a_process_whose_parent_is_already_gone_ends_at_once() -> None:
-    code = "from blackwheel import isolation; isolation.die_with_parent(parent=1); print('alive')"
+    code = (
+        "from blackwheel.core import isolation; isolation.die_with_parent(parent=1); print('alive')"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (-signal.SIGKILL, "")
 
@@ -565,7 +567,7 @@ CHOOSE = """
 echo 0 > /proc/sys/user/max_mnt_namespaces
 exec "$0" -c '
 import sys
-from blackwheel import isolation
+from blackwheel.core import isolation
 print(isolation.available_isolation())
 try:
     isolation.available_isolation("namespaces")
