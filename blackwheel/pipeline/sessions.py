@@ -31,7 +31,7 @@ class Session:
 
     item: Work
     name: str
-    """Of its file: `build-stable-vllm-cp312`."""
+    """Of its file: `build-stable-PROJECT-cp312`."""
     command: tuple[str, ...]
     """Gets the path of the session's file as its last word."""
     order: Order
