@@ -10,7 +10,7 @@ from typing import Any
 from blackwheel.core.errors import Exit
 from blackwheel.core.site import Site
 from blackwheel.core.units import size
-from blackwheel.pipeline.todo import work
+from blackwheel.pipeline.todo import adopted, work
 from blackwheel.receipts import document
 from blackwheel.shelf import index
 from blackwheel.stacks.ask import for_pythons
@@ -40,7 +40,7 @@ def build_wheels(
         if move_torch.lock_first(site, asked[0][0].stack, lock=lock):
             asked = ask()
         run.require_locked(site, asked[0][0].stack)
-    todo = [work(site, request, chosen, again=again) for request, chosen in asked]
+    todo = [adopted(site, work(site, request, chosen, again=again)) for request, chosen in asked]
     done = [item.shelved for item in todo if item.shelved and not item.reasons]
     pending = [item for item in todo if item.reasons]
     if not pending:

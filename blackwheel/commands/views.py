@@ -78,18 +78,21 @@ def show_plan(
             f" the largest object takes {size(row['bytes_of_the_largest'])}\n"
             f"  key:    {row['key']}"
         )
+    for remark in asked[0][0].stack.remarks:
+        site.console.result(f"{stack}: {remark}")
 
 
 def show_stacks(site: Site) -> None:
     """List the stacks with their contents, lowest driver, and this machine's lacks."""
-    rows = []
+    rows, remarks = [], []
     for name in loader.names(site.constraints):
         try:
             stack = loader.load(name, site.constraints)
         except BlackwheelError as error:
             site.console.error(error)
             continue
-        lacks = for_building.buildable(stack, place(site))
+        lacks, ptx = for_building.buildable(stack, place(site)), stack.driver_ptx
+        remarks += [f"{name}: {remark}" for remark in stack.remarks]
         rows.append(
             (
                 name,
@@ -97,7 +100,7 @@ def show_stacks(site: Site) -> None:
                 stack.toolchain.cuda,
                 ", ".join(stack.python),
                 ", ".join(stack.archs),
-                f"≥ {stack.driver}",
+                f"≥ {stack.driver}" + (f", PTX {ptx}" if ptx > stack.driver else ""),
                 ", ".join(
                     f"{project} {stack.projects[project].version}" for project in stack.build
                 ),
@@ -106,6 +109,8 @@ def show_stacks(site: Site) -> None:
         )
     columns = ("stack", "torch", "CUDA", "Python", "archs", "driver", "builds", "buildable here")
     site.console.table("", columns, rows)
+    for remark in remarks:
+        site.console.result(remark)
 
 
 def show_status(site: Site) -> None:

@@ -18,8 +18,12 @@ PLATFORM: Final = "x86_64-manylinux_2_28"
 """What a lock is resolved for, on any machine: the floor of torch's own wheels."""
 
 
-def lock_text(compiled: str, *, source: str) -> str:
-    """Return a lock file from `uv pip compile` output; raise `lock-names-index` for an index."""
+def lock_text(compiled: str, *, source: str, before: str = "") -> str:
+    """Return a lock file from `uv pip compile` output; raise `lock-names-index` for an index.
+
+    The first line of an earlier lock stays: the whole file is part of the keys of wheels, and a
+    stack that was renamed keeps its keys.
+    """
     lines = compiled.splitlines()
     for line in lines:
         if line.startswith(("--index-url", "--extra-index-url", "--find-links", "-i ", "-f ")):
@@ -30,7 +34,9 @@ def lock_text(compiled: str, *, source: str) -> str:
                 fix="remove emit-index-url and emit-find-links from your uv configuration",
                 code=Exit.CONFIG,
             )
-    return "\n".join([f"# Regenerate: nox -s lock (from {source}). Do not edit.", *lines]) + "\n"
+    head = f"# Regenerate: nox -s lock (from {source}). Do not edit."
+    old = before.partition("\n")[0]
+    return "\n".join([old if old.startswith("# Regenerate: ") else head, *lines]) + "\n"
 
 
 def versions_in(wheels: Path) -> list[str]:
@@ -101,7 +107,7 @@ def compile_lock(
                 fix="correct the requirements, or the package index that uv is configured for",
                 code=Exit.CONFIG,
             )
-        text = lock_text(result.read_text(encoding="utf-8"), source=source)
+        text = lock_text(result.read_text(encoding="utf-8"), source=source, before=before)
         result.write_text(text, encoding="utf-8")
         if text != before:
             result.replace(out)

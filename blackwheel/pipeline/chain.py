@@ -41,7 +41,8 @@ def preflight(site: Site, todo: Sequence[Work]) -> None:
         if stack.torch.source == "installed":
             lock = item.request.lock("build", site.constraints)
             installed.require(python, stack, lock, store=site.store, environment=site.environment)
-        host_compiler.host_compiler(site.environment, cuda=stack.toolchain.cuda)
+        found = host_compiler.host_compiler(site.environment, cuda=stack.toolchain.cuda)
+        host_compiler.require_gcc(found, stack, [item.request.project])
         if stack.toolchain.source == "host":
             _toolchain(site, item.request)
 

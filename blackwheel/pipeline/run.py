@@ -172,8 +172,8 @@ def buildable_stacks(site: Site) -> list[str]:
 def _opening(site: Site, pending: Sequence[Work], jobs: int) -> None:
     """Say what is known before hours begin; raise `disk-too-small`."""
     age = nightly_index.age_line(pending[0].request.stack, datetime.now(UTC).date())
-    if age:
-        site.console.say(age)
+    for line in filter(None, (age, *pending[0].request.stack.remarks)):
+        site.console.say(line)
     for item in pending:
         request, pin = item.request, item.request.pin
         wide, cost = memory_pool.width(site, request, jobs), plan.cpu_seconds(request)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from blackwheel.core.site import Site, isolation_mode
+from blackwheel.receipts import document as receipts
 from blackwheel.receipts.beside import key_section
 from blackwheel.shelf import index
 from blackwheel.sources.series import patch_digests, series_of
@@ -29,7 +30,10 @@ class Work:
 
 
 def work(site: Site, asked: Request, python: pythons.Python, *, again: bool = False) -> Work:
-    """Compare a request's key with the shelf; touches no tree, network or environment."""
+    """Compare a request's key with the shelf; touches no tree, network or environment.
+
+    A stack that was renamed also finds the wheels on the shelf of its old name.
+    """
     chosen = series_of(site, asked)
     build_variables(asked, jobs=1)  # for its errors: not after an environment was made
     mode = isolation_mode(site).mode
@@ -37,17 +41,32 @@ def work(site: Site, asked: Request, python: pythons.Python, *, again: bool = Fa
         asked, patches=patch_digests(chosen), constraints=site.constraints, isolation=mode
     )
     found, before = None, None
-    for wheel in index.shelved(site.wheels / asked.stack.name):
-        made = key_section(wheel.receipt)
-        if made.get("slug") == asked.slug:
-            before = made["parts"]
-            found = wheel if made["digest"] == key.digest else found
+    for name in filter(None, (asked.stack.formerly, asked.stack.name)):
+        for wheel in index.shelved(site.wheels / name):
+            made = key_section(wheel.receipt)
+            if made.get("slug") in asked.slugs:
+                before = made["parts"]
+                found = wheel if made["digest"] == key.digest else found
     reasons: tuple[str, ...] = ()
     if again:
         reasons = ("--again was given",)
     elif not found:
         reasons = key.changes(before) if before else ("no wheel of it is on the shelf",)
     return Work(request=asked, python=python, key=key, shelved=found, reasons=reasons)
+
+
+def adopted(site: Site, item: Work) -> Work:
+    """Put a wheel of the stack's old name on its own shelf; a damaged one is built anew."""
+    wheel, shelf = item.shelved, site.wheels / item.request.stack.name
+    if wheel is None or wheel.path.parent == shelf:
+        return item
+    document = receipts.load(wheel.receipt)
+    if receipts.verify(document, wheel.path):
+        why = f"{wheel.path.name} on the shelf of {item.request.stack.formerly} is damaged"
+        return replace(item, shelved=None, reasons=(why,))
+    moved = index.shelve(wheel.path, document, shelf)
+    index.show_all(site.wheels)
+    return replace(item, shelved=moved)
 
 
 def taken_labels(
@@ -60,7 +79,7 @@ def taken_labels(
         version = request.version
         for wheel in index.shelved(site.wheels / request.stack.name):
             made = key_section(wheel.receipt)
-            same = wheel.version == version and made.get("slug") == request.slug
+            same = wheel.version == version and made.get("slug") in request.slugs
             if same and made["digest"] != item.key.digest:
                 found.append((item, wheel, made["parts"]))
     return found

@@ -63,7 +63,7 @@ def _wheel(site: Site, request: Request, revision: int) -> index.ShelvedWheel:
     found = [
         wheel
         for wheel in index.shelved(site.wheels / request.stack.name)
-        if key_section(wheel.receipt).get("slug") == request.slug
+        if key_section(wheel.receipt).get("slug") in request.slugs
         and (not revision or wheel.version.endswith(f".{revision}"))
     ]
     if not found:

@@ -53,8 +53,10 @@ def key(
     }
     wheel = stack.torch.wheels.get(request.tag)
     named = asdict(torch)
-    if not torch.libraries:
-        del named["libraries"]  # only a torch that is installed is locked by them
+    # Fields that came later are part of the key only where they are set.
+    for later in ("libraries", "channel"):
+        if not named[later]:
+            del named[later]
     parts |= {f"torch.{name}": value for name, value in named.items()}
     parts["torch.wheel"] = wheel.sha256 if wheel else None
     parts |= {f"toolchain.{n}": v for n, v in asdict(stack.toolchain).items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,11 @@ def load(name: str, constraints: Path) -> Stack:
 
 
 def own_table(name: str, constraints: Path) -> dict[str, Any]:
-    """Return the table of a stack's own file, without the stack that it extends."""
+    """Return the table of a stack's own files, without the stack that it extends.
+
+    `constraints/NAME/torch.toml`, where it is there, is laid over `[torch]`: `invoke pin torch`
+    writes it, and no hand does.
+    """
     path = constraints / f"{name}.toml"
     known = names(constraints)
     if name not in known:
@@ -57,14 +62,30 @@ def own_table(name: str, constraints: Path) -> dict[str, Any]:
             fix=f"one of: {', '.join(known)}",
             code=Exit.USAGE,
         )
+    table = _table(path, name)
+    torch = torch_file(name, constraints)
+    return _overlaid(table, {"torch": _table(torch, name)}) if torch.is_file() else table
+
+
+def torch_file(name: str, constraints: Path) -> Path:
+    """Return the file that holds the torch of a stack apart from the rest, there or not."""
+    return constraints / name / "torch.toml"
+
+
+def _table(path: Path, name: str) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise _bad_stack(name, [f"not TOML: {error}"]) from None
+        where = "torch.toml: " if path.name == "torch.toml" else ""
+        raise _bad_stack(name, [f"{where}not TOML: {error}"]) from None
 
 
 def _merged(name: str, constraints: Path, seen: tuple[str, ...]) -> dict[str, Any]:
-    """Read a stack over the one it extends: tables merge, everything else replaces."""
+    """Read a stack over the one it extends: tables merge, everything else replaces.
+
+    A torch with a version and a toolkit with a release are of the stack alone: nothing of the
+    parent's is left in them, and the parent's hashed pins are of another torch.
+    """
     if name in seen:
         raise _bad_stack(seen[0], [f"extends: {' → '.join((*seen, name))} is a circle"])
     table = own_table(name, constraints)
@@ -73,6 +94,10 @@ def _merged(name: str, constraints: Path, seen: tuple[str, ...]) -> dict[str, An
         return table
     base = _merged(parent, constraints, (*seen, name))
     base.pop("extends", None)
+    for own, marked in (("torch", "version"), ("toolchain", "cuda")):
+        if isinstance(table.get(own), dict) and marked in table[own]:
+            base.pop(own, None)
+            base.pop("locks", None)
     return _overlaid(base, table)
 
 
@@ -145,9 +170,24 @@ def _inconsistencies(stack: Stack) -> list[str]:
         for number, contract in enumerate(pin.contract):
             if (contract.older or not contract.native) and not contract.why:
                 faults.append(f"projects.{name}.contract.{number}.why: missing: say why")
-    if stack.torch.source == "index" and not stack.torch.index:
-        faults.append("torch.index: missing: torch.source is 'index'")
-    return faults
+    return [*faults, *_torch_faults(stack)]
+
+
+def _torch_faults(stack: Stack) -> Iterator[str]:
+    """Find what contradicts itself in a torch and its wheels."""
+    torch = stack.torch
+    if torch.source == "index" and not torch.index:
+        yield "torch.index: missing: torch.source is 'index'"
+    if torch.channel and torch.version.partition("+")[2] != torch.channel:
+        yield f"torch.channel: torch {torch.version} is not of '{torch.channel}'"
+    for tag, wheel in torch.wheels.items():
+        for number, one in enumerate((wheel, *wheel.family)):
+            key = f"torch.wheels.{tag}" + (f".family.{number - 1}" if number else "")
+            if not one.size and not one.told_by:
+                yield f"{key}.size: missing: only a wheel with told_by has none"
+    lacking = [p for p in stack.python if f"cp{p.replace('.', '')}" not in torch.wheels]
+    if torch.source == "registry" and torch.wheels and lacking:  # of an index `pin` locks them
+        yield f"python: {', '.join(lacking)}: torch.wheels has no wheel for it"
 
 
 def _bad_stack(name: str, faults: list[str]) -> BlackwheelError:

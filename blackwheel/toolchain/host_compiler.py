@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.process import capture
+from blackwheel.stacks.records import Stack
 
-COMPILERS: Final = {"12.8": ((9, 14), (9, 19)), "13.0": ((9, 15), (9, 20))}
+COMPILERS: Final = {
+    "12.8": ((9, 14), (9, 19)),
+    "13.0": ((9, 15), (9, 20)),
+    "13.2": ((9, 15), (9, 21)),
+    "13.4": ((9, 16), (9, 22)),
+    "13.5": ((9, 16), (9, 22)),
+}
 """Per CUDA release, the lowest and highest major version of gcc, then of clang.
 
 The upper bounds are those of nvcc's own `crt/host_config.h`; the lower one is torch's C++17.
@@ -31,7 +38,7 @@ class Compiler:
 def host_compiler(environment: Mapping[str, str], *, cuda: str) -> Compiler:
     """Find the C++ compiler (CXX, else g++); check that nvcc of release `cuda` accepts it.
 
-    Raises `no-compiler` and `wrong-compiler`.
+    Raises `no-compiler`, `wrong-compiler` and `unknown-cuda-release`.
     """
     name = environment.get("CXX") or "g++"
     found = shutil.which(name, path=environment.get("PATH", ""))
@@ -49,7 +56,7 @@ def host_compiler(environment: Mapping[str, str], *, cuda: str) -> Compiler:
     clang = "clang_major" in defined
     words = ("clang_major", "clang_minor") if clang else ("GNUC", "GNUC_MINOR")
     version = ".".join(defined.get(word, "0") for word in words)
-    low, high = COMPILERS[".".join(cuda.split(".")[:2])][clang]
+    low, high = _bounds(cuda)[clang]
     kind: Literal["gcc", "clang"] = "clang" if clang else "gcc"
     plain = "clang++" if clang else "g++"
     if not low <= int(version.split(".", maxsplit=1)[0]) <= high:
@@ -61,3 +68,40 @@ def host_compiler(environment: Mapping[str, str], *, cuda: str) -> Compiler:
             code=Exit.MACHINE,
         )
     return Compiler(path=Path(found), kind=kind, version=version)
+
+
+def _bounds(cuda: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    found = COMPILERS.get(".".join(cuda.split(".")[:2]))
+    if found is None:
+        raise BlackwheelError(
+            "unknown-cuda-release",
+            f"nothing is known of CUDA {cuda}: which compilers its nvcc takes",
+            where="blackwheel/toolchain/host_compiler.py, COMPILERS",
+            fix="write its bounds there, as crt/host_config.h has them;"
+            f" known are {', '.join(COMPILERS)}",
+            code=Exit.CONFIG,
+        )
+    return found
+
+
+def require_gcc(compiler: Compiler, stack: Stack, projects: Iterable[str]) -> None:
+    """Raise `old-compiler` where a project's host code wants a newer GCC than this one."""
+    if compiler.kind != "gcc":
+        return
+    for project in projects:
+        wanted = stack.projects[project].gcc
+        if wanted and _numbers(compiler.version) < _numbers(wanted):
+            major = wanted.partition(".")[0]
+            raise BlackwheelError(
+                "old-compiler",
+                f"{project} {stack.projects[project].version} wants gcc {wanted} or newer;"
+                f" {compiler.path} is gcc {compiler.version}",
+                where=f"constraints/{stack.name}.toml, projects.{project}.gcc",
+                fix=f"apt-get install g++-{major}, then: export CXX=g++-{major}"
+                "\nDebian 12 has none above 12: a container of a newer release",
+                code=Exit.MACHINE,
+            )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
