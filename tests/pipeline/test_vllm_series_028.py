@@ -1,4 +1,4 @@
-"""The series for vLLM 0.28.0: what it makes of FlashInfer's switch, asked of the real files."""
+"""The series for vLLM 0.28.0, asked of the real files: FlashInfer's switch above all."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ SWITCH: Final = "vllm/utils/flashinfer.py"
 BACKEND: Final = "vllm/v1/attention/backends/flashinfer.py"
 SAMPLER: Final = "vllm/v1/sample/ops/topk_topp_sampler.py"
 KIMI: Final = "vllm/models/kimi_k3/nvidia/kda.py"
-FILES: Final = (SWITCH, BACKEND, SAMPLER, KIMI)
+SCALAR_TYPE: Final = "csrc/core/scalar_type.hpp"
+FILES: Final = (SWITCH, BACKEND, SAMPLER, KIMI, SCALAR_TYPE)
 
 STUBS: Final = {
     "torch/__init__.py": """
@@ -241,19 +242,18 @@ def test_what_a_package_does_not_hold_is_not_promised(machine: Machine, upstream
     assert machine.answers(*asked)[0] == [True, False, False, False]
 
 
-def test_a_package_that_lacks_one_module_is_refused(
-    machine: Machine, upstream: Upstream, tmp_path: Path
-) -> None:
+def test_a_package_that_lacks_one_module_is_refused(machine: Machine, upstream: Upstream) -> None:
     sinks = constant(upstream, "FLASHINFER_SINKS")
     assert len(sinks) == 4
     machine.with_package(*sinks)
+    folder = machine.site / "flashinfer_jit_cache" / "jit_cache"
+    (folder / "elsewhere").mkdir()
     for module in sinks:
-        library = machine.site / "flashinfer_jit_cache" / "jit_cache" / module / f"{module}.so"
-        library.rename(tmp_path / "away")
+        library = folder / module / f"{module}.so"
+        aside = folder / "elsewhere" / library.name  # FlashInfer does not look there
+        library.rename(aside)
         assert machine.answers(SINKS, DECODE)[0] == [False, False], module
-        (tmp_path / "away").rename(library.with_name("other.so"))
-        assert machine.answers(SINKS, DECODE)[0] == [False, False], module
-        library.with_name("other.so").rename(library)
+        aside.rename(library)
     assert machine.answers(SINKS, DECODE)[0] == [True, True]
 
 
@@ -388,6 +388,37 @@ def test_flashkda_is_chosen_only_where_its_library_is(upstream: Upstream, there:
         },
     )
     assert supported(128, "bf16", 0.1) is there
+
+
+ASKS: Final = """
+#include "core/scalar_type.hpp"
+#include <cstdio>
+int main() {
+  static_assert(vllm::kU4B8.size_bits() == 4);
+  try {
+    vllm::ScalarType::float_(5, 2, true, vllm::ScalarType::NAN_IEEE_754);
+  } catch (std::runtime_error const& error) {
+    std::puts(error.what());
+  }
+}
+"""
+
+
+def test_marlins_kernels_need_no_header_of_torch(upstream: Upstream, tmp_path: Path) -> None:
+    """Else each torch would compile all of them again: upstream's header does not compile here."""
+    (tmp_path / "asks.cpp").write_text(ASKS)
+    command = ["g++", "-std=c++20", str(tmp_path / "asks.cpp"), "-o", str(tmp_path / "asks")]
+    alone = subprocess.run(
+        [*command, f"-I{upstream.pristine}/csrc"], check=False, capture_output=True
+    )
+    assert b"torch/headeronly/util/Exception.h: No such file" in alone.stderr
+    subprocess.run([*command, f"-I{upstream.patched}/csrc"], check=True)
+    said = subprocess.run([str(tmp_path / "asks")], check=True, capture_output=True, text=True)
+    assert said.stdout == (
+        f"{upstream.patched}/csrc/core/scalar_type.hpp: expected nan_repr != NAN_IEEE_754."
+        " use `float_IEEE754` constructor for floating point types that follow IEEE 754"
+        " conventions\n"
+    )
 
 
 def texts(path: Path) -> list[ast.JoinedStr]:
