@@ -17,7 +17,7 @@ from blackwheel.core.errors import BlackwheelError, Exit, nearest
 from blackwheel.core.file_lock import held
 from blackwheel.core.site import Site
 from blackwheel.pins import lock_all, project_report
-from blackwheel.pins.stack_file import rewrite
+from blackwheel.pins.stack_file import Edited, rewrite
 from blackwheel.pytorch import archive, identity, installed, nightly_index
 from blackwheel.pytorch import wheel as torchwheel
 from blackwheel.pytorch.archive import Archive
@@ -120,11 +120,11 @@ def pin_torch(
                 f"torch: also archived in {archive_in}; export {archive.CARRIED}='{archive_in}'"
                 " takes them from there"
             )
-        before, after = rewrite(stack_name, site.constraints, moved)
-    _show(site, stack_name, before, after)
-    if before != after:
+        changed = rewrite(stack_name, site.constraints, moved)
+    _show(site, stack_name, changed)
+    if changed:
         site.console.say(f"{stack_name}: next: nox -s lock -- {stack_name}")
-    return before != after
+    return bool(changed)
 
 
 def pin_installed(site: Site, stack_name: str, python: str) -> None:
@@ -156,18 +156,24 @@ def pin_installed(site: Site, stack_name: str, python: str) -> None:
             git_version=seen.git_version,
             cxx11_abi=seen.cxx11_abi,
             libraries={one.name: one.sha256 for one in seen.libraries},
+            wheels={},
+            index="",
+            channel="",
         )
         _require_cuda(stack, seen.cuda)
-        before, after = rewrite(stack_name, site.constraints, moved)
-    _show(site, stack_name, before, after)
+        changed = rewrite(stack_name, site.constraints, moved)
+    _show(site, stack_name, changed)
 
 
-def _show(site: Site, stack_name: str, before: str, after: str) -> None:
-    path = f"constraints/{stack_name}.toml"
-    lines = difflib.unified_diff(
-        before.splitlines(), after.splitlines(), path, path, lineterm="", n=2
-    )
-    site.console.result(shown("\n".join(lines)) if before != after else f"{path}: nothing changed")
+def _show(site: Site, stack_name: str, changed: Sequence[Edited]) -> None:
+    if not changed:
+        site.console.result(f"constraints/{stack_name}.toml: nothing changed")
+    for one in changed:
+        path = f"constraints/{one.path.relative_to(site.constraints)}"
+        lines = difflib.unified_diff(
+            one.before.splitlines(), one.after.splitlines(), path, path, lineterm="", n=2
+        )
+        site.console.result(shown("\n".join(lines)))
 
 
 def lock_first(site: Site, stack: Stack, *, lock: bool) -> bool:

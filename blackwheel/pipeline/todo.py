@@ -32,7 +32,8 @@ class Work:
 def work(site: Site, asked: Request, python: pythons.Python, *, again: bool = False) -> Work:
     """Compare a request's key with the shelf; touches no tree, network or environment.
 
-    A stack that was renamed also finds the wheels on the shelf of its old name.
+    A stack that was renamed also finds its wheels on the shelf of its old name, where those of
+    another torch may lie beside them.
     """
     chosen = series_of(site, asked)
     build_variables(asked, jobs=1)  # for its errors: not after an environment was made
@@ -44,7 +45,8 @@ def work(site: Site, asked: Request, python: pythons.Python, *, again: bool = Fa
     for name in filter(None, (asked.stack.formerly, asked.stack.name)):
         for wheel in index.shelved(site.wheels / name):
             made = key_section(wheel.receipt)
-            if made.get("slug") in asked.slugs:
+            own = name == asked.stack.name or wheel.version == asked.version
+            if own and made.get("slug") in asked.slugs:
                 before = made["parts"]
                 found = wheel if made["digest"] == key.digest else found
     reasons: tuple[str, ...] = ()

@@ -52,6 +52,13 @@ def own_table(name: str, constraints: Path) -> dict[str, Any]:
     `constraints/NAME/torch.toml`, where it is there, is laid over `[torch]`: `invoke pin torch`
     writes it, and no hand does.
     """
+    table = file_table(name, constraints)
+    torch = torch_file(name, constraints)
+    return _overlaid(table, {"torch": _table(torch, name)}) if torch.is_file() else table
+
+
+def file_table(name: str, constraints: Path) -> dict[str, Any]:
+    """Return the table of a stack's own file alone; raise `unknown-stack` or `bad-stack`."""
     path = constraints / f"{name}.toml"
     known = names(constraints)
     if name not in known:
@@ -62,9 +69,7 @@ def own_table(name: str, constraints: Path) -> dict[str, Any]:
             fix=f"one of: {', '.join(known)}",
             code=Exit.USAGE,
         )
-    table = _table(path, name)
-    torch = torch_file(name, constraints)
-    return _overlaid(table, {"torch": _table(torch, name)}) if torch.is_file() else table
+    return _table(path, name)
 
 
 def torch_file(name: str, constraints: Path) -> Path:

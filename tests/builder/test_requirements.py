@@ -20,7 +20,7 @@ from blackwheel.stacks.records import RequirementFile, Stack
 from blackwheel.stacks.request import filled
 from blackwheel.toolchain.host_compiler import Compiler
 
-STABLE = loader.load("stable", Path(__file__).parents[2] / "constraints")
+STABLE = loader.load("torch211", Path(__file__).parents[2] / "constraints")
 TEXT = """-r common.txt
 # Dependencies for NVIDIA GPUs
 torch==2.11.0
@@ -60,13 +60,13 @@ def test_a_requirement_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert str(raised.value) == (
         "error: requirement-missing\n"
         "  cuda.txt requires no xformers\n"
-        "  where: constraints/stable.toml, projects.vllm.requires.0\n"
+        "  where: constraints/torch211.toml, projects.vllm.requires.0\n"
         "  fix:   correct the table: this release names its requirements otherwise"
     )
 
 
 def test_the_companion_of_a_nightly_torch_that_nobody_locked_is_named() -> None:
-    nightly = loader.load("nightly", Path(__file__).parents[2] / "constraints")
+    nightly = loader.load("report-2025-10", Path(__file__).parents[2] / "constraints")
     with pytest.raises(BlackwheelError) as raised:
         filled("{torchvision}", nightly, "3.11")
     assert raised.value.code == Exit.CONFIG
@@ -74,8 +74,8 @@ def test_the_companion_of_a_nightly_torch_that_nobody_locked_is_named() -> None:
         "error: companion-not-locked\n"
         "  '{torchvision}' wants the torchvision of torch 2.10.0.dev20251016+cu128 for Python"
         " 3.11, and none is locked\n"
-        "  where: constraints/nightly.toml\n"
-        "  fix:   invoke pin torch latest --stack nightly: a day that has one,\n"
+        "  where: constraints/report-2025-10.toml\n"
+        "  fix:   invoke pin torch latest --stack report-2025-10: a day that has one,\n"
         "         or name another release: torchvision==VERSION"
     )
 
@@ -114,7 +114,7 @@ def test_a_readme_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert str(raised.value) == (
         "error: readme-missing\n"
         "  flash-attn has no README.md\n"
-        "  where: constraints/stable.toml, projects.flash-attn.readme\n"
+        "  where: constraints/torch211.toml, projects.flash-attn.readme\n"
         "  fix:   name the file that its setup.py or pyproject.toml reads, or leave the key out"
     )
 

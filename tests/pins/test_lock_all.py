@@ -60,7 +60,7 @@ def site(tmp_path: Path, index: Index) -> Site:
     """A stack for the running Python that needs torch and its triton alone."""
     constraints = tmp_path / "checkout" / "constraints"
     constraints.mkdir(parents=True)
-    text = (REPOSITORY / "constraints" / "nightly.toml").read_text(encoding="utf-8")
+    text = (REPOSITORY / "constraints" / "report-2025-10.toml").read_text(encoding="utf-8")
     text = text.partition("[projects.vllm]")[0].replace('["flash-attn", "vllm"]', '["flash-attn"]')
     text = text.replace("https://download.pytorch.org/whl/nightly/cu128", index.channel())
     text = re.sub(r"^requirements = .*$", "requirements = []", text, flags=re.MULTILINE)

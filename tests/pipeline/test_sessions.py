@@ -17,7 +17,7 @@ from blackwheel.stacks.key import Key
 from blackwheel.stacks.pythons import Python
 from blackwheel.stacks.request import Request
 
-STACK = loader.load("stable", Path(__file__).parents[2] / "constraints")
+STACK = loader.load("torch211", Path(__file__).parents[2] / "constraints")
 LOOP = "trap 'echo bye; exit 143' TERM; touch up; echo here; while :; do sleep 0.05; done"
 
 

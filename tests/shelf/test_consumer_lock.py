@@ -180,15 +180,15 @@ def test_newest_revision_is_locked_or_the_one_that_is_asked_for(tmp_path: Path) 
 def test_project_that_is_not_on_the_shelf_is_named_with_those_that_are(tmp_path: Path) -> None:
     site = Site(checkout=tmp_path, store=tmp_path, environment={}, console=Console(environment={}))
     shutil.copytree(Path(__file__).parents[2] / "constraints", tmp_path / "constraints")
-    shelve(make_wheel(tmp_path, "1.0"), tmp_path / "wheels" / "stable")
+    shelve(make_wheel(tmp_path, "1.0"), tmp_path / "wheels" / "torch211")
     with pytest.raises(BlackwheelError) as caught:
-        consumer_lock.lock_consumer(site, "stable", python="3.12", projects=["flash-attn"])
+        consumer_lock.lock_consumer(site, "torch211", python="3.12", projects=["flash-attn"])
     assert caught.value.code is Exit.INDEX
     assert str(caught.value) == (
         "error: no-wheel\n"
         "  flash-attn for Python 3.12 is not on the shelf\n"
-        "  where: wheels/stable/\n"
-        "  fix:   invoke build-wheels --stack stable --python 3.12\n"
+        "  where: wheels/torch211/\n"
+        "  fix:   invoke build-wheels --stack torch211 --python 3.12\n"
         "         or only what is there: --projects toy"
     )
 

@@ -15,12 +15,14 @@ from typing import Final
 import pytest
 import uv
 
-from blackwheel import patches, sdist, stacks
-from blackwheel.console import Quiet
-from blackwheel.process import capture
-from blackwheel.stacks import SdistPin
-from blackwheel.toolchain import Toolchain, assemble
-from blackwheel.trees import is_selected, write_entries
+from blackwheel.core.console import Quiet
+from blackwheel.core.process import capture
+from blackwheel.sources import sdist
+from blackwheel.sources.series import load_series
+from blackwheel.sources.tree import is_selected, write_entries
+from blackwheel.stacks import loader
+from blackwheel.stacks.records import SdistPin
+from blackwheel.toolchain.toolkit import Toolchain, assemble
 
 pytestmark = [pytest.mark.network, pytest.mark.toolchain, pytest.mark.slow]
 
@@ -42,11 +44,11 @@ LEFT_OUT = tuple(f"-DFLASHATTENTION_DISABLE_{one}" for one in ("FORWARD", "SPLIT
 def patched(folder: Path, archive: Path, upto: str = "9999") -> Path:
     """Unpack the sdist's sources and apply the patches whose numbers are not above `upto`."""
     root = folder / "tree"
-    pin = stacks.load("stable", ROOT / "constraints").project("flash-attn")
+    pin = loader.load("stable", ROOT / "constraints").project("flash-attn")
     inner = {nested.path: nested.sparse for nested in pin.nested}
     chosen = sdist.entries(archive, lambda path: is_selected(path, pin.source.sparse, inner))
     write_entries(chosen, root, where=SDIST.name)
-    series = patches.load_series(ROOT / "patches" / "flash-attn" / "2.8.3.post2")
+    series = load_series(ROOT / "patches" / "flash-attn" / "2.8.3.post2")
     for patch in series.patches:
         if patch.name <= upto:
             (folder / patch.name).write_bytes(patch.content)

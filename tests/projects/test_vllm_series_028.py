@@ -16,9 +16,9 @@ from typing import Any, Final
 import pytest
 from checkout import git
 
-from blackwheel import sdist
-from blackwheel.console import Console
-from blackwheel.stacks import SdistPin
+from blackwheel.core.console import Console
+from blackwheel.sources import sdist
+from blackwheel.stacks.records import SdistPin
 
 pytestmark = pytest.mark.network
 
