@@ -87,7 +87,7 @@ def _act(site: Site, options: argparse.Namespace) -> None:
         if options.verb == "lock-file":
             item = todo.work(site, asked, python, again=True)
             chain.preflight(site, [item])
-            site.console.result(str(asked.lock("build", site.constraints)))
+            site.console.result(str(chain.installed_pins(site, asked)))
             return
         item = todo.work(site, asked, python, again=options.again)
         if options.verb == "plan":

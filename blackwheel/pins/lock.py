@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import tempfile
@@ -13,9 +14,13 @@ from packaging.utils import parse_wheel_filename
 
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.process import capture
+from blackwheel.stacks.records import LockedWheel
 
 PLATFORM: Final = "x86_64-manylinux_2_28"
 """What a lock is resolved for, on any machine: the floor of torch's own wheels."""
+
+PIN: Final = r"[A-Za-z0-9._-]+(?:\[[^\]]*\])?(?:==| @ )"
+"""The begin of a pin in a lock file: its name, and how it is taken."""
 
 
 def lock_text(compiled: str, *, source: str, before: str = "") -> str:
@@ -39,15 +44,9 @@ def lock_text(compiled: str, *, source: str, before: str = "") -> str:
     return "\n".join([old if old.startswith("# Regenerate: ") else head, *lines]) + "\n"
 
 
-def versions_in(wheels: Path) -> list[str]:
-    """Return `name==version` of every wheel in a folder."""
-    parsed = (parse_wheel_filename(path.name) for path in sorted(wheels.glob("*.whl")))
-    return [f"{name}=={version}" for name, version, _, _ in parsed]
-
-
 def pins_in(lock: str) -> tuple[str, ...]:
-    """Return `name==version` of every pin of a lock file's text."""
-    return tuple(re.findall(r"^([\w.-]+(?:\[[^\]]*\])?==[^\s;\\]+)", lock, re.MULTILINE))
+    """Return `name==version`, or `name @ address`, of every pin of a lock file's text."""
+    return tuple(re.findall(rf"^({PIN}[^\s;\\]+)", lock, re.MULTILINE))
 
 
 def compile_lock(
@@ -59,7 +58,7 @@ def compile_lock(
     uv: Path,
     environment: Mapping[str, str],
     upgrade: bool = False,
-    wheels: Path | None = None,
+    wheels: Sequence[LockedWheel] = (),
     without: Sequence[str] = (),
     constraints: Sequence[str] = (),
     platform: str = PLATFORM,
@@ -68,8 +67,8 @@ def compile_lock(
 
     Versions that `out` already holds stay unless `upgrade` or a changed requirement moves them.
     `source` is the file that the requirements come from, as the first line of the lock names it.
-    `wheels` is a folder with wheels that no registry has: each is taken where its project is
-    wanted, and the lock names it by version and hash as it names the others.
+    `wheels` are those that no registry has: where its project is wanted, the lock names address and
+    hash of each. What they require stands in the stack, so that none is fetched.
     `without` are projects that the environment gets otherwise, whoever requires them.
     `constraints` hold for what is wanted, and ask for nothing.
     Only wheels are taken: building an sdist would run requirements that no lock covers.
@@ -84,15 +83,12 @@ def compile_lock(
         argv = [str(uv), "pip", "compile", "--quiet", "--generate-hashes", "--no-header"]
         argv += ["--no-annotate", "--only-binary", ":all:", "--python-version", python]
         argv += ["--python-platform", platform, "--output-file", result.name, wanted.name]
-        if held := [*constraints, *(versions_in(wheels) if wheels else ())]:
+        settings, environment = _metadata_settings(wheels, environment)
+        (Path(folder) / "uv.toml").write_text(settings, encoding="utf-8")
+        if held := [*constraints, *(wheel.requirement for wheel in wheels)]:
             exact = Path(folder) / "constraints.txt"
             exact.write_text("".join(f"{line}\n" for line in held), encoding="utf-8")
             argv += ["--constraint", exact.name]
-        if wheels:
-            argv += ["--find-links", str(wheels)]
-            # Else uv keeps the digest that the lock already has for a version.
-            for line in versions_in(wheels):
-                argv += ["--upgrade-package", line.partition("==")[0]]
         if without:
             left_out = Path(folder) / "excludes.txt"
             left_out.write_text("".join(f"{name}\n" for name in without), encoding="utf-8")
@@ -112,3 +108,30 @@ def compile_lock(
         if text != before:
             result.replace(out)
     return text != before
+
+
+def _metadata_settings(
+    wheels: Sequence[LockedWheel], environment: Mapping[str, str]
+) -> tuple[str, Mapping[str, str]]:
+    """Return a uv.toml that says what wheels require, and the variables by which uv reads it.
+
+    uv merges the file of its working folder with the user's own, unless a variable names another
+    one or none: then that one's text goes first.
+    """
+    named, off = environment.get("UV_CONFIG_FILE"), environment.get("UV_NO_CONFIG")
+    text = Path(named).read_text(encoding="utf-8") + "\n" if named and not off else ""
+    for wheel in wheels:
+        project, version, _, _ = parse_wheel_filename(wheel.name)
+        facts: dict[str, str | list[str]] = {
+            "name": project,
+            "version": str(version),
+            "requires-dist": list(wheel.requires),
+        }
+        if wheel.requires_python:
+            facts["requires-python"] = wheel.requires_python
+        lines = (f"{name} = {json.dumps(value)}\n" for name, value in facts.items())
+        text += "".join(["[[dependency-metadata]]\n", *lines])
+    if wheels and (named or off):
+        own = {name: value for name, value in environment.items() if name != "UV_NO_CONFIG"}
+        return text, {**own, "UV_CONFIG_FILE": "uv.toml"}
+    return (text if wheels else ""), environment

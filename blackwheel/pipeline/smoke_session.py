@@ -48,11 +48,9 @@ def groups(
                 newest = _newest(members)
                 sets = [[wheel] for wheel in members] + ([newest] if len(newest) > 1 else [])
             for group in sets:
-                locks = {_lock(site, stack, wheel, version) for wheel in group}
-                if stack.torch.source == "index":
-                    tag = f"cp{version.replace('.', '')}"
-                    for lock in locks:
-                        archive.obtain(stack, tag, kept, lock=lock)
+                tag = f"cp{version.replace('.', '')}"
+                known = {_lock(site, stack, wheel, version) for wheel in group}
+                locks = {archive.installable(stack, tag, lock, kept) for lock in known}
                 found.append(
                     {
                         "stack": name,

@@ -151,6 +151,11 @@ class LockedWheel:
     """Requires-Dist of a wheel that no registry has: with it a lock needs no download."""
     requires_python: str = ""
 
+    @property
+    def requirement(self) -> str:
+        """Requirement that takes exactly this file from its address."""
+        return f"{self.name.partition('-')[0]} @ {self.url}#sha256={self.sha256}"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
 class TorchWheel(LockedWheel):
@@ -158,6 +163,11 @@ class TorchWheel(LockedWheel):
 
     family: tuple[LockedWheel, ...] = ()
     """What torch requires by a local version (its triton), and torchvision and torchaudio."""
+
+    @property
+    def by_url(self) -> tuple[LockedWheel, ...]:
+        """Wheels of this torch and its family that no package registry has."""
+        return tuple(one for one in (self, *self.family) if one.url)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)

@@ -203,3 +203,22 @@ def test_shelf_without_a_wheel_is_not_served(tmp_path: Path) -> None:
         "  where: wheels/\n"
         "  fix:   invoke build-wheels --stack quickstart"
     )
+
+
+def test_wheel_that_no_registry_has_is_named_by_its_address(shelf: Path) -> None:
+    wheel = next(iter(index.shelved(shelf / "ours")))
+    nightly = (
+        "torch @ https://nightly.invalid/torch-3%2Bcu134.whl#sha256=00 \\\n    --hash=sha256:00\n"
+    )
+    lock = f"# made\ndep[extra]==2.0 \\\n    --hash=sha256:11\n{nightly}"
+    text = consumer_lock.requirements(
+        [(wheel, lock)], stack="toy", python="3.12", address="https://wheels.invalid/"
+    )
+    assert text.endswith(f"dep[extra]==2.0 \\\n    --hash=sha256:11\n{nightly}")
+    with pytest.raises(BlackwheelError, match=r"(?s)different versions or files.*of torch"):
+        consumer_lock.requirements(
+            [(wheel, lock), (wheel, lock.replace(":00", ":22"))],
+            stack="toy",
+            python="3.12",
+            address="",
+        )
