@@ -12,6 +12,7 @@ from typing import Final
 
 from packaging.utils import parse_wheel_filename
 
+from blackwheel.core import files
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.process import capture
 from blackwheel.stacks.records import LockedWheel
@@ -75,16 +76,25 @@ def compile_lock(
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     before = out.read_text(encoding="utf-8") if out.exists() else ""
-    with tempfile.TemporaryDirectory(prefix=".lock-", dir=out.parent) as folder:
+    # Inside of a checkout uv reads the settings of its top alone.
+    place = None if wheels else out.parent
+    with tempfile.TemporaryDirectory(prefix=".lock-", dir=place) as folder:
         wanted, result = Path(folder) / "requirements.in", Path(folder) / "lock.txt"
         wanted.write_text("".join(f"{line}\n" for line in requirements), encoding="utf-8")
         if before and not upgrade:
             shutil.copyfile(out, result)
         argv = [str(uv), "pip", "compile", "--quiet", "--generate-hashes", "--no-header"]
-        argv += ["--no-annotate", "--only-binary", ":all:", "--python-version", python]
+        argv += [
+            "--no-python-downloads",
+            "--no-annotate",
+            "--only-binary",
+            ":all:",
+            "--python-version",
+            python,
+        ]
         argv += ["--python-platform", platform, "--output-file", result.name, wanted.name]
-        settings, environment = _metadata_settings(wheels, environment)
-        (Path(folder) / "uv.toml").write_text(settings, encoding="utf-8")
+        if wheels:
+            environment = _with_metadata(wheels, Path(folder), out, environment)
         if held := [*constraints, *(wheel.requirement for wheel in wheels)]:
             exact = Path(folder) / "constraints.txt"
             exact.write_text("".join(f"{line}\n" for line in held), encoding="utf-8")
@@ -104,22 +114,23 @@ def compile_lock(
                 code=Exit.CONFIG,
             )
         text = lock_text(result.read_text(encoding="utf-8"), source=source, before=before)
-        result.write_text(text, encoding="utf-8")
         if text != before:
-            result.replace(out)
+            files.replace_file(out, text.encode())
     return text != before
 
 
-def _metadata_settings(
-    wheels: Sequence[LockedWheel], environment: Mapping[str, str]
-) -> tuple[str, Mapping[str, str]]:
-    """Return a uv.toml that says what wheels require, and the variables by which uv reads it.
+def _with_metadata(
+    wheels: Sequence[LockedWheel], folder: Path, out: Path, environment: Mapping[str, str]
+) -> Mapping[str, str]:
+    """Write a uv.toml that says what wheels require; return the variables by which uv reads it.
 
-    uv merges the file of its working folder with the user's own, unless a variable names another
-    one or none: then that one's text goes first.
+    uv merges the file of its working folder with the user's own. Settings of the checkout, or of
+    the file that a variable names, go first.
     """
     named, off = environment.get("UV_CONFIG_FILE"), environment.get("UV_NO_CONFIG")
-    text = Path(named).read_text(encoding="utf-8") + "\n" if named and not off else ""
+    places = [Path(named)] if named else [one / "uv.toml" for one in out.absolute().parents]
+    known = next((one for one in places if one.is_file()), None)
+    text = known.read_text(encoding="utf-8") + "\n" if known and not off else ""
     for wheel in wheels:
         project, version, _, _ = parse_wheel_filename(wheel.name)
         facts: dict[str, str | list[str]] = {
@@ -131,7 +142,8 @@ def _metadata_settings(
             facts["requires-python"] = wheel.requires_python
         lines = (f"{name} = {json.dumps(value)}\n" for name, value in facts.items())
         text += "".join(["[[dependency-metadata]]\n", *lines])
-    if wheels and (named or off):
-        own = {name: value for name, value in environment.items() if name != "UV_NO_CONFIG"}
-        return text, {**own, "UV_CONFIG_FILE": "uv.toml"}
-    return (text if wheels else ""), environment
+    (folder / "uv.toml").write_text(text, encoding="utf-8")
+    if not named and not off:
+        return environment
+    own = {name: value for name, value in environment.items() if name != "UV_NO_CONFIG"}
+    return {**own, "UV_CONFIG_FILE": "uv.toml"}

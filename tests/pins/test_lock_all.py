@@ -101,6 +101,7 @@ def test_wheels_that_nobody_has_had_are_locked_without_a_request(
     site: Site, index: Index, tmp_path: Path, setting: str
 ) -> None:
     """Whatever the person's own uv configuration is."""
+    (site.checkout / "pyproject.toml").write_text('[project]\nname = "it"\nversion = "1"\n')
     move_torch.pin_torch(site, "nightly", VERSION)
     torch = stack(site).torch
     wheel = torch.wheels[TAG]
