@@ -185,17 +185,17 @@ def edited_project(
 def _set_source(table: Any, pin: GitPin) -> None:
     """Set what moves of a git source; the keys stay in their order."""
     _set(table, "url", pin.url)
-    _set(table, "commit", pin.commit)
-    if pin.tree:
-        if "tree" in table or "sparse" not in table:
-            _set(table, "tree", pin.tree)
+    for key, value in (("commit", pin.commit), ("tree", pin.tree)):
+        if not value:
+            if key in table:
+                table.remove(key)
+        elif key in table or "sparse" not in table:
+            _set(table, key, value)
         else:
-            after = table["sparse"]  # tree belongs above it, and a table only grows at its end
+            after = table["sparse"]  # both belong above it, and a table only grows at its end
             table.remove("sparse")
-            table.add("tree", pin.tree)
+            table.add(key, value)
             table.add("sparse", after)
-    elif "tree" in table:
-        table.remove("tree")
 
 
 def _requote(row: Any, renamed: Mapping[str, str]) -> None:

@@ -238,7 +238,7 @@ def installable(stack: Stack, tag: str, lock: Path, kept: Archive) -> Path:
 
 
 def described(stack: Stack, tag: str, kept: Archive) -> tuple[LockedWheel, ...]:
-    """Return the wheels that no registry has, each with what it requires.
+    """Return the wheels that no registry has, each with its requirements.
 
     Only a wheel of which the stack does not say that is fetched. Raises what `obtain` raises.
     """

@@ -38,7 +38,12 @@ def key_checks(held: Mapping[str, document.Section], parts: Mapping[str, str]) -
     from_git = sources["origin"] == "git"
     tree = parts["source.tree"] if from_git else json.loads(parts["sdist"])["tree"]
     seen = sources["project"]["digest"]
-    yield compared("source commit", seen["gitCommit"], parts["source.commit"])
+    commit = seen.get("gitCommit", "")
+    if commit or parts["source.commit"] or from_git:
+        yield compared("source commit", commit, parts["source.commit"])
+    else:  # nobody knows the commit: then the bytes of the sdist are the source
+        archive = sources.get("sdist", {}).get("digest", {}).get("sha256", "")
+        yield compared("sdist", archive, json.loads(parts["sdist"])["sha256"])
     yield compared(f"source tree ({sources['origin']})", seen["gitTree"], tree)
     pins = {k.partition(".")[2]: json.loads(v) for k, v in parts.items() if k.startswith("nested.")}
     there = {one["name"]: one["digest"] for one in sources["nested"]}

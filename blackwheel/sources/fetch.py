@@ -26,7 +26,6 @@ __all__ = ["NestedTree", "SourceTree", "fetch", "selected_paths", "tree_id"]
 
 Origin = Literal["git", "sdist"]
 _MARKER: Final = "fetched.json"
-_TOLD_BY_SDIST: Final = "only the sdist tells its commit"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,12 +48,17 @@ class SourceTree:
     root: Path
     origin: Origin
     commit: str
-    """The pinned one; for an sdist, the commit of the same release."""
+    """The pinned one; for an sdist, that of the same release, or empty: nobody knows it."""
     tree: str
     """Git tree id: of the commit, or of the sdist's selected files."""
     nested: tuple[NestedTree, ...]
     reason: str = ""
     """Why the sdist stands in for git."""
+
+    @property
+    def named(self) -> str:
+        """Short name for messages: the commit, or the sdist where nobody knows one."""
+        return self.commit[:12] or (self.pin.sdist.name if self.pin.sdist else "")
 
 
 def fetch(
@@ -137,7 +141,15 @@ def _fetched(
     environment: Mapping[str, str],
     console: Console,
 ) -> _Fetched:
-    """Fetch all before anything is written."""
+    """Fetch all before anything is written; raise `nested-not-pinned`, never take HEAD."""
+    if unknown := [path for path, _, source in places if not source.commit]:
+        raise BlackwheelError(
+            "nested-not-pinned",
+            f"nobody here has seen which commit of {', '.join(unknown)} is wanted",
+            where=f"projects.{project}.nested",
+            fix=f"where its git host answers: invoke pin {project} VERSION --stack STACK",
+            code=Exit.SOURCE,
+        )
     stores = []
     for path, where, source in places:
         repository = GitStore(
@@ -182,7 +194,7 @@ def _from_sdist(
         )
     except sdist.UnavailableError as error:
         if reason is None:
-            raise _no_sdist(project, pin.sdist, error) from None
+            raise _no_sdist(project, pin, pin.sdist, error) from None
         lack = f"{pin.sdist.name} cannot be had either: {error}"
         raise _unreachable(reason, lack) from None
     inner = {n.path: n.sparse for n in pin.nested}
@@ -206,7 +218,7 @@ def _from_sdist(
             )
         except UnreachableError as error:
             raise _nested_unreachable(error, pin, lacking) from None
-        told = str(reason) if reason else _TOLD_BY_SDIST
+        told = str(reason) if reason else _only_sdist(pin.source)
         _mark(folder, found, (*bundled, *_written(stores, root)), told)
     return _announced(project, pin, "sdist", store=store, console=console)
 
@@ -276,7 +288,7 @@ def _announced(
         nested=tuple(NestedTree(**one) for one in marker["nested"]),
         reason=marker["reason"],
     )
-    what = f"commit {source.commit[:12]} from git"
+    what = f"commit {source.named} from git"
     if origin == "sdist" and pin.sdist:
         what = f"{pin.sdist.name} instead of git ({source.reason})"
     console.say(f"{project}: source: {what}, tree {source.tree[:12]}")
@@ -320,10 +332,17 @@ def _nested_unreachable(
     )
 
 
-def _no_sdist(project: str, pin: SdistPin, error: Exception) -> BlackwheelError:
+def _only_sdist(source: GitPin) -> str:
+    return "only the sdist tells its commit" if source.commit else "nobody here knows its commit"
+
+
+def _no_sdist(
+    project: str, pin: ProjectPin, archive: SdistPin, error: Exception
+) -> BlackwheelError:
+    why = _only_sdist(pin.source)
     return BlackwheelError(
         "no-sdist",
-        f"{pin.name} cannot be had: {error}\nno git host can be asked instead: {_TOLD_BY_SDIST}",
+        f"{archive.name} cannot be had: {error}\nno git host can be asked instead: {why}",
         where=f"projects.{project}.sdist",
         fix=f"connect to the network, or carry the sdist here: {sdist.CARRIED}=folder",
         code=Exit.SOURCE,

@@ -168,7 +168,7 @@ def stale(source: SourceTree, series: Series, patch: Patch, reasons: str) -> Bla
     """Return the error of a patch that does not fit its source."""
     return BlackwheelError(
         "stale-patch",
-        f"{patch.name} does not apply to {source.project} at {source.commit[:12]}\n{reasons}",
+        f"{patch.name} does not apply to {source.project} at {source.named}\n{reasons}",
         where=f"{series.place}, line {patch.line}",
         fix=f"invoke refresh-patches {source.project}",
         code=Exit.PATCH,

@@ -16,7 +16,7 @@ from blackwheel.builder.requirements import set_requirements, shorten_readme
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.sources import series
 from blackwheel.stacks import key, loader, request
-from blackwheel.stacks.records import RequirementFile, Stack
+from blackwheel.stacks.records import GitPin, RequirementFile, SdistPin, Stack
 from blackwheel.stacks.request import filled
 from blackwheel.toolchain.host_compiler import Compiler
 
@@ -105,6 +105,16 @@ def test_a_readme_that_the_stack_names_is_one_line_in_metadata(tmp_path: Path) -
     metadata = (shop.src / "toy.egg-info" / "PKG-INFO").read_text(encoding="utf-8")
     assert metadata.endswith(f"\n\n{FLASH.source.url} at {FLASH.source.commit}\n")
     assert len(metadata) < 300
+
+
+def test_a_short_readme_names_the_sdist_where_nobody_knows_the_commit(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("Long words.\n", encoding="utf-8")
+    archive = SdistPin(name="flash_attn-9.tar.gz", sha256="5" * 64, size=1, tree="7" * 40)
+    pin = replace(FLASH, source=GitPin(url="https://upstream.invalid/x"), sdist=archive)
+    stack = replace(STABLE, projects={**STABLE.projects, "flash-attn": pin})
+    shorten_readme(tmp_path, stack, "flash-attn")
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert text == "https://upstream.invalid/x, sdist flash_attn-9.tar.gz\n"
 
 
 def test_a_readme_that_is_not_there_is_named(tmp_path: Path) -> None:
