@@ -178,6 +178,8 @@ def edited_project(
     known = {nested.path: nested for nested in pin.nested}
     for row in table.get("nested", []):
         _set_source(row, known[row["path"]])
+        if "archive" in row and known[row["path"]].archive is None:
+            row.remove("archive")
         _requote(row, renamed)
     return tomlkit.dumps(document)
 

@@ -18,7 +18,7 @@ from blackwheel.pytorch.guard import GUARD, built_for, expected_guard, guard_dif
 from blackwheel.pytorch.identity import TorchIdentity
 from blackwheel.receipts import document
 from blackwheel.sources.patch import PatchedTree
-from blackwheel.stacks.records import SdistPin
+from blackwheel.stacks.records import ArchivePin, SdistPin
 from blackwheel.stacks.request import Request
 
 
@@ -114,6 +114,7 @@ def _sources(tree: PatchedTree) -> dict[str, Any]:
     source = tree.source
     urls = {nested.path: nested.url for nested in source.pin.nested}
     archive = source.pin.sdist if source.origin == "sdist" else None
+    wheels = {nested.path: nested.archive for nested in source.pin.nested if nested.archive}
     return {
         "origin": source.origin,
         "reason": source.reason,
@@ -125,19 +126,20 @@ def _sources(tree: PatchedTree) -> dict[str, Any]:
                 "gitTree": source.tree,
             },
         },
-        **({"sdist": _sdist(archive)} if archive else {}),
+        **({"sdist": _file(archive)} if archive else {}),
         "nested": [
             {
                 "name": nested.path,
                 "uri": urls[nested.path],
                 "digest": {"gitCommit": nested.commit, "gitTree": nested.tree},
+                **({"wheel": _file(wheels[nested.path])} if nested.wheel else {}),
             }
             for nested in source.nested
         ],
     }
 
 
-def _sdist(archive: SdistPin) -> dict[str, Any]:
+def _file(archive: SdistPin | ArchivePin) -> dict[str, Any]:
     return {"name": archive.name, "digest": {"sha256": archive.sha256}}
 
 

@@ -16,11 +16,12 @@ from typing import Any, Final, Literal
 from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.file_lock import held
-from blackwheel.sources import sdist
+from blackwheel.sources import sdist, stand_in
 from blackwheel.sources.git_host import UnreachableError, disk_full
 from blackwheel.sources.git_store import GitStore
+from blackwheel.sources.stand_in import StandIn
 from blackwheel.sources.tree import is_selected, selected_paths, tree_id, write_entries
-from blackwheel.stacks.records import GitPin, ProjectPin, SdistPin
+from blackwheel.stacks.records import GitPin, NestedPin, ProjectPin, SdistPin
 
 __all__ = ["NestedTree", "SourceTree", "fetch", "selected_paths", "tree_id"]
 
@@ -36,7 +37,9 @@ class NestedTree:
     commit: str
     """The pinned one; of an sdist nobody can tell, its files are held by the sdist's tree."""
     tree: str
-    """Git tree id of the commit; from an sdist, of the files that were taken."""
+    """Git tree id of the commit; from an sdist or a wheel, of the files that were taken."""
+    wheel: str = ""
+    """The wheel that stood in for its git host."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,7 +99,10 @@ def digest(pin: ProjectPin, origin: Origin) -> str:
     """Return the name of an export's folder: a digest of every pin that selects its files."""
     chosen: dict[str, Any] = {
         "source": (pin.source.commit, pin.source.tree, pin.source.sparse),
-        "nested": [(n.path, n.commit, n.tree, n.sparse) for n in pin.nested],
+        "nested": [
+            (n.path, n.commit, n.tree, n.sparse, *([asdict(n.archive)] if n.archive else []))
+            for n in pin.nested
+        ],
         "sdist": asdict(pin.sdist) if origin == "sdist" and pin.sdist else None,
     }
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]
@@ -126,7 +132,7 @@ def _from_git(
 
 _Place = tuple[str, str, GitPin]
 """Path in the tree, key path of the pin, and the pin."""
-_Fetched = list[tuple[str, str, GitStore]]
+_Fetched = list[tuple[str, str, GitStore | StandIn]]
 
 
 def _nested_places(project: str, pin: ProjectPin) -> list[_Place]:
@@ -150,7 +156,7 @@ def _fetched(
             fix=f"where its git host answers: invoke pin {project} VERSION --stack STACK",
             code=Exit.SOURCE,
         )
-    stores = []
+    stores: _Fetched = []
     for path, where, source in places:
         repository = GitStore(
             source,
@@ -160,7 +166,17 @@ def _fetched(
             environment=environment,
             console=console,
         )
-        repository.fetch()
+        try:
+            repository.fetch()
+        except UnreachableError as reason:
+            if not isinstance(source, NestedPin):
+                raise
+            known: Any = {"store": store, "environment": environment, "console": console}
+            found = stand_in.obtain(source, reason, project=project, where=where, **known)
+            stores.append((path, where, found))
+            continue
+        if isinstance(source, NestedPin):
+            stand_in.require_same(source, repository.entries(), where=where, store=store)
         stores.append((path, where, repository))
     return stores
 
@@ -169,7 +185,13 @@ def _written(stores: _Fetched, root: Path) -> tuple[NestedTree, ...]:
     for path, where, repository in stores:
         write_entries(repository.entries(), root / path, where=where)
     return tuple(
-        NestedTree(path=path, commit=one.pin.commit, tree=one.tree) for path, _, one in stores
+        NestedTree(
+            path=path,
+            commit=one.pin.commit,
+            tree=one.tree,
+            wheel=one.archive.name if isinstance(one, StandIn) else "",
+        )
+        for path, _, one in stores
     )
 
 

@@ -62,7 +62,11 @@ def key(
     parts |= {f"toolchain.{n}": v for n, v in asdict(stack.toolchain).items()}
     if stack.toolchain.source == "registry":
         parts["locks.toolchain"] = _digest_of(constraints / stack.locks / "toolchain.txt")
-    parts |= {f"nested.{nested.path}": asdict(nested) for nested in pin.nested}
+    for nested in pin.nested:
+        row = asdict(nested)
+        if nested.archive is None:
+            del row["archive"]
+        parts[f"nested.{nested.path}"] = row
     parts |= {f"patches.{name}": sha256 for name, sha256 in patches}
     parts["patches"] = [name for name, _ in patches]
     if request.without:

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from blackwheel.core import archs
 from blackwheel.core.errors import BlackwheelError, Exit, nearest
 from blackwheel.stacks.records import (
+    ArchivePin,
     Contract,
     GitPin,
     LockedWheel,
@@ -140,6 +141,7 @@ def _known_keys(loc: tuple[Any, ...]) -> list[str]:
         ("projects", "*"): ProjectPin,
         ("projects", "*", "source"): GitPin,
         ("projects", "*", "nested", "*"): NestedPin,
+        ("projects", "*", "nested", "*", "archive"): ArchivePin,
         ("projects", "*", "sdist"): SdistPin,
         ("projects", "*", "contract", "*"): Contract,
         ("projects", "*", "requires", "*"): RequirementFile,

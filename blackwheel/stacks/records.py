@@ -50,12 +50,31 @@ class GitPin:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+class ArchivePin:
+    """A folder of a published wheel that stands in for a nested source."""
+
+    name: str
+    """File name of the wheel."""
+    sha256: Sha256
+    size: int
+    folder: RelativePath
+    """The folder in the wheel."""
+    into: RelativePath
+    """The folder of the nested source that it is a copy of."""
+    tree: Commit
+    """Git tree id of the files."""
+    suffix: str = ".py"
+    """The end of the names of those files: all that the wheel took from the folder."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
 class NestedPin(GitPin):
     """A nested source and the path in the project's tree where it belongs."""
 
     path: RelativePath
     commit: Commit | Literal[""] = ""
     """Empty where nobody has seen it: then nothing is fetched, and `invoke pin` is named."""
+    archive: ArchivePin | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)

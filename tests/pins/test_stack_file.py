@@ -139,3 +139,15 @@ def test_description_that_names_the_old_version_names_the_new_one(apart: Path) -
     changed = stack_file.rewrite("stable", apart, replace(torch, version="2.13.9"))
     assert [one.path.name for one in changed] == ["torch.toml", "stable.toml"]
     assert loader.load("stable", apart).description.startswith("torch 2.13.9,")
+
+
+def test_archive_of_a_nested_source_goes_when_its_commit_moves() -> None:
+    text = (CONSTRAINTS / "stable.toml").read_text(encoding="utf-8")
+    pin = loader.load("stable", CONSTRAINTS).projects["vllm"]
+    assert stack_file.edited_project(text, "vllm", pin, pin, {}) == text
+    moved = tuple(
+        replace(one, commit="1" * 40, archive=None) if one.archive else one for one in pin.nested
+    )
+    after = stack_file.edited_project(text, "vllm", pin, replace(pin, nested=moved), {})
+    assert "[projects.vllm.nested.archive]" in text and "nested.archive" not in after
+    assert stack_file.loaded("stable", CONSTRAINTS, after).projects["vllm"].nested == moved
