@@ -160,11 +160,16 @@ def _place(site: Site) -> for_building.Place:
 
 
 def buildable_stacks(site: Site) -> list[str]:
-    """Return the stacks for which this machine lacks nothing."""
+    """Return the stacks for which this machine lacks nothing, and that were seen to be built.
+
+    Those that are kept for their old wheels are left out.
+    """
     place, found = _place(site), []
     for name in loader.names(site.constraints):
         with contextlib.suppress(BlackwheelError):  # a broken stack cannot be built
-            if not for_building.buildable(loader.load(name, site.constraints), place):
+            stack = loader.load(name, site.constraints)
+            known = not stack.remarks and not stack.formerly
+            if known and not for_building.buildable(stack, place):
                 found.append(name)
     return found
 

@@ -100,6 +100,7 @@ def _merged(name: str, constraints: Path, seen: tuple[str, ...]) -> dict[str, An
         return table
     base = _merged(parent, constraints, (*seen, name))
     base.pop("extends", None)
+    base.pop("formerly", None)  # the old name of a stack is not that of its children
     for own, marked in (("torch", "version"), ("toolchain", "cuda")):
         if isinstance(table.get(own), dict) and marked in table[own]:
             base.pop(own, None)

@@ -20,7 +20,8 @@ def _inside(path: str) -> str:
 
 
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
-SourceCommit = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{9}|[0-9a-f]{40})$")]
+SourceCommit = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{9}|[0-9a-f]{40})?$")]
+NestedCommit = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40})?$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 PythonVersion = Annotated[str, StringConstraints(pattern=r"^3\.\d{1,2}$")]
 RelativePath = Annotated[str, AfterValidator(_inside)]
@@ -35,7 +36,7 @@ class GitPin:
     """A git source, pinned by commit and by the tree that this commit must hold."""
 
     url: str
-    commit: SourceCommit | Literal[""] = ""
+    commit: SourceCommit = ""
     """Nine digits where the sdist alone tells it, empty where nobody knows it: then no git host is
     asked, the sdist is the source (docs/decisions/0026-vllm-0.11.0.md)."""
     tree: Commit | None = None
@@ -72,7 +73,7 @@ class NestedPin(GitPin):
     """A nested source and the path in the project's tree where it belongs."""
 
     path: RelativePath
-    commit: Commit | Literal[""] = ""
+    commit: NestedCommit = ""
     """Empty where nobody has seen it: then nothing is fetched, and `invoke pin` is named."""
     archive: ArchivePin | None = None
 

@@ -36,7 +36,8 @@ def index() -> Iterator[Index]:
 
 @pytest.fixture
 def stack(index: Index) -> Stack:
-    wheel = TorchWheel(name=NAME, sha256="0" * 64, size=5)
+    url = f"{index.channel()}/{NAME}"
+    wheel = TorchWheel(name=NAME, sha256="0" * 64, size=5, url=url)
     locked = replace(UNLOCKED.torch, index=index.channel(), wheels={"cp311": wheel})
     return replace(UNLOCKED, torch=locked)
 
@@ -170,3 +171,13 @@ def test_builds_are_nearest_by_day_and_the_newer_of_two_first(index: Index) -> N
         for version in nightly_index.nearest(known, Version(VERSION), ["cp311"])
     ]
     assert days == ["17", "15", "18", "14"]
+
+
+def test_wheel_of_unknown_size_is_archived_when_it_is_there(stack: Stack, kept: Archive) -> None:
+    (wheel,) = stack.torch.wheels.values()
+    unseen = replace(wheel, size=0, told_by="somebody")
+    assert not kept.holds(unseen)
+    kept.folder.mkdir(parents=True)
+    (kept.folder / NAME).write_bytes(b"12345678")
+    assert kept.holds(unseen)
+    assert not kept.holds(wheel), "its size is known, and another"

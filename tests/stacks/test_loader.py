@@ -77,6 +77,14 @@ def test_locks_that_the_parent_names_go_with_its_torch(constraints: Path) -> Non
     assert loader.load("new", constraints).locks == "shared", "what the file itself says holds"
 
 
+def test_old_name_of_a_stack_is_not_that_of_its_children(constraints: Path) -> None:
+    toy = constraints / "toy.toml"
+    toy.write_text(f'formerly = "old"\nnote = "known"\n{toy.read_text("utf-8")}', encoding="utf-8")
+    write(constraints, 'description = "as the other"\n')
+    stack = loader.load("new", constraints)
+    assert (stack.formerly, stack.note) == ("", "known")
+
+
 def test_own_toolkit_leaves_nothing_of_the_parents(constraints: Path) -> None:
     write(constraints, TOOLCHAIN)
     assert loader.load("new", constraints).toolchain.nvcc == ""
