@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import nox
 
@@ -14,12 +18,19 @@ ROOT = Path(__file__).parent
 CONSTRAINTS = ROOT / "constraints"
 
 
-def _option(name: str, default: str) -> str:
-    """Read `--name VALUE` behind nox's own `--`, else BLACKWHEEL_NAME."""
+def _typed(name: str) -> str:
+    """Read `--name VALUE` behind nox's own `--`."""
     words = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
-    if f"--{name}" in words[:-1]:
-        return words[words.index(f"--{name}") + 1]
-    return os.environ.get(f"BLACKWHEEL_{name.upper()}") or default
+    return words[words.index(f"--{name}") + 1] if f"--{name}" in words[:-1] else ""
+
+
+def _option(name: str) -> str:
+    """Return the word that was typed, else the session file's, else BLACKWHEEL_NAME's."""
+    return (
+        _typed(name)
+        or str(_ORDER.get(name, ""))
+        or os.environ.get(f"BLACKWHEEL_{name.upper()}", "")
+    )
 
 
 def _store() -> Path:
@@ -27,14 +38,26 @@ def _store() -> Path:
     return Path(os.environ.get("BLACKWHEEL_HOME") or f"{cache}/blackwheel").absolute()
 
 
+def _read(path: str) -> dict[str, Any]:
+    """Read a session file, which a command of the package wrote."""
+    try:
+        return dict(json.loads(Path(path).read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        sys.exit(f"error: bad-session-file\n  {error}\n  where: {path}")
+
+
 def _projects() -> list[str]:
+    if _ORDER:
+        return [str(_ORDER.get("project", ""))]
     tables = [tomllib.loads(path.read_text("utf-8")) for path in CONSTRAINTS.glob("*.toml")]
     return sorted({name for table in tables for name in table.get("build", [])})
 
 
-_ASKED = _option("stack", "")
+_FILE = _typed("session-file")
+_ORDER = _read(_FILE) if _FILE else {}
+_ASKED = _option("stack")
 STACK = _ASKED or "nightly"
-PYTHON = _option("python", sys.executable)
+PYTHON = _option("python") or sys.executable
 """A version or a path; the same word that `--python` of the tasks takes."""
 
 nox.needs_version = ">=2026.4"
@@ -58,15 +81,30 @@ def _sync(session: nox.Session, *locks: str) -> None:
         session.install("--require-hashes", *files)
 
 
-def _blackwheel(session: nox.Session, *words: str, silent: bool = False) -> str:
+def _blackwheel(session: nox.Session, *words: str) -> None:
     """Run the package outside of the session's environment, where its requirements are."""
-    command = [sys.executable, "-m", "blackwheel", *words]
-    # Progress stays on stderr: nox would mix it into the results.
     # nox would kill after 0.3 s; the package stops its compilers and takes its bar away first.
-    patience = {"interrupt_timeout": 5.0, "terminate_timeout": 5.0}
-    quiet = {"silent": silent, "log": not silent, "stderr": None}
-    done = session.run(*command, external=True, **quiet, **patience)
-    return str(done or "")
+    # Progress stays on stderr: nox would mix it into the results.
+    session.run(
+        *(sys.executable, "-m", "blackwheel", *words),
+        external=True,
+        stderr=None,
+        interrupt_timeout=5.0,
+        terminate_timeout=5.0,
+    )
+
+
+@contextmanager
+def _session_file(session: nox.Session, *words: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Give the file that a command wrote; write one for a session that a person typed."""
+    if _FILE:
+        yield _FILE, _ORDER
+        return
+    folder = _store() / "sessions"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix="typed-", suffix=".json") as file:
+        _blackwheel(session, "resolve", file.name, *words)
+        yield file.name, _read(file.name)
 
 
 def _developed(session: nox.Session) -> None:
@@ -93,27 +131,34 @@ def plan(session: nox.Session, project: str) -> None:
 
 def _in_environment(session: nox.Session, verb: str, project: str) -> None:
     words = session.posargs or ["--stack", STACK]
-    lock = _blackwheel(session, "lock-file", project, *words, silent=True).strip()
-    _sync(session, lock)
-    environment = session.virtualenv.location
-    _blackwheel(session, verb, project, *words, "--environment", environment)
+    with _session_file(session, verb, project, *words) as (file, order):
+        _sync(session, order["lock"])
+        _blackwheel(session, verb, file, "--environment", session.virtualenv.location)
 
 
 @nox.session(python=PYTHON)
 def smoke(session: nox.Session) -> None:
     """Import each wheel alone, then a stack's set, and check kernels; -- --require-gpu."""
-    work = json.loads(_blackwheel(session, "smoke-list", *session.posargs, silent=True))
-    for group in work:
-        required = ["--require-gpu"] if "--require-gpu" in session.posargs else []
-        words = ["--stack", group["stack"], "--python", PYTHON, *required]
-        words += ["--wheels", *group["wheels"]]
-        if not group["here"]:
-            options = ["--", *words[:2], "--python", group["python"], *words[4:]]
-            session.run(sys.executable, "-m", "nox", "-s", "smoke", *options, external=True)
-            continue
-        _sync(session, *group["locks"])
-        session.install("--no-deps", *group["wheels"])
-        _blackwheel(session, "smoke", *words, "--environment", session.virtualenv.location)
+    with _session_file(session, "smoke", *session.posargs) as (file, order):
+        nested = bool(_FILE and _typed("python"))  # started by the last lines below
+        others = set()
+        for number, group in enumerate(order["groups"]):
+            place = (group["stack"], group["python"])
+            if place == (STACK, PYTHON) if nested else group["here"]:
+                _install(session, group)
+                words = ["--group", str(number), "--environment", session.virtualenv.location]
+                _blackwheel(session, "smoke", file, *words)
+            elif not nested:
+                others.add(place)
+        for stack, python in sorted(others):  # each Python has an environment of its own
+            words = ["--session-file", file, "--stack", stack, "--python", python]
+            session.run(sys.executable, "-m", "nox", "-s", "smoke", "--", *words, external=True)
+
+
+def _install(session: nox.Session, group: dict[str, Any]) -> None:
+    """Make the environment hold a group's wheels, and what their locks name."""
+    _sync(session, *group["locks"])
+    session.install("--no-deps", *group["wheels"])
 
 
 @nox.session(python=PYTHON)
@@ -123,10 +168,8 @@ def bench(session: nox.Session) -> None:
     if words[0] == "serving":
         _blackwheel(session, "bench", *words)
         return
-    options = ["--stack", STACK, "--python", PYTHON]
-    group = json.loads(_blackwheel(session, "smoke-list", *options, silent=True))[0]
-    _sync(session, *group["locks"])
-    session.install("--no-deps", *group["wheels"])
+    with _session_file(session, "smoke", "--stack", STACK, "--python", PYTHON) as (_, order):
+        _install(session, order["groups"][0])
     known = {"--stack", "--python"}
     rest = [w for n, w in enumerate(words) if not known & {w, *words[max(0, n - 1) : n]}]
     _blackwheel(session, "bench", *rest, "--environment", session.virtualenv.location)

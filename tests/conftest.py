@@ -1,4 +1,4 @@
-"""Fixtures that cost minutes once, and the rule that CI skips no test of a compiler or of torch."""
+"""Fixtures that cost minutes once, what a test needs to run, and what CI may not skip."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
+import programs
 import pytest
 from checkout import Checkout, Done, new_checkout, persons_environment
 from uv import find_uv_bin
@@ -18,14 +19,33 @@ from blackwheel.toolchain.toolkit import assemble
 # that send it would find nobody listening.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-NEVER_SKIPPED = ("toolchain", "torch")
+NEVER_SKIPPED = ("toolchain", "torch", "needs")
+"""Markers: where CI is set, a skipped test that has one of these has failed."""
+
+
+SHARED_BUILDS = {"first_run", "twins"}
+"""Fixtures that build a toy: a minute of the worker that asks for one."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what uses a build first: one worker makes it, and the longest tests are not the last."""
+    items.sort(key=lambda item: SHARED_BUILDS.isdisjoint(getattr(item, "fixturenames", ())))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose programs are not here, before a fixture takes minutes for it."""
+    for marker in item.iter_markers("needs"):
+        lacks = [programs.lack(name) for name in marker.args if not programs.found(name)]
+        if lacks:
+            pytest.skip("; ".join(lacks))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Where CI is set, a skipped test that has one of these markers is a failed one."""
+    """Make a skipped test that CI may not skip a failed one."""
     report = yield
     if report.skipped and os.environ.get("CI"):
         held = [name for name in NEVER_SKIPPED if item.get_closest_marker(name)]

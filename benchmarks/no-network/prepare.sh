@@ -29,9 +29,11 @@ done
 PYTHONPATH=$PWD python3 - "$out/sdists" <<'P'
 import sys
 from pathlib import Path
-from blackwheel import sdist, site, stacks
+from blackwheel.core import site
+from blackwheel.sources import sdist
+from blackwheel.stacks import loader
 here = site.here()
-pin = stacks.load("carried", here.constraints).projects["flash-attn"].sdist
+pin = loader.load("carried", here.constraints).projects["flash-attn"].sdist
 kept = sdist.obtain(pin, project="flash-attn", store=Path(sys.argv[1]) / "store",
                     environment=here.environment, console=here.console)
 kept.replace(Path(sys.argv[1]) / pin.name)

@@ -100,7 +100,7 @@ def expectation(request: Request) -> Expected:
     """Return the properties that the wheel of this request must have."""
     stack, pin = request.stack, request.pin
     return Expected(
-        name=request.project,
+        name=request.stack.distribution(request.project),
         version=pin.version,
         label=label(stack, pin, request.archs, request.without),
         python=request.tag,

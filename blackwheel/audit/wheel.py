@@ -66,7 +66,7 @@ class Unpacked:
     """Contents of a wheel file."""
 
     name: str
-    """Canonical: `flash-attn`."""
+    """Canonical: lower case, one hyphen between words."""
     version: Version
     tags: frozenset[Tag]
     """From the file name, like name and version."""

@@ -20,10 +20,9 @@ from blackwheel.builder.inside import launcher
 from blackwheel.builder.plan import BuildPlan
 from blackwheel.core import isolation, process
 from blackwheel.core.console import Console
+from blackwheel.stacks.projects import Project
 from blackwheel.toolchain.host_compiler import Compiler
 
-_LIST: Final = re.compile(r"-- Building (.+?) for archs?: (.+)")
-"""How a CMake build tells which archs it gives to one of its lists of kernels."""
 _CMAKE_TARGET: Final = re.compile(r"CMakeFiles/([^/]+)\.dir/")
 _INCLUDE: Final = re.compile(rb'^[ \t]*#[ \t]*include[ \t]*[<"]([^>"]+)[>"]', re.MULTILINE)
 _NATIVE_SUFFIXES: Final = (".so", ".a", ".o")
@@ -73,12 +72,13 @@ class Group:
     count: int
 
 
-def surroundings_digest(compiler: Compiler) -> str:
-    """Digest a plan's inputs beside the key: the compiler, and the planning code."""
+def surroundings_digest(compiler: Compiler, known: Project) -> str:
+    """Digest a plan's inputs beside the key: compiler, planning code, the project's pattern."""
     code = [
         Path(str(file)).read_bytes() for file in (__file__, launcher.__file__, workspace.__file__)
     ]
     made_of = [compiler.kind, compiler.version, *(hashlib.sha256(c).hexdigest() for c in code)]
+    made_of += [known.build.lists or ""]
     return hashlib.sha256("\n".join(made_of).encode()).hexdigest()
 
 
@@ -110,7 +110,7 @@ def make(
             if done.code:
                 stage.conclude("it fails")
                 return _failed(build.failure(plan, log, done.code, noted=shop.heard).fact)
-            made = _read(shop, fixed.src, log)
+            made = _read(shop, fixed.src, log, plan.known.build.lists)
             stage.conclude(f"{len(made.objects)} objects")
             return made
 
@@ -120,7 +120,7 @@ def _failed(fact: str) -> ArchPlan:
     return ArchPlan(objects=(), lists=(), metadata=(), files=nothing, texts=nothing, failure=fact)
 
 
-def _read(shop: workspace.Workshop, src: Path, log: Path) -> ArchPlan:
+def _read(shop: workspace.Workshop, src: Path, log: Path, told: str | None) -> ArchPlan:
     lines = [
         json.loads(text)
         for text in (shop.work / "plan.jsonl").read_text(encoding="utf-8").splitlines()
@@ -132,7 +132,8 @@ def _read(shop: workspace.Workshop, src: Path, log: Path) -> ArchPlan:
         for name in line["objects"]
     }
     objects = [_object(line, libraries, str(src)) for line in lines if "object" in line]
-    said = _LIST.findall(log.read_text(encoding="utf-8", errors="replace"))
+    text = log.read_text(encoding="utf-8", errors="replace")
+    said = [(found[1], found[2]) for found in re.finditer(told, text)] if told else []
     (wheel,) = (shop.work / "wheel").glob("*.whl")
     metadata, files = _wheel_contents(wheel)
     return ArchPlan(

@@ -74,13 +74,14 @@ def build(
         store=store,
         slug=request.slug,
         project=request.project,
+        objects=plan.objects,
         console=console,
     )
     prepare(plan, workshop, compiler)
     known = memory_pool.history(store, request.project)
     cores = max(plan.jobs, machine.read_machine().cores)
     settle = memory_pool.SETTLE if plan.queued > plan.jobs else 0
-    expected = memory_pool.settings(plan.pools, cores, known, settle=settle)
+    expected = memory_pool.settings(plan.pools, cores, known, plan.known.build.costs, settle=settle)
     workshop.expected.write_text(expected, encoding="utf-8")
     Path(f"{workshop.expected}.failed").unlink(missing_ok=True)
     log.write_text("", encoding="utf-8")
@@ -91,7 +92,7 @@ def build(
         spec, variables, secret = through_cache(cached, spec, variables, workshop, plan, compiler)
     isolated = isolation.isolated_command(spec, workshop.root / "isolation.json")
     with console.stage(request.project, "compile", objects=True) as stage:
-        progress = _Progress(plan, stage, compiled=len(_recorded(workshop)))
+        progress = _Progress(plan, stage, compiled=len(_recorded(workshop, plan.objects)))
         done = process.run(
             isolated,
             environment={**variables, **secret},
@@ -103,7 +104,7 @@ def build(
         if done.code != 0:
             raise failure(plan, log, done.code, noted=workshop.heard)
         stage.update(progress.total, progress.total)
-        recorded = _recorded(workshop)
+        recorded = _recorded(workshop, plan.objects)
         cpu = sum(line["cpu_seconds"] for line in recorded)
         stage.conclude(f"{len(recorded)} objects, {duration(cpu)} of CPU")
         seconds = stage.elapsed
@@ -159,8 +160,11 @@ class _Progress:
         self._stage.update(done, self.total, f"{self._jobs} job{'s' * (self._jobs > 1)}", left=left)
 
 
-def _recorded(workshop: Workshop) -> tuple[dict[str, Any], ...]:
-    """Return the last successful record of each object that lies in the build tree."""
+def _recorded(workshop: Workshop, objects: str) -> tuple[dict[str, Any], ...]:
+    """Return the last successful record of each object that lies in the build tree.
+
+    `objects` is the glob of the folder where they land.
+    """
     if not workshop.records.exists():
         return ()
     latest: dict[str, dict[str, Any]] = {}
@@ -169,7 +173,7 @@ def _recorded(workshop: Workshop) -> tuple[dict[str, Any], ...]:
             line = json.loads(text)
             if line["exit"] == 0:
                 latest[line["object"]] = line
-    there = {path.name for path in workshop.src.glob("build/temp*/**/*.o")}
+    there = {path.name for path in workshop.src.glob(f"{objects}/**/*.o")}
     kept = [line for line in latest.values() if Path(line["object"]).name in there]
     return tuple(sorted(kept, key=lambda line: str(line["object"])))
 

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,8 @@ from blackwheel.builder import plan
 from blackwheel.core import machine
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
+from blackwheel.stacks import projects
+from blackwheel.stacks.projects import Cost
 from blackwheel.stacks.request import Request
 
 FOLDERS: Final = (Path("/dev/shm"), Path("/run/lock"), Path("/var/tmp"))  # noqa: S108
@@ -121,11 +123,13 @@ def settings(
     pools: tuple[tuple[Path, str], ...],
     cores: int,
     known: Mapping[str, Expected],
+    costs: Iterable[Cost] = (),
     *,
     settle: float = 0,
 ) -> str:
     """Return the launcher's settings: a line a pool, then a line a source, then the table.
 
+    `costs` are those of sources that no earlier build recorded.
     `settle` is seconds before an object's first look: those that come together are put in order.
     """
     lines = [f"pool\t{path}\t{group}" for path, group in pools]
@@ -133,7 +137,8 @@ def settings(
     for source, expected in sorted(known.items()):
         wanted = round(expected.peak_bytes * MARGIN)
         lines.append(f"take\t{source}\t{wanted}\t{expected.cpu_seconds:.0f}")
-    lines += [f"take\t{text}\t{gib << 30}\t{seconds}" for text, gib, seconds in plan.OBJECTS]
+    for cost in (*costs, *plan.UNMEASURED):
+        lines.append(f"take\t{cost.source}\t{cost.gib << 30}\t{cost.seconds}")
     return "\n".join(lines) + "\n"
 
 
@@ -143,7 +148,7 @@ def width(site: Site, asked: Request, jobs: int = 0) -> plan.Width:
     return plan.width(
         seen.cores,
         seen.memory_available,
-        plan.largest_object(asked.pin),
+        projects.load(site.patches, asked.project).largest_object(asked.pin),
         jobs=jobs,
         pooled=folder(site.environment) is not None,
     )

@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from blackwheel.core.units import duration
 from blackwheel.pytorch.identity import TorchIdentity
 from blackwheel.sources.patch import PatchedTree
 from blackwheel.stacks.key import Key
-from blackwheel.stacks.records import ProjectPin
+from blackwheel.stacks.projects import UNKNOWN_GIB, Cost, Project
 from blackwheel.stacks.request import Request
 from blackwheel.toolchain.toolkit import Toolchain
 
 SOURCE_DATE_EPOCH: Final = 1577836800
 """2020-01-01: a zip cannot hold dates before 1980, and any fixed day serves."""
-OBJECTS: Final = (
-    ("*scaled_mm_c2x", 6, 630),
-    ("*split", 5, 140),
-    ("*bwd", 7, 100),
-    ("*fwd_hdim64", 5, 80),
-    ("*fwd_hdim32", 5, 70),
-    ("*fwd", 5, 90),
-    ("*scaled_mm", 9, 100),
-    ("gemm.cu", 10, 150),
-    ("*nvfp4_blockwise", 6, 70),
-    ("*fused_quantize", 5, 100),
-    ("*sm80_kernel", 1, 55),
-    ("*sm89_kernel", 1, 40),
-    ("*.cu", 3, 30),
-    ("*", 2, 25),
+UNMEASURED: Final = (
+    Cost(source="*.cu", gib=UNKNOWN_GIB, seconds=30),
+    Cost(source="*", gib=2, seconds=25),
 )
-"""What an object that no earlier build recorded takes: GiB of its largest process, CPU seconds of
-one arch. The first that is its source's name, or with a star a part of it. Measured with nvcc 13.0,
-flash-attention 2.8.3 and vLLM 0.26.0."""
+"""What an object is expected to take that neither an earlier build nor the project's file tells."""
 QUEUED: Final = 4
 """Objects a core that ninja hands to the launcher, which begins the longest of them first."""
 
@@ -55,8 +41,20 @@ class BuildPlan:
     queued: int
     """Objects that ninja hands out; where they are more, the launcher holds them back."""
     key: Key
+    known: Project = field(default_factory=Project)
+    """What the project's own file tells."""
     pools: tuple[tuple[Path, str], ...] = ()
     """Files that share out memory among builds, with the cgroup that each stands for."""
+
+    @property
+    def folder(self) -> PurePosixPath:
+        """Folder that is built, below the source tree."""
+        return PurePosixPath(self.request.pin.subfolder or "")
+
+    @property
+    def objects(self) -> str:
+        """Folder of its objects: a glob below the source tree."""
+        return self.known.build.objects or str(self.folder / "build/temp*")
 
 
 def cpu_seconds(request: Request) -> int:
@@ -96,10 +94,3 @@ def width(
         return Width(most=jobs or fits, least=jobs or fits)
     most = jobs or cores
     return Width(most=most, least=max(1, min(most, memory_bytes // largest_object)))
-
-
-def largest_object(pin: ProjectPin) -> int:
-    """Return the bytes that the largest object of this selection needs."""
-    passes = pin.variables.get("FLASH_ATTN_PASSES", "bwd")
-    word = "*bwd" if "bwd" in passes.split(",") else "*fwd"
-    return pin.object_bytes or next(gib << 30 for text, gib, _ in OBJECTS if text == word)

@@ -44,16 +44,16 @@ def made_with(
     """
     pins = re.findall(r"(?m)^([A-Za-z0-9._-]+)==([^\s;\\]+)", lock)
     packages = sorted(f"{name}=={version}" for name, version in pins if name not in _TOOLS)
+    pin = plan.request.pin
     settings = {
-        name: plan.variables[name]
-        for name, text in plan.request.pin.variables.items()
-        if "{jobs}" not in text
+        name: plan.variables[name] for name, text in pin.variables.items() if "{jobs}" not in text
     }
+    settings |= {n: str(getattr(pin, n)) for n in ("command", "subfolder") if getattr(pin, n)}
     past = {name: value for name, value in settings.items() if _READ_BY_COMPILERS.fullmatch(name)}
     return {
         "recipe": str(plan.request.stack.recipe),
         "isolation": mode,
-        "folder": str(plan.request.pin.one_folder),
+        "folder": str(pin.one_folder),
         "torch": f"{torch.runtime} {_digest(torch.section())}",
         "packages": _digest(packages),
         "toolkit": plan.toolchain.digest,
@@ -95,12 +95,14 @@ def begin_anew_unless_same(
     store: Path,
     slug: str,
     project: str,
+    objects: str,
     console: Console,
 ) -> None:
     """Remove a build tree made with other inputs, and say which; keep its records.
 
     A tree without such a record is removed too. Where only the settings differ, CMake configures
-    again, and ninja compiles the objects whose command lines changed.
+    again, and ninja compiles the objects whose command lines changed. `objects` is the glob of the
+    folder where they land.
     """
     path = workshop.root / _FILE
     if workshop.src.exists():
@@ -115,7 +117,7 @@ def begin_anew_unless_same(
             return
         path.unlink(missing_ok=True)  # stopped after this, nobody knows the tree any more
         if other == [_SETTINGS]:
-            for cache in workshop.src.glob("build/temp*/**/CMakeCache.txt"):
+            for cache in workshop.src.glob(f"{objects}/**/CMakeCache.txt"):
                 cache.unlink()
         else:
             what = ", ".join(name for name in other if name not in (_SETTINGS, _CLOCK))

@@ -21,7 +21,10 @@ def require_folders(request: Request, tree: Path) -> None:
     kept = {nested.path for nested in pin.nested}
     whole = request.stack.project(request.project).nested
     gone = tuple(nested.path for nested in whole if nested.path not in kept)
-    for name, text in pin.variables.items():
+    named = {f"variables.{name}": text for name, text in pin.variables.items()}
+    if pin.subfolder:
+        named["subfolder"] = f"{{source}}/{pin.subfolder}"
+    for key, text in named.items():
         for path in _FOLDER.findall(text):
             left_out = any(path == one or path.startswith(f"{one}/") for one in gone)
             folder = tree / path
@@ -29,11 +32,10 @@ def require_folders(request: Request, tree: Path) -> None:
                 continue
             raise BlackwheelError(
                 "nested-missing",
-                f"{name} names {path}, and the sources of {request.project} {pin.version}"
-                " hold nothing there",
-                where=f"constraints/{request.stack.name}.toml,"
-                f" projects.{request.project}.variables.{name}",
+                f"{key.rpartition('.')[2]} names {path}, and the sources of {request.project}"
+                f" {pin.version} hold nothing there",
+                where=f"constraints/{request.stack.name}.toml, projects.{request.project}.{key}",
                 fix=f"pin it as [[projects.{request.project}.nested]] with its path,"
-                " or correct the variable",
+                f" or correct the {key.split('.')[0].removesuffix('s')}",
                 code=Exit.CONFIG,
             )

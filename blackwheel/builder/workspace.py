@@ -14,6 +14,7 @@ from blackwheel.builder.plan import SOURCE_DATE_EPOCH, BuildPlan
 from blackwheel.core import archs, isolation
 from blackwheel.pytorch import identity
 from blackwheel.sources import patch
+from blackwheel.stacks.request import build_command
 from blackwheel.toolchain.host_compiler import Compiler
 from blackwheel.toolchain.toolkit import toolchain_variables
 
@@ -75,9 +76,9 @@ def prepare(plan: BuildPlan, workshop: Workshop, compiler: Compiler) -> None:
     request = plan.request
     requirements.set_requirements(workshop.src, request.stack, request.project, request.python)
     requirements.shorten_readme(workshop.src, request.stack, request.project)
-    # A file that a patch has taken out would live on in setuptools' own copies.
-    for stale in (*workshop.src.glob("build/lib*"), *workshop.src.glob("build/bdist*")):
-        shutil.rmtree(stale)
+    for stale in plan.known.build.stale:
+        for folder in (workshop.src / plan.folder).glob(stale):
+            shutil.rmtree(folder)
     shutil.rmtree(workshop.work / "wheel", ignore_errors=True)
     shutil.rmtree(workshop.cached, ignore_errors=True)
     workshop.heard.unlink(missing_ok=True)
@@ -157,13 +158,10 @@ def command(
     }
     spec = isolation.Spec(
         mode=mode,
-        argv=(
-            *(str(python), "-m", "build", "--wheel", "--no-isolation", "--skip-dependency-check"),
-            *("--outdir", str(paths.work / "wheel"), str(paths.src)),
-        ),
+        argv=build_command(request, jobs=plan.queued, paths=paths),
         root=paths.root,
         binds=binds,
-        cwd=paths.src,
+        cwd=paths.src / plan.folder,
         keep=(*_kept(plan.environment, compiler), *(path for path, _ in plan.pools)),
         heard=paths.work / workshop.heard.name,
         lock=isolation.fixed_lock(store) if mode == isolation.PROCESSES else None,

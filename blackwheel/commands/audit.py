@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from packaging.utils import canonicalize_name, parse_wheel_filename
-
 from blackwheel.audit import audit, environments
 from blackwheel.audit.metadata import Expected
 from blackwheel.audit.page import Sheet, page
@@ -111,15 +109,16 @@ def _shelved(site: Site, stack: records.Stack, wheel: index.ShelvedWheel, arch: 
 
     A wheel that the stack builds no more is looked at like any other.
     """
-    name, _, _, _ = parse_wheel_filename(wheel.path.name)
-    if name not in map(canonicalize_name, stack.build):
+    try:
+        project = stack.named(wheel.project)
+    except BlackwheelError:
         return Subject(path=wheel.path)
     built = key_section(wheel.receipt).get("parts", {})
     python = built.get("python", stack.python[0])
     (request,), _ = requests(
         site,
         stack.name,
-        only=[str(name)],
+        only=[project],
         arch=built.get("archs", ""),
         python=python,
         without=left_out(built),

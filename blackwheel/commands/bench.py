@@ -11,9 +11,9 @@ from typing import Any, Final
 from blackwheel.core import process
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
-from blackwheel.smoke.bench import attention, results, serving
+from blackwheel.smoke.bench import results, serving
+from blackwheel.stacks import projects
 
-PROBE: Final = Path(attention.__file__)
 PROBE_SECONDS: Final = 900
 ROUNDS: Final = 3
 
@@ -31,12 +31,14 @@ def bench_serving(
 ) -> None:
     """Measure a server; print its runs and the settings behind their speed; compare, keep."""
     other = results.other(against) if against else None
+    served = next((one.serve for one in projects.known(site.patches).values() if one.serve), None)
     seen = serving.measure(
         url,
-        model=model,
+        model=model or (served.model if served else ""),
         runs=runs,
         tokens=tokens,
         log=log,
+        facts=served.log if served else {},
         key=site.environment.get("OPENAI_API_KEY", ""),
         console=site.console,
     )
@@ -54,13 +56,15 @@ def bench_attention(
 ) -> None:
     """Measure the wheel of an environment, beside torch's and Triton's attention, or another wheel.
 
+    It is that of a project with a bench.py, which runs there.
     Two wheels run in turn, in processes of their own: a drift of the machine meets both.
     """
     python = environment.absolute() / "bin" / "python"
+    probe = _probe_of(site, environment)
     with tempfile.TemporaryDirectory(prefix="blackwheel-bench-") as scratch:
         caches = {name: {"CUDA_CACHE_PATH": f"{scratch}/{name}"} for name in ("ours", "other")}
         if against is None:
-            found: dict[str, Any] = {"ours": [_probe(site, python, caches["ours"], ())]}
+            found: dict[str, Any] = {"ours": [_probe(site, probe, python, caches["ours"], ())]}
         else:
             overlay = Path(scratch) / "packages"
             words = ["--no-deps", "--quiet", "--python", str(python), "--target", str(overlay)]
@@ -75,22 +79,37 @@ def bench_attention(
                 for number in range(ROUNDS):
                     stage.update(number, ROUNDS)
                     for name, rows in found.items():
-                        rows.append(_probe(site, python, caches[name], ("--only", "wheel")))
+                        rows.append(_probe(site, probe, python, caches[name], ("--only", "wheel")))
                 stage.update(ROUNDS, ROUNDS)
-    site.console.result(attention_table(found))
+    site.console.result(attention_table(probe.parent.name, found))
     if output:
         output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         site.console.say(f"bench: written to {output}")
 
 
+def _probe_of(site: Site, environment: Path) -> Path:
+    """Return the bench.py of the project that is installed; raise `nothing-to-bench`."""
+    for probe in sorted(site.patches.glob(f"*/{projects.BENCH}")):
+        name = probe.parent.name.replace("-", "_")
+        if any(environment.glob(f"lib/python3*/site-packages/{name}-*.dist-info")):
+            return probe
+    raise BlackwheelError(
+        "nothing-to-bench",
+        f"no wheel there is of a project with a {projects.BENCH}",
+        where=str(environment),
+        fix="nox -s bench -- attention --stack STACK: one that builds such a project",
+        code=Exit.USAGE,
+    )
+
+
 def _probe(
-    site: Site, python: Path, variables: Mapping[str, str], options: Sequence[str]
+    site: Site, probe: Path, python: Path, variables: Mapping[str, str], options: Sequence[str]
 ) -> dict[str, Any]:
     """Run the probe once in a process of its own."""
     kept = ("PATH", "HOME", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
     environment = {name: site.environment[name] for name in kept if name in site.environment}
     done = process.capture(
-        [str(python), "-s", "-P", str(PROBE), *options],
+        [str(python), "-s", "-P", str(probe), *options],
         environment={**environment, "LC_ALL": "C.UTF-8", **variables},
         cwd=python.parent,
         timeout=PROBE_SECONDS,
@@ -100,7 +119,7 @@ def _probe(
         raise BlackwheelError(
             "bench-failed",
             "\n".join(done.stderr.splitlines()[-12:]) or f"exit code {done.code}",
-            where=str(PROBE.name),
+            where=str(probe),
             fix="invoke doctor names the GPU and the driver; a bench needs both",
             code=Exit.SMOKE,
         )
@@ -108,13 +127,13 @@ def _probe(
     return document
 
 
-def attention_table(found: Mapping[str, Sequence[dict[str, Any]]]) -> str:
+def attention_table(project: str, found: Mapping[str, Sequence[dict[str, Any]]]) -> str:
     """Return the table: milliseconds and share of the device's bound, or a ratio."""
     first = found["ours"][0]
     head = [
         f"{first['device']} ({first['capability']}), torch {first['torch']},"
         f" {first['matrix_tflops']} TFLOP/s in a bf16 matrix product",
-        _launched("flash-attn", found["ours"]),
+        _launched(project, found["ours"]),
     ]
     if "other" in found:
         return "\n".join([*head, _launched("the other ", found["other"]), *_ratios(found)])

@@ -50,14 +50,10 @@ def build_wheels(
         return Exit.OK
     from blackwheel.pipeline import run
 
-    options = ["--jobs", str(jobs)] if jobs else []
-    options += ["--arch", arch] if arch else []
-    options += ["--again"] if again else []
     code, shelved = run.build_pending(
         site,
         stack,
         pending,
-        options=options,
         jobs=jobs,
         again=again,
         keep_going=keep_going,

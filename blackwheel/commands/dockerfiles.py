@@ -9,7 +9,7 @@ from typing import Final
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.files import replace_file
 from blackwheel.core.site import Site
-from blackwheel.stacks import loader
+from blackwheel.stacks import loader, projects
 from blackwheel.stacks.records import Stack
 
 
@@ -26,8 +26,7 @@ BASES: Final = {
     "3.12": Base(image="ubuntu:24.04", glibc="2.39"),
     "3.13": Base(image="debian:13-slim", glibc="2.41"),
 }
-SERVED: Final = "vllm"
-"""The project that listens on a port."""
+_ON: Final = " \\\n#     "
 _NEVER: Final = (
     "# Never run under Docker where it was written. The RUN lines of stack stable for Python 3.11\n"
     "# ran in a Debian 12 root file system (benchmarks/containers.md); hadolint finds nothing.\n"
@@ -45,7 +44,7 @@ def write(site: Site, stack: str, *, python: str = "", out: str = "") -> int:
     pin = loader.load(stack, site.constraints)
     version = python or pin.python[0]
     folder = Path(out).expanduser().absolute() if out else site.checkout / "docker"
-    texts = files(pin, version)
+    texts = files(pin, version, site.patches)
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         replace_file(folder / name, text.encode())
@@ -53,7 +52,7 @@ def write(site: Site, stack: str, *, python: str = "", out: str = "") -> int:
     return Exit.OK
 
 
-def files(stack: Stack, python: str) -> dict[str, str]:
+def files(stack: Stack, python: str, patches: Path) -> dict[str, str]:
     """Return the text of each file; raise `no-base-image` or `no-container-file`."""
     known = [version for version in stack.python if version in BASES]
     if python not in known:
@@ -75,7 +74,7 @@ def files(stack: Stack, python: str) -> dict[str, str]:
         )
     return {
         "Dockerfile.build": _build(stack, python),
-        "Dockerfile.serve": _serve(stack, python),
+        "Dockerfile.serve": _serve(stack, python, patches),
     }
 
 
@@ -117,15 +116,18 @@ def _build(stack: Stack, python: str) -> str:
     )
 
 
-def _serve(stack: Stack, python: str) -> str:
+def _serve(stack: Stack, python: str, patches: Path) -> str:
     name = f"blackwheel-serve-{stack.name}"
     modules = [module for project in stack.build for module in stack.projects[project].modules]
-    served = SERVED in stack.build
+    known = (projects.load(patches, project).serve for project in stack.build)
+    served = next(filter(None, known), None)  # the one that listens on a port
+    variables = {"HF_HOME": "/models", **(served.variables if served else {})}
+    told = [f"{variable}={value}" for variable, value in variables.items()]
     run = (
-        "#   docker run --gpus all --ipc=host -p 8000:8000 -v /srv/models:/models \\\n"
-        f"#     -e HF_HOME=/models -e VLLM_WORKER_MULTIPROC_METHOD=spawn {name} \\\n"
-        "#     vllm serve openai/gpt-oss-20b --dtype bfloat16 --max-model-len 8192 \\\n"
-        "#     --trust-remote-code\n"
+        f"#   docker run --gpus all --ipc=host -p {served.port}:{served.port}"
+        " -v /srv/models:/models \\\n"
+        f"#     -e {' -e '.join(told)} {name} \\\n"
+        f"#     {served.line(between=_ON)}\n"
         if served
         else f"#   docker run --gpus all --ipc=host -it {name}\n"
     )
@@ -152,7 +154,7 @@ def _serve(stack: Stack, python: str) -> str:
         "RUN /opt/serve/bin/pip install --no-cache-dir --require-hashes \\\n"
         "    --find-links /tmp/wheels -r /tmp/requirements.txt \\\n"
         f'  && /opt/serve/bin/python -c "{imports}"\n'
-        "ENV PATH=/opt/serve/bin:$PATH HF_HOME=/models VLLM_WORKER_MULTIPROC_METHOD=spawn\n"
-        + ("EXPOSE 8000\n" if served else "")
+        f"ENV PATH=/opt/serve/bin:$PATH {' '.join(told)}\n"
+        + (f"EXPOSE {served.port}\n" if served else "")
         + 'CMD ["python3"]\n'
     )

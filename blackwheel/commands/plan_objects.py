@@ -13,6 +13,7 @@ from blackwheel.core import archs, file_lock
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
 from blackwheel.pipeline import chain, patch_proof, run, sessions
+from blackwheel.pipeline.session_file import build_order
 from blackwheel.pipeline.todo import Work, work
 from blackwheel.stacks.ask import requests
 from blackwheel.stacks.request import Request
@@ -33,7 +34,7 @@ def show_objects(
     plans = []
     for request in asked:
         item = work(site, request, chosen)
-        code, path = _made(site, item, ["--arch", arch] if arch else [])
+        code, path = _made(site, item)
         if code:
             return code
         plans.append((request, patch_proof.load_plan(path)))
@@ -60,7 +61,7 @@ def check_patches(
     found = []
     for request in asked:
         item = work(site, request, chosen)
-        code, path = _made(site, item, [], proofs=True)
+        code, path = _made(site, item, proofs=True)
         if code:
             return code
         found.append((request, patch_proof.load_proofs(path)))
@@ -93,25 +94,21 @@ def check_patches(
     return Exit.OK
 
 
-def _made(
-    site: Site, item: Work, options: Sequence[str], *, proofs: bool = False
-) -> tuple[int, Path]:
+def _made(site: Site, item: Work, *, proofs: bool = False) -> tuple[int, Path]:
     """Return where the plan lies; make it in the project's environment when it is not there."""
     path = patch_proof.plan_file(site, item, proofs=proofs)
     if path.exists():
         return 0, path
     request = item.request
     with run.alternatives(site, request.stack.name):
-        chain.preflight(site, [item])
-    item = run.with_located_python(site, item)
+        (item,) = chain.preflight(site, [item])
     name = f"plan-{request.stack.name}-py{request.python}"
     with file_lock.held(site.store, name, project=request.project, console=site.console):
         code = 0
         if not path.exists():
-            words = [*options, *run.without_words(request)]
-            words += ["--proofs"] if proofs else []
-            one = sessions.session(site, f"plan({request.project})", item, words)
-            code = sessions.alone(site, one)
+            order = build_order(item, chain.installed_pins(site, item.request), proofs=proofs)
+            one = sessions.session(site, f"plan({request.project})", item, order)
+            code = sessions.alone(site, one).code
     return code, path
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from blackwheel.commands import bench as benching
 from blackwheel.core import entry, isolation
 from blackwheel.core.site import Site
 from blackwheel.pins import lock_all
-from blackwheel.pipeline import chain, patch_proof, smoke_session, todo
+from blackwheel.pipeline import chain, patch_proof, session_file, smoke_session, todo
+from blackwheel.pipeline.session_file import BuildOrder, SmokeOrder
+from blackwheel.pipeline.session_records import Ended, Made, Progress, append
 from blackwheel.smoke.bench import serving
 from blackwheel.stacks import ask
 
@@ -18,35 +20,21 @@ from blackwheel.stacks import ask
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m blackwheel", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    stack = argparse.ArgumentParser(add_help=False)
-    stack.add_argument("--stack", default="nightly")
-    stack.add_argument("--python", default="")
-    stack.add_argument("--arch", default="")
-    stack.add_argument("--jobs", type=int, default=0)
-    stack.add_argument("--without", default="")
-    stack.add_argument("--again", action="store_true")
-    stack.add_argument("--proofs", action="store_true")
-    for name, does in (
-        ("build", "build and audit one project's wheel"),
-        ("plan", "plan its objects; with --proofs, without each patch too"),
-    ):
-        one = verbs.add_parser(name, parents=[stack], help=does)
-        one.add_argument("project")
-        one.add_argument("--environment", type=Path, required=True)
-    file = verbs.add_parser("lock-file", parents=[stack], help="print the build environment's pins")
-    file.add_argument("project")
-    for name in ("smoke", "smoke-list"):
-        verb = verbs.add_parser(name, help="import wheels; smoke-list prints what there is to do")
-        verb.add_argument("--stack", default="")
-        verb.add_argument("--python", default="")
-        verb.add_argument("--wheels", nargs="*", type=Path, default=[])
-        verb.add_argument("--environment", type=Path)
-        verb.add_argument("--require-gpu", action="store_true")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("file", type=Path, help="of the session: what it is to do")
+    common.add_argument("--environment", type=Path, required=True)
+    verbs.add_parser("build", parents=[common], help="build and audit one project's wheel")
+    verbs.add_parser("plan", parents=[common], help="plan its objects, or what each patch changes")
+    smoke = verbs.add_parser("smoke", parents=[common], help="import wheels, check their kernels")
+    smoke.add_argument("--group", type=int, required=True, help="which one of the file's")
+    resolve = verbs.add_parser("resolve", help="write the file of a session that a person typed")
+    resolve.add_argument("file", type=Path)
+    _add_resolve(resolve.add_subparsers(dest="session", required=True))
     bench = verbs.add_parser("bench", help="measure a wheel's attention, or a served model")
     bench.add_argument("what", choices=["attention", "serving"])
     bench.add_argument("--environment", type=Path)
     bench.add_argument("--url", default="http://127.0.0.1:8000")
-    bench.add_argument("--model", default=serving.MODEL)
+    bench.add_argument("--model", default="", help="default: that of docs/rtx5090.md")
     bench.add_argument("--runs", type=int, default=serving.RUNS)
     bench.add_argument("--tokens", type=int, default=serving.TOKENS)
     bench.add_argument("--log", type=Path, help="the server's log: names backends and graphs")
@@ -58,51 +46,90 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_resolve(sessions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    for name in ("build", "plan"):
+        one = sessions.add_parser(name, help="of one project")
+        one.add_argument("project")
+        one.add_argument("--stack", default="nightly")
+        one.add_argument("--python", default="")
+        one.add_argument("--arch", default="")
+        one.add_argument("--jobs", type=int, default=0)
+        one.add_argument("--without", default="")
+        one.add_argument("--again", action="store_true")
+        one.add_argument("--proofs", action="store_true")
+    smoke = sessions.add_parser("smoke", help="of the shelf, or of wheels")
+    smoke.add_argument("--stack", default="")
+    smoke.add_argument("--python", default="")
+    smoke.add_argument("--wheels", nargs="*", type=Path, default=[])
+    smoke.add_argument("--require-gpu", action="store_true")
+
+
 def _act(site: Site, options: argparse.Namespace) -> None:
     if options.verb == "lock":
         lock_all.lock_all(site, names=options.stacks, upgrade=options.upgrade)
-    elif options.verb == "smoke-list":
-        groups = smoke_session.groups(site, options.stack, options.python, options.wheels)
-        site.console.json(groups)
-    elif options.verb == "smoke":
-        smoke_session.smoke_installed(
-            site,
-            options.stack,
-            options.wheels,
-            options.environment,
-            python=options.python,
-            require_gpu=options.require_gpu,
-        )
     elif options.verb == "bench":
         _bench(site, options)
+    elif options.verb == "resolve":
+        session_file.write(options.file, _resolved(site, options))
+    elif options.verb == "smoke":
+        asked = session_file.read(options.file, SmokeOrder)
+        group = asked.groups[options.group]
+        smoke_session.smoke_installed(site, asked, group, options.environment)
+    elif options.verb == "plan":
+        order = session_file.read(options.file, BuildOrder)
+        make = patch_proof.prove if order.proofs else patch_proof.make_plan
+        make(site, order, environment=options.environment.absolute())
     else:
-        (asked,), python = ask.requests(
+        _build(site, options)
+
+
+def _resolved(site: Site, options: argparse.Namespace) -> session_file.Order:
+    """Resolve the words that a person typed behind `nox -s SESSION --`."""
+    if options.session == "smoke":
+        return smoke_session.resolve(
             site,
             options.stack,
-            only=[options.project],
-            arch=options.arch,
-            python=options.python,
-            without=[word for word in options.without.split(",") if word],
+            options.python,
+            options.wheels,
+            require_gpu=options.require_gpu,
         )
-        if options.verb == "lock-file":
-            item = todo.work(site, asked, python, again=True)
-            chain.preflight(site, [item])
-            site.console.result(str(chain.installed_pins(site, asked)))
-            return
-        item = todo.work(site, asked, python, again=options.again)
-        if options.verb == "plan":
-            make = patch_proof.prove if options.proofs else patch_proof.make_plan
-            make(site, item, environment=options.environment.absolute())
-            return
-        wheel = chain.build_one(
-            site,
-            item,
-            environment=options.environment.absolute(),
-            jobs=options.jobs,
-            again=options.again,
-        )
-        if entry.EXIT_FILE not in site.environment:  # else its caller ends with a summary
-            site.console.result(str(wheel))
+    (asked,), python = ask.requests(
+        site,
+        options.stack,
+        only=[options.project],
+        arch=options.arch,
+        python=options.python,
+        without=[word for word in options.without.split(",") if word],
+    )
+    item = todo.work(site, asked, python, again=options.again)
+    (item,) = chain.preflight(site, [item])
+    given = {"jobs": options.jobs, "again": options.again, "proofs": options.proofs}
+    return session_file.build_order(item, chain.installed_pins(site, item.request), **given)
+
+
+def _build(site: Site, options: argparse.Namespace) -> None:
+    """Build one wheel; name it in the records that a command reads, else on stdout."""
+    order, records = session_file.read(options.file, BuildOrder), _records(options)
+    if records and order.beside:
+        site.console.report = _reporter(records)
+    wheel = chain.build_one(site, order, environment=options.environment.absolute())
+    if records:
+        append(records, Made(wheel=wheel))
+    else:
+        site.console.result(str(wheel))
+
+
+def _reporter(records: Path) -> Callable[[int, int, str, float | None], None]:
+    def report(done: int, total: int, note: str, left: float | None) -> None:
+        append(records, Progress(done=done, total=total, note=note, left=left))
+
+    return report
+
+
+def _records(options: argparse.Namespace) -> Path | None:
+    """Return the file of records, where a command reads it."""
+    path = session_file.records_of(options.file) if "file" in options else None
+    return path if path and path.exists() else None
 
 
 def _bench(site: Site, options: argparse.Namespace) -> None:
@@ -127,7 +154,11 @@ def main(arguments: Sequence[str]) -> int:
     isolation.die_with_parent()
     isolation.become_subreaper()
     options = _parser().parse_args(arguments)
+    records = _records(options)
     try:
-        return entry.run(lambda site: _act(site, options))
+        code = entry.run(lambda site: _act(site, options), inner=records is not None)
     finally:
         isolation.reap_descendants()
+    if records:
+        append(records, Ended(code=code))
+    return code

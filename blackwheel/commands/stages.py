@@ -22,7 +22,7 @@ def clone(site: Site, stack: str, only: Sequence[str]) -> None:
 def apply_patches(site: Site, stack: str, only: Sequence[str]) -> None:
     """Fetch and patch the sources of a stack's projects."""
     for request in requests(site, stack, only=only)[0]:
-        tree = chain.patched_tree(site, request)
+        tree = chain.patched_tree(site, request, series_of(site, request))
         site.console.result(f"{request.project}: {len(tree.patches)} patches: {tree.root}")
 
 

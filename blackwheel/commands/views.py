@@ -16,11 +16,13 @@ from blackwheel.core.units import size
 from blackwheel.doctor import for_building, for_serving, nightly_window
 from blackwheel.doctor.check import Check
 from blackwheel.doctor.for_building import place
+from blackwheel.pipeline.missing import missing
 from blackwheel.pipeline.todo import taken_labels, work
 from blackwheel.pytorch import archive
 from blackwheel.receipts.beside import key_section
 from blackwheel.shelf import index
-from blackwheel.stacks import loader, records
+from blackwheel.sources.series import NoSeriesError
+from blackwheel.stacks import loader, projects, records
 from blackwheel.stacks.ask import for_pythons, requests
 from blackwheel.stacks.request import left_out
 
@@ -41,8 +43,15 @@ def show_plan(
     memory, shared = read_machine().memory_available, bool(memory_pool.folder(site.environment))
     rows: list[dict[str, Any]] = []
     expected: list[str] = []
+    lacks: dict[str, list[str]] = {}
     for request, chosen in asked:
-        item, pin = work(site, request, chosen), request.pin
+        lacking = lacks.setdefault(f"{request.project} {request.version}", [])
+        lacking += [line for line in missing(site, request) if line not in lacking]
+        try:
+            item, pin = work(site, request, chosen), request.pin
+        except NoSeriesError:
+            continue  # without it there is no key
+        largest = projects.load(site.patches, request.project).largest_object(pin)
         wide, cost = memory_pool.width(site, request, jobs), plan.cpu_seconds(request)
         rows.append(
             {
@@ -55,7 +64,7 @@ def show_plan(
                 "objects": pin.objects,
                 "jobs": wide.most,
                 "jobs_of_the_largest": wide.least,
-                "bytes_of_the_largest": plan.largest_object(pin),
+                "bytes_of_the_largest": largest,
                 "bytes_available": memory,
                 "shared_out": shared,
                 "expected_seconds": round(cost / wide.least),
@@ -64,7 +73,8 @@ def show_plan(
         )
         expected.append(wide.took(cost) if cost else "unknown time")
     if as_json:
-        site.console.json(rows)
+        absent = {name: lines for name, lines in lacks.items() if lines}
+        site.console.json([*rows, {"missing": absent}] if absent else rows)
         return
     how = "shared out object by object among all builds here" if shared else "not shared out"
     for row, time in zip(rows, expected, strict=True):
@@ -80,6 +90,9 @@ def show_plan(
         )
     for remark in asked[0][0].stack.remarks:
         site.console.result(f"{stack}: {remark}")
+    for name, lines in lacks.items():
+        if lines:
+            site.console.result("\n  ".join([f"missing, before {name} can be built:", *lines]))
 
 
 def show_stacks(site: Site) -> None:
@@ -173,7 +186,7 @@ def show_doctor(site: Site, stack: str) -> int:
 def show_servable(site: Site, stack: str) -> int:
     """Check whether this machine can run a stack's wheels; the exit code tells."""
     chosen = loader.load(stack, site.constraints)
-    checks = for_serving.examine(chosen, site.environment, read_machine())
+    checks = for_serving.examine(chosen, site.patches, site.environment, read_machine())
     return Exit.MACHINE if _listed(site, checks) else Exit.OK
 
 

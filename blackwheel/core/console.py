@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from blackwheel.core.errors import BlackwheelError
-from blackwheel.core.progress import BESIDE, Stage, fitting
+from blackwheel.core.progress import Report, Stage, fitting
 from blackwheel.core.units import duration
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ class Console:
         self._clock = clock
         self._stages: list[Stage] = []
         self._live: Live | None = None
-        self._beside = BESIDE in environment
+        self.report: Report | None = None
+        """Where a command draws the bars of several builds: gets each step instead of people."""
         self.is_terminal = self._err.isatty() and environment.get("TERM", "dumb") != "dumb"
 
     def say(self, line: str) -> None:
@@ -109,9 +110,9 @@ class Console:
     def stage(self, project: str, text: str, *, objects: bool = False) -> Iterator[Stage]:
         """Announce the start and the end of a project's stage, and show its progress between.
 
-        With `objects` each step is told to a run that draws the bars of several builds.
+        With `objects` each step goes to `report`, where there is one.
         """
-        stage = self.begin(project, text, eager=objects and self._beside)
+        stage = self.begin(project, text, report=self.report if objects else None)
         verb = "failed"
         try:
             yield stage
@@ -122,9 +123,9 @@ class Console:
         finally:
             self.end(stage, verb)
 
-    def begin(self, project: str, text: str, *, eager: bool = False) -> Stage:
+    def begin(self, project: str, text: str, *, report: Report | None = None) -> Stage:
         """Begin a stage that `end` ends, for stages that run at the same time."""
-        stage = Stage(project, text, clock=self._clock, tell=self._tell, eager=eager)
+        stage = Stage(project, text, clock=self._clock, tell=self._tell, report=report)
         self.say(f"{project}: {text}")
         self._show(stage)
         return stage

@@ -6,43 +6,39 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from blackwheel.core import site as sites
 from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
 
-EXIT_FILE: Final = "BLACKWHEEL_EXIT_FILE"
-"""nox ends with 1 whatever a session's command said: the command leaves its exit code there."""
 
+def run(action: Callable[[Site], Any], *, inner: bool = False) -> int:
+    """Run one command and return its exit code; an int that the action returns is that code.
 
-def run(action: Callable[[Site], Any], *, debug: bool = False) -> int:
-    """Run one command and return its exit code; an int that the action returns is that code."""
+    Of an `inner` one the command that started it says that it was stopped.
+    """
     signal.signal(signal.SIGTERM, _stop)
     try:
         result = action(sites.here())
         code = result if isinstance(result, int) else int(Exit.OK)
     except BlackwheelError as error:
-        if debug or os.environ.get("BLACKWHEEL_DEBUG"):
+        if os.environ.get("BLACKWHEEL_DEBUG"):
             raise
         Console(environment=os.environ).error(error)
         code = int(error.code)
     except (KeyboardInterrupt, SystemExit) as stop:
         code = stop.code if isinstance(stop, SystemExit) and isinstance(stop.code, int) else 130
-        if not os.environ.get(EXIT_FILE):  # whoever set it says so too
+        if not inner:
             Console(environment=os.environ).say(
                 "stopped; what was compiled is kept: the same command continues"
             )
     except OSError as error:
-        if debug or os.environ.get("BLACKWHEEL_DEBUG"):
+        if os.environ.get("BLACKWHEEL_DEBUG"):
             raise
         Console(environment=os.environ).error(_machine_error(error))
         code = int(Exit.MACHINE)
-    file = os.environ.get(EXIT_FILE)
-    if file and code:
-        Path(file).write_text(str(code), encoding="ascii")
     return code
 
 

@@ -46,7 +46,8 @@ class BlackwheelError(Exception):
     """An error as a person reads it: name, fact, where, fix.
 
     `name` is a stable kebab-case word, `fact` one or more lines of what was seen, `where` the file,
-    key or command it was seen in, `fix` the command or edit that mends it.
+    key or command it was seen in, `fix` the command or edit that mends it. Nobody changes them on
+    the way up: whoever knows more adds a note (`add_note`), or it is an argument of what raises.
     """
 
     def __init__(
@@ -62,7 +63,8 @@ class BlackwheelError(Exception):
     def __str__(self) -> str:
         lines = [f"error: {self.name}"]
         lines += [f"  {line}" for line in self.fact.splitlines()]
-        for label, text in (("where:", self.where), ("fix:  ", self.fix)):
+        notes = "\n".join(getattr(self, "__notes__", ()))
+        for label, text in (("where:", self.where), ("fix:  ", self.fix), ("note: ", notes)):
             if text:
                 first, *rest = text.splitlines()
                 lines.append(f"  {label} {first}")

@@ -237,13 +237,16 @@ class Together:
         for process in self._running.values():
             process.terminate()
 
-    def events(self) -> Iterator[tuple[str, str | int]]:
+    def events(self, *, every: float | None = None) -> Iterator[tuple[str, str | int | None]]:
         """Yield (name, line) and, at a command's end, (name, exit code) until none runs.
 
-        What is started meanwhile joins in.
+        What is started meanwhile joins in. After `every` seconds without any comes ("", None).
         """
         while self._running:
-            for key, _ in self._selector.select():
+            ready = self._selector.select(every)
+            if not ready:
+                yield "", None
+            for key, _ in ready:
                 if not self._open(key):
                     continue  # closed by what came just before
                 name, said = key.data

@@ -9,8 +9,8 @@ from blackwheel.core.units import duration
 
 QUIET_SECONDS: Final = 30.0
 """On a pipe, a stage says nothing for this long unless another tenth is done."""
-BESIDE: Final = "BLACKWHEEL_BESIDE"
-"""Set by a run that draws the bars of several builds: each object is told, for it to read."""
+Report = Callable[[int, int, str, float | None], None]
+"""Takes what `Stage.update` takes, for a command that draws the bars of several builds."""
 
 
 def seconds_left(*, done: int, total: int, began_at: int, elapsed: float) -> float | None:
@@ -44,7 +44,7 @@ class Stage:
         *,
         clock: Callable[[], float],
         tell: Callable[[str], None],
-        eager: bool = False,
+        report: Report | None = None,
     ) -> None:
         self.project = project
         self.text = text
@@ -56,7 +56,7 @@ class Stage:
         self._began_at: int | None = None
         self._clock = clock
         self._tell = tell
-        self._eager = eager
+        self._report = report
         self._started = self._said = clock()
         self._tenth = 0
 
@@ -69,9 +69,12 @@ class Stage:
             self._began_at = done
             self._tenth = done * 10 // total if total else 0
         self.done, self.total, self._note, self._left = done, total, note, left
+        if self._report is not None:
+            self._report(done, total, note, left)
+            return
         tenth = done * 10 // total if total else 0
         now = self._clock()
-        due = self._eager or tenth > self._tenth or now - self._said >= QUIET_SECONDS
+        due = tenth > self._tenth or now - self._said >= QUIET_SECONDS
         if done < total and due:
             self._tenth, self._said = tenth, now
             self._tell(f"{self.project}: {self.text}: {', '.join(filter(None, self.parts()))}")

@@ -23,6 +23,7 @@ from blackwheel.doctor.machine_checks import (
     wsl_checks,
 )
 from blackwheel.pytorch import identity
+from blackwheel.stacks import projects
 from blackwheel.stacks.records import Stack
 from blackwheel.toolchain.host_compiler import host_compiler, require_gcc
 from blackwheel.toolchain.toolkit import host_candidates, host_toolchain, lock_digest
@@ -33,8 +34,6 @@ TOOLCHAIN_BYTES: Final = 2 << 30
 """A CUDA_HOME from the registry, as `toolchain.assemble` leaves it."""
 TORCH_BYTES: Final = 9 << 29
 """torch 2.11.0 with its CUDA packages: 4.5 GB (benchmarks/)."""
-TREE_BYTES: Final = 1 << 30
-"""Sources, objects, the 305 MB library and the wheel of all 73 objects of flash-attention."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +47,11 @@ class Place:
     running: Path = RUNNING
     system: Path = Path("/usr/local")
     """Where a host's CUDA toolkits lie."""
+
+    @property
+    def patches(self) -> Path:
+        """Folder of the projects' own files."""
+        return self.constraints.parent / "patches"
 
 
 def buildable(stack: Stack, place: Place) -> tuple[str, ...]:
@@ -103,9 +107,8 @@ def required(stack: Stack, place: Place) -> Iterator[Check]:
     yield _torch(stack)
     yield from _locks(stack, place)
     yield disk(stack, place)
-    yield memory_check(
-        stack, place.machine, pooled=memory_pool.folder(place.environment) is not None
-    )
+    pooled = memory_pool.folder(place.environment) is not None
+    yield memory_check(largest_object(stack, place.patches), place.machine, pooled=pooled)
 
 
 def _system(machine: Machine) -> Check:
@@ -199,12 +202,12 @@ def _locks(stack: Stack, place: Place) -> Iterator[Check]:
         yield Check(name="locks", ok=False, fact=fact, cure="nox -s lock")
 
 
-def disk_needed(trees: int, *, toolchain: bool, torch: bool) -> int:
+def disk_needed(trees_gib: int, *, toolchain: bool, torch: bool) -> int:
     """Return the bytes that builds will still take; `toolchain`, `torch`: already stored.
 
     torch counts twice: in uv's cache, and in the environment where hard links do not reach.
     """
-    needed = TREE_BYTES * trees
+    needed = trees_gib << 30
     if not toolchain:
         needed += TOOLCHAIN_BYTES
     if not torch:
@@ -220,10 +223,11 @@ def disk(stack: Stack, place: Place, *, trees: int = 0, pythons: int = 1) -> Che
     """
     there = next(path for path in (place.store, *place.store.parents) if path.exists())
     toolchain, torch = _in_store(stack, place)
+    gib = [projects.load(place.patches, name).build.tree_gib for name in stack.build]
+    wanted = trees * max(gib) if trees else sum(gib)
     return disk_check(
         free=shutil.disk_usage(there).free,
-        needed=disk_needed(trees or len(stack.build), toolchain=toolchain, torch=torch)
-        + (pythons - 1) * TORCH_BYTES,
+        needed=disk_needed(wanted, toolchain=toolchain, torch=torch) + (pythons - 1) * TORCH_BYTES,
         store=place.store,
     )
 
@@ -235,14 +239,15 @@ def disk_check(*, free: int, needed: int, store: Path) -> Check:
     return Check(name="disk", ok=free >= needed, fact=fact, cure="" if free >= needed else cure)
 
 
-def largest_object(stack: Stack) -> int:
+def largest_object(stack: Stack, patches: Path) -> int:
     """Return the bytes that the largest object of the stack's projects needs."""
-    return max(plan.largest_object(stack.projects[name]) for name in stack.build)
+    pins = stack.projects
+    return max(projects.load(patches, name).largest_object(pins[name]) for name in stack.build)
 
 
-def memory_check(stack: Stack, machine: Machine, *, pooled: bool = True) -> Check:
+def memory_check(largest: int, machine: Machine, *, pooled: bool = True) -> Check:
     """Judge memory by the largest object: with less the OOM killer ends the build."""
-    largest, free = largest_object(stack), machine.memory_available
+    free = machine.memory_available
     of = size(machine.memory_total)
     if machine.memory_limit is not None:
         of = f"{size(machine.memory_limit)}, the limit of this cgroup (the machine has {of})"
@@ -275,7 +280,7 @@ def _cores(stack: Stack, place: Place) -> Check:
     spent = [stack.projects[name].cpu_seconds for name in stack.build]
     if not all(spent):
         return Check(name="cores", ok=True, fact=f"{fact}; nobody measured this stack's time yet")
-    largest = largest_object(stack)
+    largest = largest_object(stack, place.patches)
     wide = plan.width(machine.cores, machine.memory_available, largest, pooled=pooled)
     return Check(name="cores", ok=True, fact=f"{fact}: about {wide.took(sum(spent))} of compiling")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,30 +14,31 @@ from blackwheel.core.process import capture
 from blackwheel.core.units import size
 from blackwheel.doctor.check import Check
 from blackwheel.doctor.machine_checks import PTX, gpu_checks, wsl_checks
+from blackwheel.stacks import projects
+from blackwheel.stacks.projects import Cache, Serve
 from blackwheel.stacks.records import Stack
+from blackwheel.toolchain.releases import releases
 
 CACHES: Final = (
-    ("HF_HOME", ".cache/huggingface"),
-    ("VLLM_CACHE_ROOT", ".cache/vllm"),
-    ("TRITON_CACHE_DIR", ".triton/cache"),
-    ("CUDA_CACHE_PATH", ".nv/ComputeCache"),
+    Cache(variable="TRITON_CACHE_DIR", folder=".triton/cache"),
+    Cache(variable="CUDA_CACHE_PATH", folder=".nv/ComputeCache"),
 )
-"""Where weights and what is compiled at run time land: a variable, and its default under HOME."""
-CACHE_BYTES: Final = 20 << 30
-"""gpt-oss-20b's weights are 13.7 GB, compiled graphs and kernels come on top."""
+"""Where torch's Triton and the driver leave what they compile at run time."""
 SHARED_BYTES: Final = 1 << 30
 """Docker's default of 64 MB ends a server of several processes."""
-FP8_CRASHES: Final = ("12.8", "12.9")
-"""FlashInfer's fp8 kernels that such an nvcc compiles crash on 12.0; those of 13.0 ran."""
 
 
-def examine(stack: Stack, environment: Mapping[str, str], machine: Machine) -> tuple[Check, ...]:
+def examine(
+    stack: Stack, patches: Path, environment: Mapping[str, str], machine: Machine
+) -> tuple[Check, ...]:
     """Look at everything that a server needs beside the wheels."""
+    known = (projects.load(patches, name).serve for name in stack.build)
+    served = [one for one in known if one]
     return (
         *_devices(stack, environment, machine),
         *_triton(stack, environment),
-        _flashinfer(environment),
-        *_caches(environment),
+        *(_nvcc(one, environment) for one in served if one.compiles),
+        *_caches([*(cache for one in served for cache in one.caches), *CACHES], environment),
         _shared_memory(Path("/dev/shm")),  # noqa: S108  it is what is measured
         *wsl_checks(machine, ()),
     )
@@ -77,8 +78,8 @@ def _triton(stack: Stack, environment: Mapping[str, str]) -> Iterator[Check]:
     )
 
 
-def _flashinfer(environment: Mapping[str, str]) -> Check:
-    """Find the nvcc that FlashInfer takes: of CUDA_HOME, CUDA_PATH, PATH, else the default."""
+def _nvcc(served: Serve, environment: Mapping[str, str]) -> Check:
+    """Find the nvcc that compiles at run time: of CUDA_HOME, CUDA_PATH, PATH, else the default."""
     name = next((n for n in ("CUDA_HOME", "CUDA_PATH") if environment.get(n)), "")
     on_path = shutil.which("nvcc", path=environment.get("PATH", ""))
     if name:
@@ -88,14 +89,14 @@ def _flashinfer(environment: Mapping[str, str]) -> Check:
     else:
         nvcc, how = Path("/usr/local/cuda/bin/nvcc"), "the default"
     if not nvcc.is_file():
-        fact = f"no nvcc by {how} ({nvcc}): FlashInfer cannot compile at run time"
-        cure = "none needed for the attention backends FLASH_ATTN and TRITON_ATTN;"
-        return Check(name="nvcc", ok=None, fact=fact, cure=f"{cure} else a toolkit of CUDA 13")
+        fact = f"no nvcc by {how} ({nvcc}): {served.compiles} cannot compile at run time"
+        return Check(name="nvcc", ok=None, fact=fact, cure=served.without_nvcc or "")
     release = _release(nvcc, environment)
     fact = f"nvcc {release or 'of an unknown release'} by {how} ({nvcc})"
-    if release in FP8_CRASHES:
-        fact += ": FlashInfer's fp8 kernels compiled by it crash on 12.0"
-        return Check(name="nvcc", ok=None, fact=fact, cure="export CUDA_HOME=a toolkit of CUDA 13")
+    known = releases().get(release)
+    if known and known.runtime:
+        cure = "export CUDA_HOME=a toolkit of CUDA 13"
+        return Check(name="nvcc", ok=None, fact=f"{fact}: {known.runtime}", cure=cure)
     return Check(name="nvcc", ok=True if release else None, fact=fact)
 
 
@@ -108,13 +109,13 @@ def _release(nvcc: Path, environment: Mapping[str, str]) -> str:
     return found[1] if found else ""
 
 
-def _caches(environment: Mapping[str, str]) -> Iterator[Check]:
+def _caches(caches: Sequence[Cache], environment: Mapping[str, str]) -> Iterator[Check]:
     home = environment.get("HOME", "/")
-    for name, default in CACHES:
-        folder = Path(environment.get(name) or f"{home}/{default}")
+    for cache in caches:
+        name, wanted = cache.variable, cache.gib << 30
+        folder = Path(environment.get(name) or f"{home}/{cache.folder}")
         there = next(path for path in (folder, *folder.parents) if path.exists())
         free = shutil.disk_usage(there).free
-        wanted = CACHE_BYTES if name == "HF_HOME" else 1 << 30
         fact = f"{folder}: {size(free)} free"
         cure = "" if free >= wanted else f"{size(wanted)} wanted: export {name}=on another disk"
         yield Check(name=name, ok=True if free >= wanted else None, fact=fact, cure=cure)

@@ -69,7 +69,7 @@ def named(known: tuple[Fetched, ...], name: str, url: str) -> tuple[Fetched, ...
 
 
 def repository(url: str) -> str:
-    """Return an address in a form for comparison: `github.com/nvidia/cutlass`."""
+    """Return an address in a form for comparison: `host/owner/name`."""
     return re.sub(r"^\w+://([^/@]*@)?", "", url.lower()).rstrip("/").removesuffix(".git")
 
 

@@ -57,7 +57,13 @@ def _compile(
     constraints: Sequence[str] = (),
     upgrade: bool,
 ) -> bool:
-    """Resolve one environment of a stack; return whether its lock changed."""
+    """Resolve one environment of a stack; return whether its lock changed.
+
+    What the stack builds itself is no pin of a run environment, whoever requires it.
+    """
+    running = out.name.startswith("run-")
+    own = tuple(stack.distribution(name) for name in stack.build) if running else ()
+    installed = ("torch",) if stack.torch.source == "installed" else ()
     return lock.compile_lock(
         requirements,
         python=python,
@@ -67,9 +73,9 @@ def _compile(
         environment=site.environment,
         upgrade=upgrade,
         wheels=() if out.name == "toolchain.txt" else _wheels(site, stack, python),
-        without=("torch",) if stack.torch.source == "installed" else (),
+        without=(*installed, *own),
         constraints=constraints,
-        platform=_platform(stack) if out.name.startswith("run-") else lock.PLATFORM,
+        platform=_platform(stack) if running else lock.PLATFORM,
     )
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -144,7 +144,7 @@ def written(move: Move, folder: Path) -> bool:
     return folder != move.rebased.series.folder or move.rebased.changed
 
 
-@contextmanager
+@contextlib.contextmanager
 def locked(site: Site, stack: str, project: str) -> Iterator[None]:
     """Lock the stack's pins and the project's series."""
     with (
@@ -154,7 +154,7 @@ def locked(site: Site, stack: str, project: str) -> Iterator[None]:
         yield
 
 
-@contextmanager
+@contextlib.contextmanager
 def _placed(move: Move, folder: Path) -> Iterator[None]:
     """Have the series in its folder; undone where what follows fails."""
     if not written(move, folder):
@@ -230,24 +230,13 @@ def _fetched(site: Site, project: str, pin: ProjectPin) -> SourceTree:
                 environment=site.environment,
                 console=site.console,
             )
-        except BlackwheelError as error:
-            lacking = _lacking(project, pin, error)
-            if not lacking:
+        except fetch.SourceUnreachableError as error:
+            lacking = error.path
+            if lacking.rpartition("/")[2] not in pin.optional:
                 raise
             site.console.say(f"{project}: {lacking} cannot be had: the series is tried without it")
             kept = tuple(nested for nested in pin.nested if nested.path != lacking)
             pin = replace(pin, nested=kept)
-
-
-def _lacking(project: str, pin: ProjectPin, error: BlackwheelError) -> str:
-    """Return the optional nested source that an error of a host is about."""
-    if error.name not in ("git-host-unreachable", "nested-unreachable"):
-        return ""
-    for number, nested in enumerate(pin.nested):
-        optional = nested.path.rpartition("/")[2] in pin.optional
-        if optional and error.where == f"projects.{project}.nested.{number}.url":
-            return nested.path
-    return ""
 
 
 def _with_requirements(
@@ -280,11 +269,8 @@ def _require_requires(stack: Stack, project: str, pin: ProjectPin, root: Path) -
             if (root / one.file).is_file():
                 (Path(folder) / one.file).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(root / one.file, Path(folder) / one.file)
-        try:
+        with contextlib.suppress(request.CompanionNotLockedError):  # whatever the release is
             requires.set_requirements(Path(folder), moved, project, stack.python[0])
-        except BlackwheelError as error:
-            if error.name != "companion-not-locked":  # of torch's pin, whatever the release
-                raise
 
 
 def _series(site: Site, project: str, *, old: SourceTree, new: SourceTree) -> Rebased:

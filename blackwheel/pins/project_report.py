@@ -36,7 +36,7 @@ def pin_project(
 ) -> bool:
     """Move a project of a stack to a release, all or nothing; return whether anything was written.
 
-    What will be written is shown first. `commits` are `COMMIT` or `third_party/qutlass=COMMIT`;
+    What will be written is shown first. `commits` are `COMMIT` or `third_party/NAME=COMMIT`;
     with `objects`, every object is planned before and after.
     """
     named = named_commits(commits)

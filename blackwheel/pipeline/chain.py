@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from blackwheel.builder import build, compile_cache, memory_pool, plan, source_f
 from blackwheel.builder.memory_pool import width
 from blackwheel.builder.plan import BuildPlan
 from blackwheel.core import file_lock, isolation
-from blackwheel.core.errors import BlackwheelError
 from blackwheel.core.site import Site, isolation_mode
-from blackwheel.pipeline import receipt
+from blackwheel.pipeline import receipt, todo
+from blackwheel.pipeline.session_file import BuildOrder
 from blackwheel.pipeline.todo import Work
 from blackwheel.pytorch import archive, identity, installed
 from blackwheel.pytorch.installed import show_torch
@@ -22,15 +23,19 @@ from blackwheel.receipts import document as receipts
 from blackwheel.receipts.beside import key_section, receipt_path
 from blackwheel.receipts.document import BEFORE_SMOKE
 from blackwheel.sources import fetch, patch
-from blackwheel.sources.series import series_of
-from blackwheel.stacks import pythons, request
+from blackwheel.sources.series import Series
+from blackwheel.stacks import projects, pythons, request
 from blackwheel.stacks.request import Request
 from blackwheel.toolchain import host_compiler, toolkit
 
 
-def preflight(site: Site, todo: Sequence[Work]) -> None:
-    """Raise every error that would stop a build later, before anything is cloned or compiled."""
-    for item in todo:
+def preflight(site: Site, pending: Sequence[Work]) -> list[Work]:
+    """Raise every error that would stop a build later, before anything is cloned or compiled.
+
+    Return the work with each interpreter named by its path: nox looks in fewer places than doctor.
+    """
+    found = []
+    for item in pending:
         stack = item.request.stack
         identity.require_locked(stack)
         if stack.torch.source == "index":
@@ -43,10 +48,12 @@ def preflight(site: Site, todo: Sequence[Work]) -> None:
         if stack.torch.source == "installed":
             lock = item.request.lock("build", site.constraints)
             installed.require(python, stack, lock, store=site.store, environment=site.environment)
-        found = host_compiler.host_compiler(site.environment, cuda=stack.toolchain.cuda)
-        host_compiler.require_gcc(found, stack, [item.request.project])
+        found.append(replace(item, python=replace(item.python, where=str(python))))
+        compiler = host_compiler.host_compiler(site.environment, cuda=stack.toolchain.cuda)
+        host_compiler.require_gcc(compiler, stack, [item.request.project])
         if stack.toolchain.source == "host":
             _toolchain(site, item.request)
+    return found
 
 
 def installed_pins(site: Site, asked: Request) -> Path:
@@ -67,22 +74,29 @@ def source_tree(site: Site, asked: Request) -> fetch.SourceTree:
     )
 
 
-def patched_tree(site: Site, asked: Request) -> patch.PatchedTree:
+def patched_tree(site: Site, asked: Request, series: Series) -> patch.PatchedTree:
     """Fetch and patch; raise where a folder that the build needs is absent."""
-    try:
-        tree = patch.apply(
-            source_tree(site, asked),
-            series_of(site, asked),
-            store=site.store,
-            environment=site.environment,
-            console=site.console,
-        )
-    except BlackwheelError as error:
-        if error.name == "stale-patch":  # patches know no stack, and the command must
-            error.fix += f" --stack {asked.stack.name}"
-        raise
+    tree = patch.apply(
+        source_tree(site, asked),
+        series,
+        store=site.store,
+        environment=site.environment,
+        console=site.console,
+        stack=asked.stack.name,
+    )
     source_folders.require_folders(asked, tree.root)
     return tree
+
+
+def tree_of(site: Site, order: BuildOrder) -> patch.PatchedTree:
+    """Return the patched tree of an order, or make it.
+
+    Raises `patched-tree-changed` and `changed-meanwhile`: hours may have passed since the order.
+    """
+    if order.tree is None:
+        return patched_tree(site, order.work.request, todo.read_series(site, order.work))
+    patch.require_unchanged(order.tree)
+    return order.tree
 
 
 def _toolchain(site: Site, asked: Request) -> toolkit.Toolchain:
@@ -111,7 +125,7 @@ def build_plan(
     `jobs` compilers run at once; of `queued`, where more is asked for, the others wait in a pool.
     """
     asked = item.request
-    paths = isolation.fixed_paths(isolation_mode(site).mode, site.store)
+    paths = isolation.fixed_paths(item.key.part("isolation"), site.store)
     lock = asked.lock("build", site.constraints)
     return BuildPlan(
         request=asked,
@@ -127,20 +141,18 @@ def build_plan(
         jobs=jobs,
         queued=queued or jobs,
         key=item.key,
+        known=projects.load(site.patches, asked.project),
         pools=pools,
     )
 
 
-def build_one(
-    site: Site, item: Work, *, environment: Path, jobs: int = 0, again: bool = False
-) -> Path:
-    """Fetch, patch, build and audit one project; return the wheel with its receipt beside it."""
-    asked = item.request
-    identity.require_locked(asked.stack)
+def build_one(site: Site, order: BuildOrder, *, environment: Path) -> Path:
+    """Build and audit the wheel of an order; return it, with its receipt beside it."""
+    item, asked = order.work, order.work.request
     name = asked.slug.replace("/", "-")
     with file_lock.held(site.store, f"build-{name}", project=asked.project, console=site.console):
         folder = site.store / "builds" / asked.slug
-        if again:
+        if order.again:
             records = folder / "work" / "objects.jsonl"
             memory_pool.keep_history(site.store, asked.project, asked.slug, records)
             shutil.rmtree(folder, ignore_errors=True)
@@ -148,33 +160,17 @@ def build_one(
         if before:
             site.console.say(f"{asked.project}: {before.name} was built and audited before")
             return before
+        todo.require_locks(site, item)
         started = datetime.now(UTC)
-        tree = patched_tree(site, asked)
+        tree = tree_of(site, order)
         pools = memory_pool.locks(site.environment)
-        count = width(site, asked, jobs).most
-        queued = count if jobs or not pools else count * plan.QUEUED
-        lock = asked.lock("build", site.constraints)
+        count = width(site, asked, order.jobs).most
+        queued = count if order.jobs or not pools else count * plan.QUEUED
         beside = show_torch(site, asked.stack, item.python, environment)
         made = build_plan(
             site, item, tree, environment=environment, jobs=count, queued=queued, pools=pools
         )
-        mode = isolation_mode(site)
-        if mode.mode != isolation.NAMESPACES:
-            site.console.say(
-                f"{asked.project}: no namespaces here ({mode.reason}):"
-                " the build has no network only as far as proxies go, and is not reproducible"
-            )
-        built = build.build(
-            made,
-            store=site.store,
-            compiler=host_compiler.host_compiler(
-                site.environment, cuda=made.toolchain.cuda_version
-            ),
-            mode=mode.mode,
-            console=site.console,
-            lock=lock,
-            cached=compile_cache.found(site.environment, site.store),
-        )
+        built = _built(site, made, order.lock)
         with site.console.stage(asked.project, f"audit {built.path.name}") as stage:
             audited = audit.audit(
                 built.path,
@@ -185,21 +181,42 @@ def build_one(
                 built=built,
             )
             stage.conclude("kernels, symbols and metadata are what the stack asks for")
-        finished = datetime.now(UTC)
         document = receipt.receipt(
-            audited, lock, started=started, finished=finished, installed=beside
+            audited, order.lock, started=started, finished=datetime.now(UTC), installed=beside
         )
         receipts.write(receipt_path(built.path), document)
         return built.path
 
 
+def _built(site: Site, made: BuildPlan, lock: Path) -> build.BuiltWheel:
+    """Compile, isolated as the key says."""
+    mode = made.key.part("isolation")
+    if mode != isolation.NAMESPACES:
+        site.console.say(
+            f"{made.request.project}: no namespaces here ({isolation_mode(site).reason}):"
+            " the build has no network only as far as proxies go, and is not reproducible"
+        )
+    return build.build(
+        made,
+        store=site.store,
+        compiler=host_compiler.host_compiler(site.environment, cuda=made.toolchain.cuda_version),
+        mode=mode,
+        console=site.console,
+        lock=lock,
+        cached=compile_cache.found(site.environment, site.store),
+    )
+
+
 def candidate(site: Site, item: Work) -> Path | None:
     """Return the audited wheel of this key that is not on the shelf yet."""
     folder = site.store / "builds" / item.request.slug / "work" / "wheel"
-    for wheel in sorted(folder.glob("*.whl")):
-        path = receipt_path(wheel)
-        if path.exists():
-            faults = receipts.verify(receipts.load(path), wheel, stages=BEFORE_SMOKE)
-            if not faults and key_section(path).get("digest") == item.key.digest:
-                return wheel
-    return None
+    found = (wheel for wheel in sorted(folder.glob("*.whl")) if is_candidate(item, wheel))
+    return next(found, None)
+
+
+def is_candidate(item: Work, wheel: Path) -> bool:
+    """Tell whether a wheel has a whole receipt but for smoke, of the key of this work."""
+    path = receipt_path(wheel)
+    if not path.exists() or key_section(path).get("digest") != item.key.digest:
+        return False
+    return not receipts.verify(receipts.load(path), wheel, stages=BEFORE_SMOKE)

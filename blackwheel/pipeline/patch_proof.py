@@ -20,14 +20,16 @@ from blackwheel.builder.plan import BuildPlan
 from blackwheel.core import machine
 from blackwheel.core.errors import BlackwheelError, Exit, nearest
 from blackwheel.core.files import replace_file
-from blackwheel.core.site import Site, isolation_mode
-from blackwheel.pipeline import chain
+from blackwheel.core.site import Site
+from blackwheel.pipeline import chain, todo
+from blackwheel.pipeline.session_file import BuildOrder
 from blackwheel.pipeline.todo import Work
 from blackwheel.pytorch import installed
 from blackwheel.sources import patch as patches
 from blackwheel.sources.scratch_git import QUIET, Scratch
-from blackwheel.sources.series import Patch, Series, series_of
+from blackwheel.sources.series import Patch, Series
 from blackwheel.sources.tree import tree_id
+from blackwheel.stacks import projects
 from blackwheel.toolchain import host_compiler
 
 _PROBES: Final = "probes.toml"
@@ -65,7 +67,8 @@ def plan_file(site: Site, item: Work, *, proofs: bool = False) -> Path:
     """
     asked = item.request
     host = host_compiler.host_compiler(site.environment, cuda=asked.stack.toolchain.cuda)
-    made_of = f"{item.key.digest}\n{arch_plan.surroundings_digest(host)}".encode()
+    known = projects.load(site.patches, asked.project)
+    made_of = f"{item.key.digest}\n{arch_plan.surroundings_digest(host, known)}".encode()
     if proofs:
         probed = site.patches / asked.project / asked.pin.version / _PROBES
         files = (
@@ -96,26 +99,34 @@ def load_proofs(path: Path) -> tuple[Proof, ...]:
     )
 
 
-def make_plan(site: Site, item: Work, *, environment: Path) -> ArchPlan:
-    """Plan a project with all of its patches, or find that done; raise `plan-failed`."""
+def make_plan(site: Site, order: BuildOrder, *, environment: Path) -> None:
+    """Plan a project with all of its patches; raise `plan-failed`."""
+    todo.require_locks(site, order.work)
+    tree = chain.tree_of(site, order)
+    _full_plan(site, order.work, _build_plan(site, order.work, tree, environment))
+
+
+def _full_plan(site: Site, item: Work, made: BuildPlan) -> ArchPlan:
+    """Plan with all patches, or find that done."""
     path = plan_file(site, item)
     if path.exists():
         return load_plan(path)
-    tree = chain.patched_tree(site, item.request)
-    found = _planned(site, _build_plan(site, item, tree, environment))
+    found = _planned(site, made)
     if found.failure:
         raise _plan_failed(item, found)
     _write(path, arch_plan.content(found))
     return found
 
 
-def prove(site: Site, item: Work, *, environment: Path) -> None:
+def prove(site: Site, order: BuildOrder, *, environment: Path) -> None:
     """Write the effects of each patch: a plan without it, compared with the whole plan."""
-    full = make_plan(site, item, environment=environment)
-    tree = chain.patched_tree(site, item.request)
+    item = order.work
+    todo.require_locks(site, item)
+    read = todo.read_series(site, item)
+    series, known = read.patches, probes(read)
+    tree = chain.tree_of(site, order)
     made = _build_plan(site, item, tree, environment)
-    series = series_of(site, item.request).patches
-    known = probes(series_of(site, item.request))
+    full = _full_plan(site, item, made)
     folder = plan_file(site, item).parent
     for leftover in folder.glob("without-*"):  # of a run that was killed
         shutil.rmtree(leftover)
@@ -192,7 +203,7 @@ def _planned(site: Site, made: BuildPlan) -> ArchPlan:
         made,
         store=site.store,
         compiler=host_compiler.host_compiler(site.environment, cuda=made.toolchain.cuda_version),
-        mode=isolation_mode(site).mode,
+        mode=made.key.part("isolation"),
         console=site.console,
     )
 

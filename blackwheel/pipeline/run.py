@@ -5,23 +5,26 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from blackwheel.builder import compile_cache, memory_pool, plan
 from blackwheel.core import file_lock, isolation
 from blackwheel.core.errors import BlackwheelError, Exit
-from blackwheel.core.site import Site, isolation_mode
+from blackwheel.core.site import Site
 from blackwheel.doctor import for_building
-from blackwheel.pipeline import chain, sessions
-from blackwheel.pipeline.todo import Work, taken_labels, work
+from blackwheel.pipeline import chain, sessions, smoke_session, todo
+from blackwheel.pipeline.session_file import BuildOrder, SmokeOrder, build_order
+from blackwheel.pipeline.sessions import Outcome
+from blackwheel.pipeline.todo import Work, taken_labels
 from blackwheel.pytorch import identity, nightly_index
-from blackwheel.receipts import beside
-from blackwheel.receipts import document as receipts
 from blackwheel.shelf import index
-from blackwheel.stacks import loader, pythons, records
-from blackwheel.stacks.request import Request
+from blackwheel.smoke import smoke
+from blackwheel.smoke.smoke import SmokedWheel
+from blackwheel.stacks import loader, records
+
+_Built = list[tuple[Work, Path]]
+"""What was built and audited, in the order in which it was asked for."""
 
 
 def build_pending(
@@ -29,7 +32,6 @@ def build_pending(
     stack: str,
     pending: Sequence[Work],
     *,
-    options: Sequence[str],
     jobs: int,
     again: bool,
     keep_going: bool,
@@ -37,12 +39,11 @@ def build_pending(
 ) -> tuple[int, tuple[index.ShelvedWheel, ...]]:
     """Build, smoke and shelve; return the exit code and the newly shelved wheels.
 
-    `options` are handed on to `python -m blackwheel build`. Two runs of one stack and Python would
-    change each other's environments and wheel: the second waits, and looks at the shelf again.
+    Two runs of one stack and Python would change each other's environments and wheel: the second
+    waits, and looks at the shelf again.
     """
     with alternatives(site, stack):
-        chain.preflight(site, pending)
-    pending = [with_located_python(site, item) for item in pending]
+        pending = chain.preflight(site, pending)
     taken = taken_labels(site, pending)
     if taken and not replace_shelved:
         raise _label_taken(*taken[0])
@@ -51,73 +52,73 @@ def build_pending(
             name, project = f"run-{stack}-py{python}", pending[0].request.project
             lock = file_lock.held(site.store, name, project=project, console=site.console)
             held.enter_context(lock)
-        looked = [work(site, item.request, item.python, again=again) for item in pending]
+        looked = [todo.looked_up(site, item, again=again) for item in pending]
         shelved = tuple(item.shelved for item in looked if item.shelved and not item.reasons)
-        todo = [item for item in looked if item.reasons]
-        code, new = _built(site, todo, options, jobs=jobs, again=again, keep_going=keep_going)
-        return code, (*shelved, *new)
+        missing = [item for item in looked if item.reasons]
+        code, built = _built(site, missing, jobs=jobs, again=again, keep_going=keep_going)
+        if code and not keep_going:
+            return code, shelved
+        ended, new = _smoke_and_shelve(site, built)
+        return code or ended, (*shelved, *new)
 
 
 def _built(
-    site: Site,
-    pending: Sequence[Work],
-    options: Sequence[str],
-    *,
-    jobs: int,
-    again: bool,
-    keep_going: bool,
-) -> tuple[int, tuple[index.ShelvedWheel, ...]]:
+    site: Site, pending: Sequence[Work], *, jobs: int, again: bool, keep_going: bool
+) -> tuple[int, _Built]:
+    """Build what is not built yet; return the exit code of the first failure, and all wheels."""
     if pending:
         _opening(site, pending, jobs)
-    code, built, todo = 0, [], []
+    code, orders = 0, []
+    wheels: dict[str, Path] = {}
     for item in pending:
-        if not again and chain.candidate(site, item):
-            built.append(item)
+        wheel = None if again else chain.candidate(site, item)
+        if wheel:
+            wheels[item.request.slug] = wheel
             continue
         try:
-            chain.patched_tree(site, item.request)  # all sources are at hand before hours begin
+            orders.append(_order(site, item, jobs=jobs, again=again))
         except BlackwheelError as error:
             if not keep_going:
                 raise
             site.console.error(error)
             code = code or int(error.code)
-            continue
-        todo.append(item)
-    lanes = _lanes(site, todo, options, jobs=jobs)
+    lanes = _lanes(site, orders, jobs=jobs)
     ended, done = sessions.run(site, lanes, keep_going=keep_going)
     code = code or ended
     if code and not keep_going:
-        return code, ()
-    for item in done:
-        if chain.candidate(site, item):
-            built.append(item)
-            continue
-        changed = _changed_meanwhile(item)
-        if not keep_going:
-            raise changed
-        site.console.error(changed)
-        code = code or int(changed.code)
-    ended, shelved = _smoke_and_shelve(site, [item for item in pending if item in built])
-    return code or ended, shelved
+        return code, []
+    for outcome in done:
+        try:
+            wheels[outcome.item.request.slug] = _made(outcome)
+        except BlackwheelError as error:
+            if not keep_going:
+                raise
+            site.console.error(error)
+            code = code or int(error.code)
+    slugs = [(item, item.request.slug) for item in pending]
+    return code, [(item, wheels[slug]) for item, slug in slugs if slug in wheels]
 
 
-def _changed_meanwhile(item: Work) -> BlackwheelError:
-    """Say that what was built is not what was asked for."""
-    request = item.request
-    return BlackwheelError(
-        "changed-meanwhile",
-        f"pins, patches or locks of {request.project} changed before its build for Python"
-        f" {request.python} began: its wheel is of another key",
-        where=f"constraints/{request.stack.name}.toml, patches/{request.project}/",
+def _order(site: Site, item: Work, *, jobs: int, again: bool) -> BuildOrder:
+    """Tell a session all of it; its sources are at hand before hours begin."""
+    tree = chain.patched_tree(site, item.request, todo.read_series(site, item))
+    lock = chain.installed_pins(site, item.request)
+    return build_order(item, lock, tree=tree, jobs=jobs, again=again)
+
+
+def _made(outcome: Outcome) -> Path:
+    """Return the wheel that a session made; raise `wheel-missing` where it is of no such key."""
+    wheel, request = outcome.wheel, outcome.item.request
+    if wheel and chain.is_candidate(outcome.item, wheel):
+        return wheel
+    raise BlackwheelError(
+        "wheel-missing",
+        f"the build of {request.project} for Python {request.python} ended well, and no audited"
+        f" wheel of its key is there: {outcome.item.key.digest}",
+        where=str(wheel or request.slug),
         fix="run the same command again",
         code=Exit.BUILD,
     )
-
-
-def with_located_python(site: Site, item: Work) -> Work:
-    """Name the interpreter by path: nox looks in fewer places than doctor."""
-    path = pythons.located(item.python, uv=site.uv, environment=site.environment)
-    return replace(item, python=replace(item.python, where=str(path)))
 
 
 def _label_taken(item: Work, wheel: index.ShelvedWheel, parts: dict[str, str]) -> BlackwheelError:
@@ -142,14 +143,14 @@ def require_locked(site: Site, stack: records.Stack) -> None:
 
 @contextlib.contextmanager
 def alternatives(site: Site, stack: str) -> Iterator[None]:
-    """Add the other stacks that this machine can build to an error about machine or pin."""
+    """Note the other stacks that this machine can build on an error about machine or pin."""
     try:
         yield
     except BlackwheelError as error:
         names = [name for name in buildable_stacks(site) if name != stack]
         if names:
             lines = ", ".join(f"invoke build-wheels --stack {name}" for name in names)
-            error.fix += f"\nthis machine can build: {lines}"
+            error.add_note(f"this machine can build: {lines}")
         raise
 
 
@@ -195,13 +196,8 @@ def _opening(site: Site, pending: Sequence[Work], jobs: int) -> None:
     _require_disk(site, pending)
 
 
-def without_words(request: Request) -> list[str]:
-    """Return `--without` for one project's session, with that project's own parts."""
-    return ["--without", ",".join(request.without)] if request.without else []
-
-
 def _lanes(
-    site: Site, pending: Sequence[Work], options: Sequence[str], *, jobs: int
+    site: Site, orders: Sequence[BuildOrder], *, jobs: int
 ) -> dict[str, list[sessions.Session]]:
     """Put what can be built at the same time into lanes of their own.
 
@@ -210,60 +206,55 @@ def _lanes(
     shares out memory, and where a number of jobs was asked for.
     """
     pooled = memory_pool.folder(site.environment) is not None and not jobs
-    apart = pooled and isolation_mode(site).mode == isolation.NAMESPACES
     cached = compile_cache.found(site.environment, site.store) is not None
-    several = len({item.request.python for item in pending}) > 1
+    several = len({order.work.request.python for order in orders}) > 1
     found: dict[str, list[sessions.Session]] = {}
-    for item in pending:
-        request = item.request
+    for order in orders:
+        request = order.work.request
+        apart = pooled and order.work.key.part("isolation") == isolation.NAMESPACES
         name = request.project if apart else ""
         if apart and several and not cached:
             name += f" {request.python}"
-        words = [*options, *without_words(request)]
-        one = sessions.session(site, f"build({request.project})", item, words)
+        one = sessions.session(site, f"build({request.project})", order.work, order)
         found.setdefault(name, []).append(one)
     return found
 
 
-def _smoke_and_shelve(
-    site: Site, built: Sequence[Work]
-) -> tuple[int, tuple[index.ShelvedWheel, ...]]:
+def _smoke_and_shelve(site: Site, built: _Built) -> tuple[int, tuple[index.ShelvedWheel, ...]]:
     """Smoke the candidates of each Python alone and together, then shelve all of it, or none."""
     code, shelved = 0, list[index.ShelvedWheel]()
-    for python in dict.fromkeys(item.request.python for item in built):
-        items = [item for item in built if item.request.python == python]
-        wheels = [wheel for item in items if (wheel := chain.candidate(site, item))]
-        words = ["--wheels", *map(str, wheels)]
-        ended = sessions.alone(site, sessions.session(site, "smoke", items[0], words))
+    for python in dict.fromkeys(item.request.python for item, _ in built):
+        members = [(item, wheel) for item, wheel in built if item.request.python == python]
+        items, wheels = [item for item, _ in members], [wheel for _, wheel in members]
+        stack, where = items[0].request.stack, items[0].python
+        groups = smoke_session.groups(site, stack, where, wheels, only=True)
+        order = SmokeOrder(
+            stack=stack.name,
+            python=where.where,
+            groups=tuple(groups),
+            stacks={stack.name: stack},
+        )
+        ended = sessions.alone(site, sessions.session(site, "smoke", items[0], order)).code
         if ended:
             code = code or ended
         else:
-            shelved += _shelve(site, items, wheels)
+            shelved += _shelve(site, items, [smoke.smoked(wheel) for wheel in wheels])
             index.show_all(site.wheels)
     return code, tuple(shelved)
 
 
-def _shelve(site: Site, items: Sequence[Work], wheels: Sequence[Path]) -> list[index.ShelvedWheel]:
+def _shelve(
+    site: Site, items: Sequence[Work], smoked: Sequence[SmokedWheel]
+) -> list[index.ShelvedWheel]:
     """Shelve smoked wheels; one of the same name that is there was allowed to be replaced."""
     taken, shelved = taken_labels(site, items), []
     shelf = site.wheels / items[0].request.stack.name
-    for wheel in wheels:
-        path = beside.receipt_path(wheel)
-        document = receipts.load(path)
-        faults = receipts.verify(document, wheel)
-        if faults:
-            raise BlackwheelError(
-                "broken-receipt",
-                "\n".join(faults),
-                where=str(path),
-                fix="invoke build-wheels --again",
-                code=Exit.INDEX,
-            )
+    for one in smoked:
         for _, old, _ in taken:
-            if old.path.name == wheel.name:
+            if old.path.name == one.wheel.name:
                 index.withdraw(old, shelf)
-        shelved.append(index.shelve(wheel, document, shelf))
-        shutil.rmtree(wheel.parent)
+        shelved.append(index.shelve(one.wheel, one.receipt, shelf))
+        shutil.rmtree(one.wheel.parent)
     return shelved
 
 

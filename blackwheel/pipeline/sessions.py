@@ -1,22 +1,28 @@
-"""Starts nox sessions: one on this terminal, or several at the same time in lanes."""
+"""Starts nox sessions: one on this terminal, or several at the same time in lanes.
+
+A session is handed one file (`session_file`) and answers with another (`session_records`).
+"""
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from blackwheel.core import process
 from blackwheel.core.console import Console
-from blackwheel.core.entry import EXIT_FILE
-from blackwheel.core.progress import BESIDE, Stage
+from blackwheel.core.progress import Stage
 from blackwheel.core.site import Site
+from blackwheel.pipeline import session_file
+from blackwheel.pipeline.session_file import Order
+from blackwheel.pipeline.session_records import Made, Progress, Reader
 from blackwheel.pipeline.todo import Work
 
-_PROGRESS: Final = re.compile(r"compile: (\d+)/(\d+)(?:,|$)")
+_LOOK_SECONDS: Final = 0.25
+"""Between two looks at the progress of sessions that say nothing else; a bar is drawn as often."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,43 +30,83 @@ class Session:
     """One nox session, for one piece of work."""
 
     item: Work
-    argv: tuple[str, ...]
+    name: str
+    """Of its file: `build-stable-PROJECT-cp312`."""
+    command: tuple[str, ...]
+    """Gets the path of the session's file as its last word."""
+    order: Order
+    store: Path
     environment: Mapping[str, str]
-    exit_file: Path
-    """Where the command inside leaves its exit code: nox ends with 1 whatever that was."""
-
-    def code(self, ended: int) -> int:
-        """Return the exit code of the command inside, and remove its file."""
-        if ended and self.exit_file.exists():
-            ended = int(self.exit_file.read_text(encoding="ascii"))
-        self.exit_file.unlink(missing_ok=True)
-        return ended
 
 
-def session(site: Site, name: str, item: Work, options: Sequence[str]) -> Session:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """A session that has ended: the exit code of the command inside, and the wheel it made."""
+
+    item: Work
+    code: int
+    wheel: Path | None = None
+
+
+class Running:
+    """A session whose files exist until `close`."""
+
+    def __init__(self, one: Session, *, beside: bool = False) -> None:
+        self.item = one.item
+        self.file = session_file.hand(one.store, one.name, replace(one.order, beside=beside))
+        self.argv = (*one.command, str(self.file))
+        self._reader = Reader(session_file.records_of(self.file))
+        self._wheel: Path | None = None
+        self._code = 0
+
+    def progress(self) -> Progress | None:
+        """Read the new records; return the newest progress, if one is among them."""
+        last = None
+        for record in self._reader.read():
+            if isinstance(record, Progress):
+                last = record
+            elif isinstance(record, Made):
+                self._wheel = record.wheel
+            else:
+                self._code = record.code or self._code
+        return last
+
+    def outcome(self, ended: int) -> Outcome:
+        """Return the result; nox's own code is 1 for every code of the command inside."""
+        self.progress()
+        return Outcome(item=self.item, code=ended and (self._code or ended), wheel=self._wheel)
+
+    def close(self) -> None:
+        """Remove its files."""
+        session_file.remove(self.file)
+
+
+def session(site: Site, name: str, item: Work, order: Order) -> Session:
     """Return a session and its command."""
-    exit_file = site.store / f"exit-{item.key.digest[:16]}"
-    exit_file.parent.mkdir(parents=True, exist_ok=True)
-    exit_file.unlink(missing_ok=True)
-    words = ["--stack", item.request.stack.name, "--python", item.python.where, *options]
+    request = item.request
+    words = [name.partition("(")[0], request.stack.name, request.project, request.tag]
     return Session(
         item=item,
-        argv=(sys.executable, "-m", "nox", "--session", name, "--", *words),
-        environment={**site.environment, EXIT_FILE: str(exit_file)},
-        exit_file=exit_file,
+        name="-".join(words),
+        command=(sys.executable, "-m", "nox", "--session", name, "--", "--session-file"),
+        order=order,
+        store=site.store,
+        environment=site.environment,
     )
 
 
-def alone(site: Site, one: Session) -> int:
-    """Run one session on this terminal; return the exit code of the command inside."""
-    ended = process.hand_over(one.argv, environment=one.environment, cwd=site.checkout)
-    return one.code(ended)
+def alone(site: Site, one: Session) -> Outcome:
+    """Run one session on this terminal; return how the command inside ended."""
+    with closing(Running(one)) as running:
+        argv = running.argv
+        ended = process.hand_over(argv, environment=one.environment, cwd=site.checkout)
+        return running.outcome(ended)
 
 
 def run(
     site: Site, lanes: Mapping[str, Sequence[Session]], *, keep_going: bool
-) -> tuple[int, list[Work]]:
-    """Run lanes side by side; return the exit code of the first failure, and the finished work."""
+) -> tuple[int, list[Outcome]]:
+    """Run lanes side by side; return the exit code of the first failure, and all that passed."""
     if len(lanes) > 1:
         waiting = {name: list(sessions) for name, sessions in lanes.items()}
         beside = Lanes(
@@ -70,11 +116,11 @@ def run(
         return beside.code, beside.done
     code, done = 0, []
     for one in (one for sessions in lanes.values() for one in sessions):
-        ended = alone(site, one)
-        if ended == 0:
-            done.append(one.item)
-        code = code or ended
-        if ended and not keep_going:
+        outcome = alone(site, one)
+        if outcome.code == 0:
+            done.append(outcome)
+        code = code or outcome.code
+        if outcome.code and not keep_going:
             break
     return code, done
 
@@ -91,8 +137,8 @@ class Lanes:
     """Else a failure stops the others: they keep what they compiled."""
     code: int = 0
     """Of the first that failed."""
-    done: list[Work] = field(default_factory=list)
-    _running: dict[str, tuple[Session, Stage]] = field(default_factory=dict)
+    done: list[Outcome] = field(default_factory=list)
+    _running: dict[str, tuple[Running, Stage]] = field(default_factory=dict)
     _group: process.Together = field(default_factory=process.Together)
 
     def run(self) -> None:
@@ -102,17 +148,18 @@ class Lanes:
             with self._group:
                 for name in self.waiting:
                     self._next(name)
-                for name, event in self._group.events():
+                for name, event in self._group.events(every=_LOOK_SECONDS):
+                    self._look()
                     if isinstance(event, str):
                         self._line(name, event)
-                    else:
+                    elif event is not None:
                         self._ended(name, event)
         except (KeyboardInterrupt, SystemExit):
             stopped = "stopped"
             raise
         finally:
             for one, stage in self._running.values():
-                one.exit_file.unlink(missing_ok=True)
+                one.close()
                 self.console.end(stage, stopped)
 
     def _next(self, name: str) -> None:
@@ -120,28 +167,34 @@ class Lanes:
         if not self.waiting[name]:
             return
         one = self.waiting[name].pop(0)
+        running = Running(one, beside=True)
         stage = self.console.begin(name, f"build for Python {one.item.request.python}")
-        self._running[name] = one, stage
-        environment = {**one.environment, BESIDE: "1"}
-        self._group.start(name, one.argv, environment=environment, cwd=self.cwd)
+        self._running[name] = running, stage
+        self._group.start(name, running.argv, environment=one.environment, cwd=self.cwd)
+
+    def _look(self) -> None:
+        """Move the bars to where the builds are."""
+        for one, stage in self._running.values():
+            step = one.progress()
+            if step:
+                stage.update(step.done, step.total, step.note, left=step.left)
 
     def _line(self, name: str, line: str) -> None:
-        """Show a line of a session, or how far it is."""
-        one, stage = self._running[name]
-        line = line.removeprefix(f"{one.item.request.project}: ")
-        step = _PROGRESS.match(line)
-        if step:
-            stage.update(int(step[1]), int(step[2]))
-        else:
-            self.console.say(f"{name}: {line}")
+        """Show a line of a session."""
+        one, _ = self._running[name]
+        self.console.say(f"{name}: {line.removeprefix(f'{one.item.request.project}: ')}")
 
-    def _ended(self, name: str, code: int) -> None:
+    def _ended(self, name: str, ended: int) -> None:
         one, stage = self._running.pop(name)
-        code = one.code(code)
+        try:
+            outcome = one.outcome(ended)
+        finally:
+            one.close()
+        code = outcome.code
         stopping = bool(self.code) and not self.keep_going
         self.console.end(stage, "done" if not code else "stopped" if stopping else "failed")
         if not code:
-            self.done.append(one.item)
+            self.done.append(outcome)
         self.code = self.code or code
         if self.keep_going or not self.code:
             self._next(name)

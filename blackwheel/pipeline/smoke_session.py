@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from packaging.utils import parse_wheel_filename
 
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
+from blackwheel.pipeline.session_file import SmokeGroup, SmokeOrder
 from blackwheel.pytorch import archive, installed
 from blackwheel.receipts import beside
 from blackwheel.receipts import document as receipts
@@ -17,49 +17,30 @@ from blackwheel.shelf import index
 from blackwheel.smoke import environment as together
 from blackwheel.smoke import loading, smoke
 from blackwheel.smoke.checks import runner
-from blackwheel.stacks import loader, pythons, records
+from blackwheel.stacks import loader, projects, pythons, records
+from blackwheel.stacks.pythons import Python
 
 
-def groups(
-    site: Site, stack_name: str, python: str, wheels: Sequence[Path] = ()
-) -> list[dict[str, Any]]:
-    """Return the environments of a smoke session: one for each wheel, then one for the whole set.
+def resolve(
+    site: Site,
+    stack_name: str,
+    python: str,
+    wheels: Sequence[Path] = (),
+    *,
+    require_gpu: bool = False,
+) -> SmokeOrder:
+    """Resolve the environments of a smoke session: of given wheels, else of those on the shelf.
 
-    Without wheels those on the shelf are taken, without a stack those of every stack, without
-    `python` every Python of them: one that does not run here is one row, for a session of its own.
-    Raises `nothing-to-smoke` for an empty shelf: a check of nothing is no check.
+    Without a stack it takes the shelf of every stack, without `python` every Python of them. Raises
+    `nothing-to-smoke` for an empty shelf: a check of nothing is no check.
     """
     names = [stack_name] if stack_name else loader.names(site.constraints)
-    found: list[dict[str, Any]] = []
-    for name in names:
-        stack = loader.load(name, site.constraints)
+    stacks = {name: loader.load(name, site.constraints) for name in names}
+    found: list[SmokeGroup] = []
+    for name, stack in stacks.items():
         taken = list(wheels) or [wheel.path for wheel in index.shelved(site.wheels / name)]
-        kept = archive.archive(site.store, site.environment, site.console)
-        running = pythons.choose(stack, python, environment=site.environment).version
-        by_python: dict[str, list[Path]] = {}
-        for wheel in taken:
-            for version in _pythons_of(wheel, stack):
-                by_python.setdefault(version, []).append(wheel)
-        for version, members in sorted(by_python.items()):
-            if python and version != running:
-                continue  # else two Pythons' sessions would start each other for ever
-            sets = [members]
-            if version == running:
-                newest = _newest(members)
-                sets = [[wheel] for wheel in members] + ([newest] if len(newest) > 1 else [])
-            for group in sets:
-                tag = f"cp{version.replace('.', '')}"
-                known = {_lock(site, stack, wheel, version) for wheel in group}
-                locks = {archive.installable(stack, tag, lock, kept) for lock in known}
-                found.append(
-                    {
-                        "stack": name,
-                        "python": version,
-                        "here": version == running,
-                        "wheels": [str(wheel) for wheel in group],
-                        "locks": sorted(map(str, locks)),
-                    }
-                )
+        chosen = pythons.choose(stack, python, environment=site.environment)
+        found += groups(site, stack, chosen, taken, only=bool(python))
     if not found:
         raise BlackwheelError(
             "nothing-to-smoke",
@@ -70,6 +51,40 @@ def groups(
             fix=f"invoke build-wheels --stack {names[0]}",
             code=Exit.SMOKE,
         )
+    return SmokeOrder(
+        stack=stack_name, python=python, groups=tuple(found), stacks=stacks, require_gpu=require_gpu
+    )
+
+
+def groups(
+    site: Site, stack: records.Stack, running: Python, wheels: Sequence[Path], *, only: bool
+) -> list[SmokeGroup]:
+    """Return the environments of a stack's wheels: each alone, then the newest of each project.
+
+    Groups of another Python than the `running` one are for a session of its own; `only` leaves them
+    out.
+    """
+    found = []
+    by_python: dict[str, list[Path]] = {}
+    for wheel in wheels:
+        for version in _pythons_of(wheel, stack):
+            by_python.setdefault(version, []).append(wheel)
+    for version, members in sorted(by_python.items()):
+        here = version == running.version
+        if only and not here:
+            continue
+        newest = _newest(members)
+        for group in [[wheel] for wheel in members] + ([newest] if len(newest) > 1 else []):
+            found.append(
+                SmokeGroup(
+                    stack=stack.name,
+                    python=version,
+                    where=running.where if here else version,
+                    here=here,
+                    wheels=tuple(group),
+                    locks=_locks(site, stack, group, version),
+                )
+            )
     return found
 
 
@@ -81,19 +96,11 @@ def _newest(wheels: Sequence[Path]) -> list[Path]:
     return sorted(found.values())
 
 
-def smoke_installed(
-    site: Site,
-    stack_name: str,
-    wheels: Sequence[Path],
-    environment: Path,
-    *,
-    python: str = "",
-    require_gpu: bool = False,
-) -> None:
+def smoke_installed(site: Site, order: SmokeOrder, group: SmokeGroup, environment: Path) -> None:
     """Smoke the wheels that lie in one environment together, and add it to receipts not shelved."""
-    stack = loader.load(stack_name, site.constraints)
-    chosen = pythons.choose(stack, python, environment=site.environment)
-    installed.show_torch(site, stack, chosen, environment.absolute())
+    stack, wheels = order.stacks[group.stack], group.wheels
+    python = Python(version=group.python, where=group.where)
+    installed.show_torch(site, stack, python, environment.absolute())
     variables = runner.variables_of(site.environment, str(environment))
     driver = loading.stand_in(
         stack, constraints=site.constraints, store=site.store, environment=site.environment
@@ -103,25 +110,26 @@ def smoke_installed(
             wheel,
             project_of(stack, wheel),
             stack=stack,
+            patches=site.patches,
             environment=environment.absolute(),
             together=tuple(sorted(wheel.name for wheel in wheels)),
             variables=variables,
             console=site.console,
             store=site.store,
             driver=driver,
-            require_gpu=require_gpu,
+            require_gpu=order.require_gpu,
         )
         for wheel in wheels
     ]
     found = together.examine(
-        wheels,
+        {wheel: projects.load(site.patches, project_of(stack, wheel)) for wheel in wheels},
         environment=environment.absolute(),
         uv=site.uv,
         variables=variables,
         own_torch=stack.torch.source != "installed",
         gpu=any(seen.gpu for seen in smoked),
     )
-    site.console.say(f"{stack_name}: {len(wheels)} of its wheels in one environment: {found}")
+    site.console.say(f"{stack.name}: {len(wheels)} of its wheels in one environment: {found}")
     for seen in smoked:
         receipt = beside.receipt_path(seen.wheel)
         if receipt.exists() and not receipt.is_relative_to(site.wheels):
@@ -132,9 +140,7 @@ def smoke_installed(
 
 def project_of(stack: records.Stack, wheel: Path) -> str:
     """Return the project of a wheel file."""
-    name = str(parse_wheel_filename(wheel.name)[0])
-    stack.project(name)
-    return name
+    return stack.named(parse_wheel_filename(wheel.name)[0])
 
 
 def _pythons_of(wheel: Path, stack: records.Stack) -> list[str]:
@@ -146,6 +152,11 @@ def _pythons_of(wheel: Path, stack: records.Stack) -> list[str]:
     return [version for version in stack.python if int(version.partition(".")[2]) >= lowest]
 
 
-def _lock(site: Site, stack: records.Stack, wheel: Path, version: str) -> Path:
-    name = f"run-{project_of(stack, wheel)}-py{version.replace('.', '')}.txt"
-    return site.constraints / stack.locks / name
+def _locks(
+    site: Site, stack: records.Stack, wheels: Sequence[Path], version: str
+) -> tuple[Path, ...]:
+    """Return the hashed pins of the environment that these wheels run in, their torch obtained."""
+    folder, tag = site.constraints / stack.locks, f"cp{version.replace('.', '')}"
+    locks = {folder / f"run-{project_of(stack, wheel)}-py{tag[2:]}.txt" for wheel in wheels}
+    kept = archive.archive(site.store, site.environment, site.console)
+    return tuple(sorted(archive.installable(stack, tag, lock, kept) for lock in locks))

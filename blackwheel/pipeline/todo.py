@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site, isolation_mode
 from blackwheel.receipts import document as receipts
 from blackwheel.receipts.beside import key_section
 from blackwheel.shelf import index
-from blackwheel.sources.series import patch_digests, series_of
+from blackwheel.sources.series import Series, patch_digests, series_of
 from blackwheel.stacks import key as keys
 from blackwheel.stacks import pythons
 from blackwheel.stacks.key import Key
@@ -41,20 +43,66 @@ def work(site: Site, asked: Request, python: pythons.Python, *, again: bool = Fa
     key = keys.key(
         asked, patches=patch_digests(chosen), constraints=site.constraints, isolation=mode
     )
+    made = Work(request=asked, python=python, key=key, shelved=None, reasons=())
+    return looked_up(site, made, again=again)
+
+
+def looked_up(site: Site, item: Work, *, again: bool = False) -> Work:
+    """Compare a known key with the shelf again: another run may have added its wheel."""
     found, before = None, None
+    asked = item.request
     for name in filter(None, (asked.stack.formerly, asked.stack.name)):
         for wheel in index.shelved(site.wheels / name):
             made = key_section(wheel.receipt)
             own = name == asked.stack.name or wheel.version == asked.version
             if own and made.get("slug") in asked.slugs:
                 before = made["parts"]
-                found = wheel if made["digest"] == key.digest else found
+                found = wheel if made["digest"] == item.key.digest else found
     reasons: tuple[str, ...] = ()
     if again:
         reasons = ("--again was given",)
     elif not found:
-        reasons = key.changes(before) if before else ("no wheel of it is on the shelf",)
-    return Work(request=asked, python=python, key=key, shelved=found, reasons=reasons)
+        reasons = item.key.changes(before) if before else ("no wheel of it is on the shelf",)
+    return replace(item, shelved=found, reasons=reasons)
+
+
+def read_series(site: Site, item: Work) -> Series:
+    """Read the series of a request; raise `changed-meanwhile` unless its key was made from it."""
+    read = series_of(site, item.request)
+    parts = dict(item.key.parts)
+    names = [name for name, _ in patch_digests(read)]
+    changed = [n for n, sha256 in patch_digests(read) if parts.get(f"patches.{n}") != sha256]
+    if json.loads(parts["patches"]) != names:
+        changed.append("series")
+    if changed:
+        place = f"patches/{item.request.project}/{item.request.pin.version}"
+        raise changed_meanwhile(item, [f"{place}/{name}" for name in changed])
+    return read
+
+
+def require_locks(site: Site, item: Work) -> None:
+    """Raise `changed-meanwhile` unless the key was made from the hashed pins as they are now."""
+    parts: Mapping[str, str] = dict(item.key.parts)
+    now = keys.lock_digests(item.request, site.constraints)
+    changed = [name for name, digest in now.items() if parts.get(name) != digest]
+    if changed:
+        names = {"locks.build": item.request.lock("build", site.constraints).name}
+        folder = f"constraints/{item.request.stack.locks}"
+        places = [f"{folder}/{names.get(name, 'toolchain.txt')}" for name in changed]
+        raise changed_meanwhile(item, places)
+
+
+def changed_meanwhile(item: Work, places: Sequence[str]) -> BlackwheelError:
+    """Return the error of a build whose key was computed from other files than those there."""
+    request = item.request
+    return BlackwheelError(
+        "changed-meanwhile",
+        f"the build of {request.project} for Python {request.python} was resolved with other"
+        " contents of these files",
+        where="\n".join(places),
+        fix="run the same command again",
+        code=Exit.BUILD,
+    )
 
 
 def adopted(site: Site, item: Work) -> Work:

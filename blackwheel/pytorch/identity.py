@@ -20,6 +20,7 @@ VERSION_FILE: Final = "torch/version.py"
 CMAKE_PACKAGE: Final = "torch/share/cmake/Torch/TorchConfig.cmake"
 INSTALLED: Final = "installed"
 """The folder of an environment that links to the torch of another interpreter."""
+_ANEW: Final = "remove the environment and run the same command again"
 _FACTS: Final = ("version", "runtime", "git_version", "cuda", "cxx11_abi")
 
 
@@ -121,7 +122,7 @@ def seen(
             "torch-missing",
             "no torch is installed there",
             where=str(packages),
-            fix="remove the environment and run the same command again",
+            fix=_ANEW,
             code=Exit.TORCH,
         )
     config = packages / CMAKE_PACKAGE
@@ -151,7 +152,7 @@ def identity(
     )
 
 
-def check(identity: TorchIdentity, pin: TorchPin, *, where: str) -> None:
+def check(identity: TorchIdentity, pin: TorchPin, *, where: str, fix: str = _ANEW) -> None:
     """Raise `other-torch` with every difference between a found torch and the pinned one."""
     wanted = {
         "version": (pin.version, identity.version),
@@ -178,7 +179,7 @@ def check(identity: TorchIdentity, pin: TorchPin, *, where: str) -> None:
             "other-torch",
             "\n".join(["the torch found is not the pinned one", *faults]),
             where=where,
-            fix="remove the environment and run the same command again",
+            fix=fix,
             code=Exit.TORCH,
         )
 
@@ -206,7 +207,7 @@ def check_same(found: TorchIdentity, built: Mapping[str, Any], *, where: str) ->
             "other-torch",
             "\n".join(["the torch found is not the one that the wheel was built for", *faults]),
             where=where,
-            fix="remove the environment and run the same command again",
+            fix=_ANEW,
             code=Exit.TORCH,
         )
 

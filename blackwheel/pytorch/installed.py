@@ -96,15 +96,10 @@ def require(
             code=Exit.CONFIG,
         )
     found = find(python, environment)
-    try:
-        torchpin.check(identity(found, store=store), stack.torch, where=str(found.packages))
-    except BlackwheelError as error:
-        if error.name == "other-torch":
-            error.fix = (
-                f"--python PATH of an interpreter that has it, or move the pin:"
-                f"\ninvoke pin torch {INSTALLED} --python '{python}' --stack {stack.name}"
-            )
-        raise
+    fix = "--python PATH of an interpreter that has it, or move the pin:"
+    fix += f"\ninvoke pin torch {INSTALLED} --python '{python}' --stack {stack.name}"
+    there = str(found.packages)
+    torchpin.check(identity(found, store=store), stack.torch, where=there, fix=fix)
 
 
 def lay(found: Found, environment: Path) -> None:

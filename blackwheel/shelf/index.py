@@ -285,14 +285,16 @@ def current(wheel: ShelvedWheel, stack: records.Stack) -> Request | None:
     A wheel whose receipt names no key cannot be told from a current one: it counts as one of the
     project's, and `unproved` says what it lacks.
     """
-    if wheel.project not in stack.build:
+    try:
+        project = stack.named(wheel.project)
+    except BlackwheelError:
         return None
     try:
         parts = key_section(wheel.receipt)["parts"]
         python, archs = parts["python"], tuple(parts["archs"].split(";"))
     except (KeyError, TypeError, AttributeError):
         python, archs = stack.python[0], stack.archs
-        return Request(stack=stack, project=wheel.project, python=python, archs=archs)
+        return Request(stack=stack, project=project, python=python, archs=archs)
     without = request.left_out(parts)
-    asked = Request(stack=stack, project=wheel.project, python=python, archs=archs, without=without)
+    asked = Request(stack=stack, project=project, python=python, archs=archs, without=without)
     return asked if asked.version == wheel.version else None

@@ -21,9 +21,8 @@ from blackwheel.core.errors import BlackwheelError
 from blackwheel.core.units import size
 from blackwheel.receipts import document
 from blackwheel.shelf.simple_api import ShelvedWheel
+from blackwheel.toolchain.releases import releases
 
-DRIVERS: Final = {"12.8": 570, "12.9": 575, "13.0": 580}
-"""The lowest NVIDIA driver by CUDA. Can go when no receipt without `driver` lies on a shelf."""
 _HERE: Final = "https://ADDRESS-OF-THIS-PAGE/"
 _SCRIPT: Final = (
     "<script>for (const one of document.querySelectorAll('.here'))"
@@ -57,7 +56,9 @@ def facts(wheel: ShelvedWheel) -> Facts:
     stack, torch = held.get("stack", {}), held.get("torch", {})
     counts = [one["kernels"] for one in held.get("audit", {}).get("libraries", [])]
     cuda = torch.get("cuda", "")
-    driver = stack.get("driver") or DRIVERS.get(cuda)
+    # Receipts of before 2026-11 do not name the driver.
+    known = releases().get(cuda)
+    driver = stack.get("driver") or (known.driver if known else None)
     tags = parse_wheel_filename(wheel.path.name)[3]
     return Facts(
         wheel=wheel,

@@ -146,7 +146,7 @@ def _upload_all(
             lines += [f"failed:   {one.wheel.path.name}"]
             lines += [f"not sent: {name}" for name in rest]
             if len(proved) > 1:
-                error.fact = "\n".join([error.fact, *lines])
+                error.add_note("\n".join(lines))
             raise
         there.append(one.wheel.path.name)
 

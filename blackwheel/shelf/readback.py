@@ -90,9 +90,7 @@ def install(
         wanted = pythons.Python(version=python, where=python)
         try:
             program = pythons.located(wanted, uv=site.uv, environment=site.environment)
-        except BlackwheelError as error:
-            if error.name != "python-missing":
-                raise
+        except pythons.PythonMissingError:
             seen.append(f"Python {python}: not installed anew, there is no such Python here")
             continue
         with (

@@ -23,7 +23,7 @@ from blackwheel.shelf import verify_pages, verify_receipt
 from blackwheel.shelf.verify_pages import Check, compared, compared_all
 from blackwheel.sources.series import patch_digests, series_of
 from blackwheel.stacks import key as keys
-from blackwheel.stacks import loader
+from blackwheel.stacks import loader, records
 from blackwheel.stacks.request import Request, build_variables, left_out
 
 OPEN: Final = (
@@ -225,7 +225,7 @@ def _checkout_checks(
         )
     except BlackwheelError as error:
         found = f"{error.name}: {'; '.join(error.fact.splitlines())}"
-        gone = error.name in ("unknown-stack", "unknown-project")
+        gone = isinstance(error, loader.UnknownStackError | records.UnknownProjectError)
         expected = "" if gone else "a checkout that can compute the key"
         ok = None if gone else False
         return None, [Check(what="checkout", ok=ok, found=found, expected=expected)]

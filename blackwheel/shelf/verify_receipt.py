@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from packaging.utils import parse_wheel_filename
+from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from blackwheel.receipts import document
 from blackwheel.shelf.verify_pages import Check, compared, compared_all
@@ -22,7 +22,8 @@ def title_checks(
     """Compare the file's name with the receipt."""
     name, version, _, tags = parse_wheel_filename(wheel.name)
     stack = held["stack"]
-    yield compared("wheel name", str(name), stack["project"])
+    named = parts.get("distribution", canonicalize_name(stack["project"]))
+    yield compared("wheel name", str(name), named)
     yield compared("wheel version", str(version), f"{stack['version']}+{parts['label']}")
     pythons = "/".join(sorted({tag.interpreter for tag in tags}))
     yield compared("wheel python", pythons, f"cp{parts['python'].replace('.', '')}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import configparser
 import subprocess
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email import message_from_string
 from pathlib import Path
@@ -16,17 +16,11 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from blackwheel.core import process
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.stacks.projects import Project
 
 SECONDS: Final = 900
-"""vLLM's command imports the server first: 10 s of CPU."""
+"""A command may import a server first: 10 s of CPU, and minutes on a machine that is starved."""
 ASKED: Final = ("--version",)
-WITHOUT_GPU: Final[Mapping[str, tuple[str, ...]]] = {"vllm": ("bench", "--help")}
-"""What a command is asked where no GPU is found. `vllm --version` builds every parser first, and
-the server's ends with `Failed to infer device type`; before `bench` vLLM takes the CPU instead.
-"""
-FLASHINFER: Final = "flashinfer-python"
-CUBINS: Final = "flashinfer-cubin"
-NATIVE: Final = "flashinfer-jit-cache"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,26 +31,26 @@ class Together:
     """`fit together`, or why it was not asked."""
     scripts: tuple[tuple[str, str], ...]
     """What each wheel's own command was asked, and its answer: its version, or `runs`."""
-    flashinfer: str
-    """Its version, and whether its kernels are native; empty where it is not installed."""
+    neighbours: tuple[str, ...]
+    """What lies beside the wheels, and how it works there: what their projects' files ask for."""
 
     def section(self) -> dict[str, Any]:
         """Return the receipt's section about it."""
         return {
             "requirements": self.requirements,
             "scripts": dict(self.scripts),
-            "flashinfer": self.flashinfer,
+            "neighbours": list(self.neighbours),
         }
 
     def __str__(self) -> str:
         """Tell it in one line."""
         parts = [f"requirements {self.requirements}"]
         parts += [f"{asked}: {answer}" for asked, answer in self.scripts]
-        return "; ".join([*parts, *([self.flashinfer] if self.flashinfer else [])])
+        return "; ".join([*parts, *self.neighbours])
 
 
 def examine(
-    wheels: Sequence[Path],
+    wheels: Mapping[Path, Project],
     *,
     environment: Path,
     uv: Path,
@@ -66,7 +60,7 @@ def examine(
 ) -> Together:
     """Check an environment with these wheels; `own_torch` tells that torch is a wheel there too.
 
-    `gpu` tells that one was found.
+    Each with what is known of its project. `gpu` tells that one was found.
 
     Raises `requirements-unmet` and `script-failed`.
     """
@@ -74,16 +68,16 @@ def examine(
         _require_fit(environment, uv, variables)
     packages = next(iter(sorted(environment.glob("lib/python3*/site-packages"))))
     scripts = []
-    for wheel in wheels:
+    for wheel, known in wheels.items():
         name = _script(wheel)
-        asked = ASKED if gpu else WITHOUT_GPU.get(name, ASKED)
+        asked = ASKED if gpu else known.smoke.without_gpu
         if name:
             answer = _answer(environment / "bin" / name, asked, wheel, variables)
             scripts.append((" ".join((name, *asked)), answer))
     return Together(
         requirements="fit together" if own_torch else "not asked: torch lies elsewhere",
         scripts=tuple(scripts),
-        flashinfer=flashinfer_state(_installed(packages), wheels),
+        neighbours=tuple(neighbours(_installed(packages), wheels)),
     )
 
 
@@ -157,24 +151,24 @@ def _installed(packages: Path) -> dict[str, str]:
     return {canonicalize_name(name): version for name, _, version in pairs}
 
 
-def flashinfer_state(installed: Mapping[str, str], wheels: Sequence[Path]) -> str:
-    """Return which FlashInfer is installed, which wheel requires it, and its kernels."""
-    version = installed.get(FLASHINFER)
-    if version is None:
-        return ""
-    asked = [
-        f"{parse_wheel_filename(wheel.name)[0]} asks for {one.specifier or 'any'}"
-        for wheel in wheels
-        for one in _requirements(wheel)
-        if canonicalize_name(one.name) == FLASHINFER and one.marker is None
-    ]
-    if NATIVE in installed:
-        how = f"its kernels are native, from {NATIVE} {installed[NATIVE]}"
-    elif CUBINS in installed:
-        how = f"cubins from {CUBINS} {installed[CUBINS]}, all else is compiled at run time"
-    else:
-        how = f"its kernels are compiled at run time: no {CUBINS}, no {NATIVE} here"
-    return ", ".join([f"FlashInfer {version}", *asked, how])
+def neighbours(installed: Mapping[str, str], wheels: Mapping[Path, Project]) -> Iterator[str]:
+    """Return which neighbours are installed, which wheels require them, and how they work."""
+    told = {one.distribution: one for known in wheels.values() for one in known.smoke.neighbours}
+    for name, one in told.items():
+        if name not in installed:
+            continue
+        asked = [
+            f"{parse_wheel_filename(wheel.name)[0]} asks for {wanted.specifier or 'any'}"
+            for wheel in wheels
+            for wanted in _requirements(wheel)
+            if canonicalize_name(wanted.name) == name and wanted.marker is None
+        ]
+        how = [
+            state.how.replace("{version}", installed[state.beside] if state.beside else "")
+            for state in one.states
+            if not state.beside or state.beside in installed
+        ]
+        yield ", ".join([f"{one.title} {installed[name]}", *asked, *how[:1]])
 
 
 def _requirements(wheel: Path) -> list[Requirement]:

@@ -1,6 +1,6 @@
 """Loads every library of a wheel beside torch alone, and checks that its guard refuses another.
 
-An import proves neither: vLLM imports its kernels where a GPU is, and passes over what fails then.
+An import proves neither: some import their kernels where a GPU is, and pass over what fails then.
 """
 
 from __future__ import annotations
@@ -24,13 +24,6 @@ from blackwheel.toolchain import toolkit
 SECONDS: Final = 900
 """For torch's import and a dozen libraries: half a minute, and minutes beside a build."""
 GUARD: Final = "_torch_guard.py"
-OPERATORS: Final[Mapping[str, tuple[str, ...]]] = {
-    "vllm": ("_C", "_C_cache_ops", "_moe_C", "_vllm_fa2_C"),
-}
-"""Namespaces that a project's libraries must register: nothing else misses them before a request.
-
-Read from what 0.26.0 calls; also those of 0.11.0.
-"""
 _ELF: Final = b"\x7fELF"
 _LIBRARY: Final = re.compile(r"\.so(\.[0-9.]+)?$")
 _OTHER: Final = re.compile(r"\.(cpython-3\d+)-")
@@ -141,11 +134,14 @@ def load(
     return Loading(libraries=tuple(libraries), guard="; ".join(guards))
 
 
-def require_operators(loaded: Loading, project: str, wheel: Path) -> None:
-    """Raise `operators-missing` where all libraries load without the needed operators."""
+def require_operators(loaded: Loading, wanted: Sequence[str], wheel: Path) -> None:
+    """Raise `operators-missing` where all libraries load without the needed operators.
+
+    `wanted` are namespaces of torch.ops.
+    """
     if any(one.load.startswith("not loaded") for one in loaded.libraries):
         return  # a library that waits for a driver has registered nothing yet
-    lost = [name for name in OPERATORS.get(project, ()) if not loaded.namespaces.get(name)]
+    lost = [name for name in wanted if not loaded.namespaces.get(name)]
     if lost:
         there = ", ".join(sorted(loaded.namespaces)) or "none"
         raise BlackwheelError(

@@ -14,20 +14,22 @@ from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.pytorch import identity as torchpin
 from blackwheel.receipts import document
+from blackwheel.receipts.beside import receipt_path
 from blackwheel.smoke import loading
 from blackwheel.smoke.checks import runner
 from blackwheel.smoke.checks.runner import CheckResult
 from blackwheel.smoke.loading import Loading
+from blackwheel.stacks import projects
 from blackwheel.stacks.records import ProjectPin, Stack
 
 IMPORT_SECONDS: Final = 900
-"""An import that takes longer hangs; vLLM's took 95 s beside a build that has the cores."""
+"""An import that takes longer hangs; one took 95 s beside a build that has the cores."""
 ONLY_IMPORTED: Final = "import only"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SmokedWheel:
-    """A wheel that imported beside the pinned torch, with the device and its results."""
+class SmokeReport:
+    """The results of a wheel that imported beside the pinned torch, with the device."""
 
     wheel: Path
     torch: torchpin.TorchIdentity
@@ -66,11 +68,36 @@ class SmokedWheel:
         }
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SmokedWheel:
+    """A wheel whose receipt holds every stage, smoke included; only such a one is shelved."""
+
+    wheel: Path
+    receipt: document.Document
+
+
+def smoked(wheel: Path) -> SmokedWheel:
+    """Verify a wheel against its whole receipt; raise `broken-receipt` with every fault."""
+    path = receipt_path(wheel)
+    receipt = document.load(path)
+    faults = document.verify(receipt, wheel)
+    if faults:
+        raise BlackwheelError(
+            "broken-receipt",
+            "\n".join(faults),
+            where=str(path),
+            fix="invoke build-wheels --again",
+            code=Exit.INDEX,
+        )
+    return SmokedWheel(wheel=wheel, receipt=receipt)
+
+
 def smoke(
     wheel: Path,
     project: str,
     *,
     stack: Stack,
+    patches: Path,
     environment: Path,
     together: tuple[str, ...],
     variables: Mapping[str, str],
@@ -78,16 +105,18 @@ def smoke(
     store: Path | None = None,
     driver: Path | None = None,
     require_gpu: bool = False,
-) -> SmokedWheel:
+) -> SmokeReport:
     """Load every library of one installed wheel, import its modules, and check its kernels.
 
-    Each in its own process. `driver` is a stand-in for the driver's library where there is none.
+    Each in its own process; `patches` holds the project's own files. `driver` is a stand-in for the
+    driver's library where there is none.
     Raises what `loading.load` and `loading.require_operators` raise,
     `import-failed` with the interpreter's own words, and `other-torch` where the environment
     holds another torch than the stack's pin or the wheel's receipt, down to its libraries' bytes;
     `no-gpu` where one is required, and `kernels-failed` after the table of all checks.
     """
     pin: ProjectPin = stack.projects[project]
+    known, file = projects.load(patches, project), patches / project / projects.CHECKS
     packages = torchpin.site_packages(environment)
     identity = torchpin.seen(packages, store=store)
     torchpin.check(identity, stack.torch, where=str(environment))
@@ -105,7 +134,7 @@ def smoke(
             variables=variables,
             driver=driver,
         )
-        loading.require_operators(loaded, project, wheel)
+        loading.require_operators(loaded, known.smoke.operators, wheel)
         for number, module in enumerate(pin.modules):
             stage.update(number, len(pin.modules), module)
             seen = _imported(module, environment, variables, wheel)
@@ -114,14 +143,13 @@ def smoke(
         capability = seen["capability"]
         device = seen["device"] and f"{seen['device']} ({capability})"
         lack = runner.without_code(archs, capability) if device else "no GPU was found"
-        file = runner.FOLDER / f"{project.replace('-', '_')}.py"
         if lack and require_gpu:
             raise _no_gpu(lack, wheel)
         device = device or f"{ONLY_IMPORTED}, because no GPU was found"
         idle = f"; kernels not run: {lack}" if capability and lack else ""
         stage.conclude(f"{device}{idle}")
     console.say(f"{project}: libraries: {loaded}")
-    smoked = SmokedWheel(
+    smoked = SmokeReport(
         wheel=wheel,
         torch=identity,
         loading=loaded,
@@ -137,6 +165,7 @@ def smoke(
     return _checked(
         smoked,
         project,
+        file,
         modules=pin.modules,
         told=told,
         environment=environment,
@@ -148,8 +177,9 @@ def smoke(
 
 
 def _checked(
-    smoked: SmokedWheel,
+    smoked: SmokeReport,
     project: str,
+    file: Path,
     *,
     modules: Sequence[str],
     told: Mapping[str, str],
@@ -158,15 +188,14 @@ def _checked(
     console: Console,
     capability: str,
     store: Path | None,
-) -> SmokedWheel:
+) -> SmokeReport:
     """Run every check, print their table to its end, and only then raise for what was wrong."""
     bench = runner.Bench(
         python=environment / "bin" / "python",
         variables=variables,
-        claims=runner.claims_of(told),
+        claims=runner.claims_of(file, told),
         seed=runner.fresh_seed(),
     )
-    file = runner.FOLDER / f"{project.replace('-', '_')}.py"
     with console.stage(project, f"kernel checks on {smoked.device}, seed {bench.seed}") as stage:
         total = len(runner.table_of(file, "CHECKS"))
         done: list[CheckResult] = []
@@ -200,7 +229,7 @@ def _checked(
 
 
 def _keep(
-    store: Path | None, smoked: SmokedWheel, seed: int, results: Sequence[CheckResult]
+    store: Path | None, smoked: SmokeReport, seed: int, results: Sequence[CheckResult]
 ) -> None:
     """Keep what the checks saw, right or wrong: a wheel that fails gets no receipt of it."""
     if store is None:
@@ -221,7 +250,7 @@ def _no_gpu(lack: str, wheel: Path) -> BlackwheelError:
     )
 
 
-def _kernels_failed(bad: Sequence[CheckResult], smoked: SmokedWheel, seed: int) -> BlackwheelError:
+def _kernels_failed(bad: Sequence[CheckResult], smoked: SmokeReport, seed: int) -> BlackwheelError:
     lines = [f"{one.check}: {one.name}: {one.fact}" for one in bad]
     return BlackwheelError(
         "kernels-failed",

@@ -29,6 +29,15 @@ Origin = Literal["git", "sdist"]
 _MARKER: Final = "fetched.json"
 
 
+class SourceUnreachableError(BlackwheelError):
+    """Neither a git host nor an sdist gives a source."""
+
+    def __init__(self, name: str, fact: str, *, path: str, **words: Any) -> None:
+        super().__init__(name, fact, **words)
+        self.path = path
+        """Of a nested source; empty for the project's own."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NestedTree:
     """A nested source inside the tree of its project."""
@@ -206,7 +215,7 @@ def _from_sdist(
 ) -> SourceTree:
     if pin.sdist is None:
         assert reason is not None  # noqa: S101  without an sdist the stack names a whole commit
-        raise _unreachable(reason, "no sdist is pinned that could stand in")
+        raise _unreachable(reason, project, pin, "no sdist is pinned that could stand in")
     if reason:
         console.say(f"{project}: {reason.url} cannot be reached ({reason})")
         console.say(f"{project}: the sdist of the same release stands in: {pin.sdist.name}")
@@ -218,7 +227,7 @@ def _from_sdist(
         if reason is None:
             raise _no_sdist(project, pin, pin.sdist, error) from None
         lack = f"{pin.sdist.name} cannot be had either: {error}"
-        raise _unreachable(reason, lack) from None
+        raise _unreachable(reason, project, pin, lack) from None
     inner = {n.path: n.sparse for n in pin.nested}
     with _new_export(project, pin, "sdist", store) as folder:
         root = folder / "tree"
@@ -239,7 +248,7 @@ def _from_sdist(
                 lacking, project, store=store, environment=environment, console=console
             )
         except UnreachableError as error:
-            raise _nested_unreachable(error, pin, lacking) from None
+            raise _nested_unreachable(error, project, pin) from None
         told = str(reason) if reason else _only_sdist(pin.source)
         _mark(folder, found, (*bundled, *_written(stores, root)), told)
     return _announced(project, pin, "sdist", store=store, console=console)
@@ -328,29 +337,39 @@ def _space(store: Path) -> Iterator[None]:
         raise
 
 
-def _unreachable(reason: UnreachableError, lack: str) -> BlackwheelError:
-    return BlackwheelError(
+def _unreachable(
+    reason: UnreachableError, project: str, pin: ProjectPin, lack: str
+) -> SourceUnreachableError:
+    return SourceUnreachableError(
         "git-host-unreachable",
         f"{reason.url} cannot be reached: {reason}\n{lack}",
         where=reason.where,
         fix="connect to the network, name a mirror with git's url.*.insteadOf,"
         f"\nor carry the sdist here: {sdist.CARRIED}=folder",
         code=Exit.SOURCE,
+        path=_path_of(reason, project, pin),
     )
 
 
+def _path_of(reason: UnreachableError, project: str, pin: ProjectPin) -> str:
+    """Return the path of the nested source that is out of reach; empty for the project's own."""
+    paths = {f"{where}.url": path for path, where, _ in _nested_places(project, pin)}
+    return paths.get(reason.where, "")
+
+
 def _nested_unreachable(
-    reason: UnreachableError, pin: ProjectPin, lacking: Sequence[_Place]
-) -> BlackwheelError:
-    (path,) = [path for path, where, _ in lacking if f"{where}.url" == reason.where]
+    reason: UnreachableError, project: str, pin: ProjectPin
+) -> SourceUnreachableError:
+    path = _path_of(reason, project, pin)
     name = path.rpartition("/")[2]
     without = f"\nor leave it out: --without {name}" if name in pin.optional else ""
-    return BlackwheelError(
+    return SourceUnreachableError(
         "nested-unreachable",
         f"{reason.url} cannot be reached: {reason}\nthe sdist does not hold {path}",
         where=reason.where,
         fix=f"connect to the network, or name a mirror with git's url.*.insteadOf{without}",
         code=Exit.SOURCE,
+        path=path,
     )
 
 

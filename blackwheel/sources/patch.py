@@ -66,11 +66,13 @@ def apply(
     store: Path,
     environment: Mapping[str, str],
     console: Console,
+    stack: str = "",
 ) -> PatchedTree:
     """Copy the source into the store and apply every patch, or find that done before.
 
     Every context line of a hunk must be there, and where the patch says: a hunk that moved fits a
-    repeated context as well as its own. Raises `stale-patch`, `patch-outside-tree`,
+    repeated context as well as its own. `stack` is named in the command that mends a stale patch.
+    Raises `stale-patch`, `patch-outside-tree`,
     `patch-makes-link`, `patch-is-binary`, `patch-unreadable`, `patch-skipped`, and
     `patched-tree-changed` when somebody edited the copy.
     """
@@ -83,6 +85,7 @@ def apply(
     }
     place = shelf / hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:20]
     count = f"{len(digests)} patch{'' if len(digests) == 1 else 'es'}"
+    fix = f"invoke refresh-patches {source.project}" + (f" --stack {stack}" if stack else "")
     with held(store, f"patches-{source.project}", project=source.project, console=console):
         for leftover in shelf.glob(f"{_PART}*"):  # of a run that was killed: the lock is ours
             shutil.rmtree(leftover)
@@ -93,7 +96,7 @@ def apply(
             part = Path(tempfile.mkdtemp(prefix=_PART, dir=shelf))
             try:
                 with console.stage(source.project, f"apply {count}") as stage:
-                    tree = _applied(source, series, part, environment, stage)
+                    tree = _applied(source, series, part, environment, stage=stage, fix=fix)
                 marker = json.dumps({**made_of, "tree": tree}, indent=2)
                 (part / "done/applied.json").write_text(marker, encoding="utf-8")
                 (part / "done").replace(place)
@@ -115,18 +118,34 @@ def _unchanged(place: Path, made_of: Mapping[str, object]) -> str:
         marker = {}
     tree = tree_id(place / "tree") if (place / "tree").is_dir() else ""
     if marker != {**made_of, "tree": tree}:
-        raise BlackwheelError(
-            "patched-tree-changed",
-            "a patched tree in the store is not what its series makes of its source",
-            where=str(place / "tree"),
-            fix=f"keep your edits as a patch, then: rm -r '{place}'",
-            code=Exit.PATCH,
-        )
+        raise _edited(place / "tree")
     return tree
 
 
+def require_unchanged(patched: PatchedTree) -> None:
+    """Raise `patched-tree-changed` where somebody edited the copy since it was patched."""
+    if not patched.root.is_dir() or tree_id(patched.root) != patched.tree:
+        raise _edited(patched.root)
+
+
+def _edited(tree: Path) -> BlackwheelError:
+    return BlackwheelError(
+        "patched-tree-changed",
+        "a patched tree in the store is not what its series makes of its source",
+        where=str(tree),
+        fix=f"keep your edits as a patch, then: rm -r '{tree.parent}'",
+        code=Exit.PATCH,
+    )
+
+
 def _applied(
-    source: SourceTree, series: Series, part: Path, environment: Mapping[str, str], stage: Stage
+    source: SourceTree,
+    series: Series,
+    part: Path,
+    environment: Mapping[str, str],
+    *,
+    stage: Stage,
+    fix: str,
 ) -> str:
     """Make the patched tree in `part`/done/tree, refusing before it copies, and return its id."""
     pristine = Scratch(tree=source.root, repository=part / "git", environment=environment)
@@ -142,7 +161,7 @@ def _applied(
         before = [_state(copy.tree / path) for path in paths[patch.name]]
         if reasons := copy.misfit(part / patch.name, apply=True):
             reasons += _line_ends(source.root, paths[patch.name], patch)
-            raise stale(source, series, patch, reasons)
+            raise stale(source, series, patch, reasons, fix=fix)
         _verify(copy.tree, series, patch, dict(zip(paths[patch.name], before, strict=True)))
     stage.update(len(series.patches), len(series.patches))
     return tree_id(copy.tree)
@@ -164,13 +183,15 @@ def _verify(tree: Path, series: Series, patch: Patch, before: Mapping[str, _Stat
             (tree / path).chmod(0o755 if state[0] else 0o644)
 
 
-def stale(source: SourceTree, series: Series, patch: Patch, reasons: str) -> BlackwheelError:
+def stale(
+    source: SourceTree, series: Series, patch: Patch, reasons: str, *, fix: str
+) -> BlackwheelError:
     """Return the error of a patch that does not fit its source."""
     return BlackwheelError(
         "stale-patch",
         f"{patch.name} does not apply to {source.project} at {source.named}\n{reasons}",
         where=f"{series.place}, line {patch.line}",
-        fix=f"invoke refresh-patches {source.project}",
+        fix=fix,
         code=Exit.PATCH,
     )
 

@@ -194,9 +194,9 @@ def _rebased(
         return None
     if made.code == 0:
         return _merged(bench, series, patch, new)
-    error = stale(old, series, patch, "\n".join(f"git: {line}" for line in reasons(made.stderr)))
-    error.fix = f"correct {patch.name} by hand, or take it out of the series"
-    raise error
+    told = "\n".join(f"git: {line}" for line in reasons(made.stderr))
+    fix = f"correct {patch.name} by hand, or take it out of the series"
+    raise stale(old, series, patch, told, fix=fix)
 
 
 def _merged(bench: _Bench, series: Series, patch: Patch, new: SourceTree) -> bytes | None:

@@ -14,7 +14,7 @@ from blackwheel.stacks.request import Request
 
 def requests(
     site: Site,
-    stack_name: str,
+    stack: str | records.Stack,
     *,
     only: Sequence[str] = (),
     arch: str = "",
@@ -22,10 +22,11 @@ def requests(
     without: Sequence[str] = (),
 ) -> tuple[tuple[Request, ...], pythons.Python]:
     """Resolve a command line into requests; raise the errors of `loader`, `archs` and `pythons`."""
-    stack = loader.load(stack_name, site.constraints)
+    stack = loader.load(stack, site.constraints) if isinstance(stack, str) else stack
     wanted = tuple(str(a) for a in archs.parse_list(arch)) if arch else stack.archs
     for name in only:
-        refusals.refuse_project(name, wanted)
+        if name not in stack.build:
+            refusals.refuse_project(name, wanted, site.patches)
         stack.project(name)
     chosen = pythons.choose(stack, python, environment=site.environment)
     names = [name for name in stack.build if not only or name in only]
@@ -43,7 +44,7 @@ def requests(
         for name in names
     )
     for request in asked:
-        refusals.refuse(request)
+        refusals.refuse(request, site.patches)
     return asked, chosen
 
 
@@ -52,11 +53,12 @@ def for_pythons(
 ) -> list[tuple[Request, pythons.Python]]:
     """Return each project for each Python: `3.12`, `3.11,3.12`, a path, or `all` of the stack."""
     words = [word.strip() for word in python.split(",") if word.strip()] or [""]
+    read = loader.load(stack, site.constraints)
     if words == ["all"]:
-        words = list(loader.load(stack, site.constraints).python)
+        words = list(read.python)
     found: dict[str, tuple[Request, pythons.Python]] = {}
     for word in words:
-        asked, chosen = requests(site, stack, python=word, **options)
+        asked, chosen = requests(site, read, python=word, **options)
         for request in asked:
             found.setdefault(request.slug, (request, chosen))
     return list(found.values())

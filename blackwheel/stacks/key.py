@@ -49,19 +49,17 @@ def key(
         "source.tree": pin.source.tree,
         "source.sparse": pin.source.sparse,
         "sdist": asdict(pin.sdist) if pin.sdist else None,
-        "locks.build": _digest_of(request.lock("build", constraints)),
+        **lock_digests(request, constraints),
     }
     wheel = stack.torch.wheels.get(request.tag)
     named = asdict(torch)
-    # Fields that came later are part of the key only where they are set.
-    for later in ("libraries", "channel"):
-        if not named[later]:
-            del named[later]
+    # What came later than the first wheels is a part only where it is not the default.
+    for field in ("libraries", "channel"):
+        if not named[field]:
+            del named[field]
     parts |= {f"torch.{name}": value for name, value in named.items()}
     parts["torch.wheel"] = wheel.sha256 if wheel else None
     parts |= {f"toolchain.{n}": v for n, v in asdict(stack.toolchain).items()}
-    if stack.toolchain.source == "registry":
-        parts["locks.toolchain"] = _digest_of(constraints / stack.locks / "toolchain.txt")
     for nested in pin.nested:
         row = asdict(nested)
         if nested.archive is None:
@@ -76,15 +74,21 @@ def key(
         lines = [line for one in pin.requires for line in one.set]
         if any(f"{{{name}}}" in line for line in lines for name in COMPANIONS):
             parts["requires.set"] = [filled(line, stack, request.python) for line in lines]
-    if pin.one_folder:
-        parts["one_folder"] = True
-    if pin.readme:
-        parts["readme"] = pin.readme
+    later = ("one_folder", "readme", "subfolder", "command", "distribution")
+    parts |= {name: value for name in later if (value := getattr(pin, name))}
     # The number of jobs changes no byte.
     parts |= {f"variables.{n}": v for n, v in pin.variables.items() if "{jobs}" not in v}
     texts = tuple(sorted((name, _text(value)) for name, value in parts.items()))
     canonical = json.dumps(texts, ensure_ascii=False, separators=(",", ":"))
     return Key(digest=hashlib.sha256(canonical.encode()).hexdigest(), parts=texts)
+
+
+def lock_digests(request: Request, constraints: Path) -> dict[str, str]:
+    """Return the lock files' part of the key; raise `no-lock-file`."""
+    files = {"locks.build": request.lock("build", constraints)}
+    if request.stack.toolchain.source == "registry":
+        files["locks.toolchain"] = constraints / request.stack.locks / "toolchain.txt"
+    return {name: _digest_of(path) for name, path in files.items()}
 
 
 def _change(name: str, before: str | None, now: str | None) -> str:

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from blackwheel.core import archs
 from blackwheel.core.errors import BlackwheelError, Exit, nearest
-from blackwheel.stacks.records import (
-    ArchivePin,
-    Contract,
-    GitPin,
-    LockedWheel,
-    NestedPin,
-    ProjectPin,
-    RequirementFile,
-    SdistPin,
-    Stack,
-    ToolchainPin,
-    TorchPin,
-    TorchWheel,
-)
+from blackwheel.stacks.faults import FaultsError, record_of, refusal, table_of
+from blackwheel.stacks.records import Stack
+
+
+class UnknownStackError(BlackwheelError):
+    """There is no stack file of that name: `unknown-stack`."""
 
 
 def names(constraints: Path) -> list[str]:
@@ -38,9 +27,9 @@ def load(name: str, constraints: Path) -> Stack:
     table["name"] = name
     table.setdefault("locks", name)
     try:
-        stack = TypeAdapter(Stack).validate_python(table)
-    except ValidationError as error:
-        raise _bad_stack(name, [_fault(item) for item in error.errors()]) from None
+        stack = record_of(Stack, table)
+    except FaultsError as error:
+        raise _bad_stack(name, error.faults) from None
     faults = list(_inconsistencies(stack))
     if faults:
         raise _bad_stack(name, faults)
@@ -63,7 +52,7 @@ def file_table(name: str, constraints: Path) -> dict[str, Any]:
     path = constraints / f"{name}.toml"
     known = names(constraints)
     if name not in known:
-        raise BlackwheelError(
+        raise UnknownStackError(
             "unknown-stack",
             f"there is no stack '{name}'{nearest(name, known)}",
             where="constraints/",
@@ -80,10 +69,10 @@ def torch_file(name: str, constraints: Path) -> Path:
 
 def _table(path: Path, name: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return table_of(path)
+    except FaultsError as error:
         where = "torch.toml: " if path.name == "torch.toml" else ""
-        raise _bad_stack(name, [f"{where}not TOML: {error}"]) from None
+        raise _bad_stack(name, [f"{where}{fault}" for fault in error.faults]) from None
 
 
 def _merged(name: str, constraints: Path, seen: tuple[str, ...]) -> dict[str, Any]:
@@ -117,45 +106,6 @@ def _overlaid(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _fault(item: Any) -> str:
-    """One line for one pydantic error, with the key path and the nearest known key."""
-    path = ".".join(str(part) for part in item["loc"])
-    if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f"{path}: unknown key{nearest(str(item['loc'][-1]), _known_keys(item['loc']))}"
-    if item["type"] in ("missing", "missing_argument"):
-        return f"{path}: missing"
-    if item["type"] == "string_pattern_mismatch":
-        return f"{path}: '{item['input']}' does not match {item['ctx']['pattern']}"
-    if item["type"] == "value_error":
-        return f"{path}: {item['ctx']['error']}, not {item['input']!r}"
-    return f"{path}: {item['msg'][0].lower()}{item['msg'][1:]}, not {item['input']!r}"
-
-
-def _known_keys(loc: tuple[Any, ...]) -> list[str]:
-    """Return the keys of the record that holds the last part of `loc`."""
-    places: dict[tuple[str, ...], type] = {
-        (): Stack,
-        ("torch",): TorchPin,
-        ("torch", "wheels", "*"): TorchWheel,
-        ("torch", "wheels", "*", "family", "*"): LockedWheel,
-        ("toolchain",): ToolchainPin,
-        ("projects", "*"): ProjectPin,
-        ("projects", "*", "source"): GitPin,
-        ("projects", "*", "nested", "*"): NestedPin,
-        ("projects", "*", "nested", "*", "archive"): ArchivePin,
-        ("projects", "*", "sdist"): SdistPin,
-        ("projects", "*", "contract", "*"): Contract,
-        ("projects", "*", "requires", "*"): RequirementFile,
-    }
-    holder = loc[:-1]
-    for place, record in places.items():
-        if len(place) == len(holder) and all(
-            a in ("*", b) for a, b in zip(place, holder, strict=True)
-        ):
-            return list(record.__dataclass_fields__)  # type: ignore[attr-defined]
-    return []
-
-
 def _inconsistencies(stack: Stack) -> list[str]:
     """Find what no single key shows."""
     faults = []
@@ -168,6 +118,11 @@ def _inconsistencies(stack: Stack) -> list[str]:
         if name not in stack.projects:
             known = nearest(name, list(stack.projects))
             faults.append(f"build.{number}: no [projects.{name}]{known}")
+    made: dict[str, str] = {}
+    for name in filter(stack.projects.get, stack.build):
+        other = made.setdefault(stack.distribution(name), name)
+        if other != name:
+            faults.append(f"projects.{name}.distribution: {other} makes wheels of that name too")
     for name, pin in stack.projects.items():
         if pin.sdist and f"-{pin.version}." not in pin.sdist.name:
             faults.append(
@@ -198,11 +153,5 @@ def _torch_faults(stack: Stack) -> Iterator[str]:
         yield f"python: {', '.join(lacking)}: torch.wheels has no wheel for it"
 
 
-def _bad_stack(name: str, faults: list[str]) -> BlackwheelError:
-    return BlackwheelError(
-        "bad-stack",
-        "\n".join([f"{len(faults)} fault{'s' if len(faults) > 1 else ''}:", *faults]),
-        where=f"constraints/{name}.toml",
-        fix="correct the keys named above",
-        code=Exit.CONFIG,
-    )
+def _bad_stack(name: str, faults: Sequence[str]) -> BlackwheelError:
+    return refusal("bad-stack", faults, where=f"constraints/{name}.toml")

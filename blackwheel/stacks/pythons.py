@@ -14,6 +14,10 @@ from blackwheel.core.process import capture
 from blackwheel.stacks.records import Stack
 
 
+class PythonMissingError(BlackwheelError):
+    """This machine has no such interpreter: `python-missing`."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Python:
     """A requested interpreter: its version (`3.12`) and how nox finds it."""
@@ -78,8 +82,8 @@ def _version_of(path: Path, environment: Mapping[str, str], *, wanted: str) -> s
     return done.stdout.strip()
 
 
-def _missing(fact: str, version: str) -> BlackwheelError:
-    return BlackwheelError(
+def _missing(fact: str, version: str) -> PythonMissingError:
+    return PythonMissingError(
         "python-missing",
         fact,
         where="--python",

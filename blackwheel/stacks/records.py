@@ -6,6 +6,7 @@ import re
 from dataclasses import field
 from typing import Annotated, Literal
 
+from packaging.utils import canonicalize_name
 from pydantic import AfterValidator, ConfigDict, StringConstraints
 from pydantic.dataclasses import dataclass
 
@@ -19,6 +20,10 @@ def _inside(path: str) -> str:
     return path
 
 
+class UnknownProjectError(BlackwheelError):
+    """A stack does not build a project of that name: `unknown-project`."""
+
+
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 SourceCommit = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{9}|[0-9a-f]{40})?$")]
 NestedCommit = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40})?$")]
@@ -28,10 +33,13 @@ RelativePath = Annotated[str, AfterValidator(_inside)]
 Version = Annotated[str, StringConstraints(pattern=r"^(\d+(\.\d+)?)?$")]
 Variant = Annotated[str, StringConstraints(pattern=r"^([a-z][a-z0-9]*)?$")]
 
-_STRICT = ConfigDict(extra="forbid", defer_build=True)
+Distribution = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+"""A canonical name, as wheels of it are compared."""
+
+STRICT = ConfigDict(extra="forbid", defer_build=True)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class GitPin:
     """A git source, pinned by commit and by the tree that this commit must hold."""
 
@@ -50,7 +58,7 @@ class GitPin:
         return len(self.commit) != 40
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class ArchivePin:
     """A folder of a published wheel that stands in for a nested source."""
 
@@ -68,7 +76,7 @@ class ArchivePin:
     """The end of the names of those files: all that the wheel took from the folder."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class NestedPin(GitPin):
     """A nested source and the path in the project's tree where it belongs."""
 
@@ -78,19 +86,19 @@ class NestedPin(GitPin):
     archive: ArchivePin | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class SdistPin:
     """The sdist of the same release: stands in when the git host cannot be reached."""
 
     name: str
-    """File name, for example `flash_attn-2.8.3.tar.gz`."""
+    """File name: `NAME-VERSION.tar.gz`."""
     sha256: Sha256
     size: int
     tree: Commit
     """Git tree id of the unpacked files."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class Contract:
     """Arch contract of the libraries that `library` (a glob of paths in the wheel) names."""
 
@@ -103,7 +111,7 @@ class Contract:
     """Why a library, or a source, may be so; required when `native` is off or `older` names one."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class RequirementFile:
     """Changes that the stack makes to a requirement file of a project."""
 
@@ -115,7 +123,7 @@ class RequirementFile:
     """Distributions whose requirement goes."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class ProjectPin:
     """An upstream project that becomes a wheel, with all of its pins."""
 
@@ -146,16 +154,24 @@ class ProjectPin:
     """Nested sources, by the last part of their path, that `--without` may leave out."""
     gcc: Version = ""
     """The oldest GCC whose library its host code compiles with: `13`, or `11.3`."""
+    subfolder: RelativePath | None = None
+    """The folder of the tree that is built, where it is not the top."""
+    command: tuple[str, ...] = ()
+    """The command that makes the wheel, where it is not `python -m build` in that folder: words in
+    which `{python}`, `{wheels}` (the folder for it), `{folder}` and what a variable may hold are
+    filled in."""
+    distribution: Distribution | None = None
+    """The wheel's name, where it is not the project's."""
     contract: tuple[Contract, ...] = ()
     object_bytes: int = 0
-    """Peak memory of the hungriest object; 0 takes flash-attn's."""
+    """Peak memory of the hungriest object; 0 takes that of the project's own file."""
     objects: int = 0
     """How many objects a build compiles; 0 when nobody counted."""
     cpu_seconds: int = 0
     """What they took when it was measured (benchmarks/); 0 when nobody measured."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class LockedWheel:
     """One wheel by its bytes: downloaded and hashed here, or published by somebody else."""
 
@@ -177,7 +193,7 @@ class LockedWheel:
         return f"{self.name.partition('-')[0]} @ {self.url}#sha256={self.sha256}"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class TorchWheel(LockedWheel):
     """One locked torch wheel, and the wheels of the same index that belong to it."""
 
@@ -190,7 +206,7 @@ class TorchWheel(LockedWheel):
         return tuple(one for one in (self, *self.family) if one.url)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class TorchPin:
     """The torch identity that build and run share."""
 
@@ -237,7 +253,7 @@ class TorchPin:
         return f"{local}torch{public}"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class ToolchainPin:
     """The CUDA toolkit: of the registry, every part of one release, or the host's."""
 
@@ -249,7 +265,7 @@ class ToolchainPin:
     requirements: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class Stack:
     """One locked combination of torch, toolkit, archs and projects."""
 
@@ -289,11 +305,25 @@ class Stack:
     def project(self, name: str) -> ProjectPin:
         """Return the pin of a project that this stack builds, or raise `unknown-project`."""
         if name not in self.build:
-            raise BlackwheelError(
-                "unknown-project",
-                f"stack '{self.name}' does not build '{name}'{nearest(name, list(self.build))}",
-                where=f"constraints/{self.name}.toml",
-                fix=f"one of: {', '.join(self.build)}",
-                code=Exit.USAGE,
-            )
+            raise self._unknown(name)
         return self.projects[name]
+
+    def named(self, distribution: str) -> str:
+        """Return the project that makes wheels of this canonical name; raise `unknown-project`."""
+        for name in self.build:
+            if self.distribution(name) == distribution:
+                return name
+        raise self._unknown(distribution)
+
+    def distribution(self, project: str) -> str:
+        """Return the canonical name of a project's wheels."""
+        return self.projects[project].distribution or canonicalize_name(project)
+
+    def _unknown(self, name: str) -> UnknownProjectError:
+        return UnknownProjectError(
+            "unknown-project",
+            f"stack '{self.name}' does not build '{name}'{nearest(name, list(self.build))}",
+            where=f"constraints/{self.name}.toml",
+            fix=f"one of: {', '.join(self.build)}",
+            code=Exit.USAGE,
+        )

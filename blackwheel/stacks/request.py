@@ -16,6 +16,12 @@ from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.isolation import Paths
 from blackwheel.stacks.records import ProjectPin, Stack
 
+BUILD: Final = (
+    *("{python}", "-m", "build", "--wheel", "--no-isolation", "--skip-dependency-check"),
+    *("--outdir", "{wheels}", "{folder}"),
+)
+"""The command that makes a wheel, unless the stack names another."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
@@ -48,7 +54,7 @@ class Request:
 
     @property
     def slug(self) -> str:
-        """Path of its build tree in the store: `quickstart/flash-attn/cp312`."""
+        """Path of its build tree in the store: `quickstart/PROJECT/cp312`."""
         return self._slug(self.stack.name)
 
     @property
@@ -80,31 +86,49 @@ def label(
 
 def build_variables(request: Request, *, jobs: int, paths: Paths | None = None) -> dict[str, str]:
     """Fill in the project's build variables; raise `bad-variable` for an unknown name."""
-    pin = request.pin
-    known = {
+    known = _known(request, jobs, paths)
+    return {
+        name: _filled_in(request, f"variables.{name}", text, known)
+        for name, text in request.pin.variables.items()
+    }
+
+
+def build_command(request: Request, *, jobs: int, paths: Paths) -> tuple[str, ...]:
+    """Return the command that makes the wheel at the fixed paths; raise `bad-variable`."""
+    known = _known(request, jobs, paths) | {
+        "python": f"{paths.env}/bin/python",
+        "wheels": f"{paths.work}/wheel",
+        "folder": str(paths.src / (request.pin.subfolder or "")),
+    }
+    words = request.pin.command or BUILD
+    return tuple(_filled_in(request, "command", word, known) for word in words)
+
+
+def _known(request: Request, jobs: int, paths: Paths | None) -> dict[str, str]:
+    return {
         "archs": ";".join(request.archs),
-        "label": label(request.stack, pin, request.archs, request.without),
+        "label": label(request.stack, request.pin, request.archs, request.without),
         "torch": request.stack.torch.requirement,
-        "version": pin.version,
+        "version": request.pin.version,
         "source": str(paths.src) if paths else "",
         # A list of CMake's, which has its own name for the compiler.
         "launcher": f"{paths.env}/bin/python;-I;-S;{paths.work}/bin/launcher.py" if paths else "",
         "without": "".join(f",{name}" for name in request.without),
         "jobs": str(jobs),
     }
-    filled = {}
-    for name, text in pin.variables.items():
-        try:
-            filled[name] = text.format_map(known)
-        except (KeyError, ValueError) as error:
-            raise BlackwheelError(
-                "bad-variable",
-                f"projects.{request.project}.variables.{name}: cannot fill in '{text}': {error}",
-                where=f"constraints/{request.stack.name}.toml",
-                fix=f"known are: {', '.join('{' + word + '}' for word in known)}",
-                code=Exit.CONFIG,
-            ) from None
-    return filled
+
+
+def _filled_in(request: Request, key: str, text: str, known: Mapping[str, str]) -> str:
+    try:
+        return text.format_map(known)
+    except (AttributeError, LookupError, ValueError) as error:
+        raise BlackwheelError(
+            "bad-variable",
+            f"projects.{request.project}.{key}: cannot fill in '{text}': {error}",
+            where=f"constraints/{request.stack.name}.toml",
+            fix=f"known are: {', '.join('{' + word + '}' for word in known)}",
+            code=Exit.CONFIG,
+        ) from None
 
 
 def left_out(parts: Mapping[str, str]) -> tuple[str, ...]:
@@ -120,6 +144,10 @@ COMPANIONS: Final = ("torchaudio", "torchvision")
 """What a stack names in braces, where it is locked with a nightly torch."""
 
 
+class CompanionNotLockedError(BlackwheelError):
+    """The torch that is locked has no such companion: `companion-not-locked`."""
+
+
 def filled(line: str, stack: Stack, python: str) -> str:
     """Fill in `{torch}`, `{torchaudio}` and `{torchvision}`; raise `companion-not-locked`.
 
@@ -132,7 +160,7 @@ def filled(line: str, stack: Stack, python: str) -> str:
         known[project] = f"{project}=={version}"
     for name in COMPANIONS:
         if f"{{{name}}}" in line and name not in known:
-            raise BlackwheelError(
+            raise CompanionNotLockedError(
                 "companion-not-locked",
                 f"'{line}' wants the {name} of torch {stack.torch.version} for Python {python},"
                 " and none is locked",

@@ -12,18 +12,10 @@ from typing import Final, Literal
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.process import capture
 from blackwheel.stacks.records import Stack
+from blackwheel.toolchain.releases import release
 
-COMPILERS: Final = {
-    "12.8": ((9, 14), (9, 19)),
-    "13.0": ((9, 15), (9, 20)),
-    "13.2": ((9, 15), (9, 21)),
-    "13.4": ((9, 16), (9, 22)),
-    "13.5": ((9, 16), (9, 22)),
-}
-"""Per CUDA release, the lowest and highest major version of gcc, then of clang.
-
-The upper bounds are those of nvcc's own `crt/host_config.h`; the lower one is torch's C++17.
-"""
+OLDEST: Final = 9
+"""The lowest major version of gcc and of clang that compiles torch's C++17."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,32 +48,19 @@ def host_compiler(environment: Mapping[str, str], *, cuda: str) -> Compiler:
     clang = "clang_major" in defined
     words = ("clang_major", "clang_minor") if clang else ("GNUC", "GNUC_MINOR")
     version = ".".join(defined.get(word, "0") for word in words)
-    low, high = _bounds(cuda)[clang]
+    known = release(cuda)
+    high = known.clang if clang else known.gcc
     kind: Literal["gcc", "clang"] = "clang" if clang else "gcc"
     plain = "clang++" if clang else "g++"
-    if not low <= int(version.split(".", maxsplit=1)[0]) <= high:
+    if not OLDEST <= int(version.split(".", maxsplit=1)[0]) <= high:
         raise BlackwheelError(
             "wrong-compiler",
-            f"{found} is {kind} {version}; nvcc {cuda} takes {kind} {low} to {high}",
+            f"{found} is {kind} {version}; nvcc {cuda} takes {kind} {OLDEST} to {high}",
             where="CXX" if environment.get("CXX") else "PATH",
             fix=f"install one of those, and name it: export CXX={plain}-{high}",
             code=Exit.MACHINE,
         )
     return Compiler(path=Path(found), kind=kind, version=version)
-
-
-def _bounds(cuda: str) -> tuple[tuple[int, int], tuple[int, int]]:
-    found = COMPILERS.get(".".join(cuda.split(".")[:2]))
-    if found is None:
-        raise BlackwheelError(
-            "unknown-cuda-release",
-            f"nothing is known of CUDA {cuda}: which compilers its nvcc takes",
-            where="blackwheel/toolchain/host_compiler.py, COMPILERS",
-            fix="write its bounds there, as crt/host_config.h has them;"
-            f" known are {', '.join(COMPILERS)}",
-            code=Exit.CONFIG,
-        )
-    return found
 
 
 def require_gcc(compiler: Compiler, stack: Stack, projects: Iterable[str]) -> None:

@@ -204,7 +204,7 @@ def test_changed_host_code_of_a_kernel_file_is_no_hit(tmp_path: Path, cuda_home:
     assert bench.figures["misses"]["C/C++"] == 2
 
 
-@pytest.mark.skipif(not shutil.which("redis-server"), reason="apt-get install redis-server")
+@pytest.mark.needs("redis-server")
 def test_redis_gives_hits_to_an_empty_machine(tmp_path: Path, cuda_home: Path) -> None:
     port = free_port()
     words = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
@@ -297,9 +297,8 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-@pytest.mark.skipif(
-    os.geteuid() != 0 or not shutil.which("bwrap"), reason="root and apt-get install bubblewrap"
-)
+@pytest.mark.needs("bwrap")
+@pytest.mark.skipif(os.geteuid() != 0, reason="a worker of sccache mounts folders: root only")
 def test_other_machines_compile_the_steps_of_nvcc(tmp_path: Path, cuda_home: Path) -> None:
     cluster = Cluster(tmp_path)
     try:

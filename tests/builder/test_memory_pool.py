@@ -23,6 +23,7 @@ from blackwheel.builder import build, memory_pool
 from blackwheel.builder.inside import launcher, memory
 from blackwheel.builder.memory_pool import Expected
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.stacks import projects
 
 if TYPE_CHECKING:
     from blackwheel.builder.plan import BuildPlan
@@ -365,9 +366,9 @@ def test_expectations_come_from_history_and_else_from_the_table(tmp_path: Path) 
     ]
     text = "\n".join(map(json.dumps, lines)) + '\n{"half a li'
     records.write_text(text, encoding="utf-8")
-    (tmp_path / "pool.txt").write_text(
-        memory_pool.settings((), 2, memory_pool.history(tmp_path, "toy")), encoding="utf-8"
-    )
+    costs = projects.load(Path(__file__).parents[2] / "patches", "vllm").build.costs
+    text = memory_pool.settings((), 2, memory_pool.history(tmp_path, "toy"), costs)
+    (tmp_path / "pool.txt").write_text(text, encoding="utf-8")
     memory_pool.keep_history(tmp_path, "toy", "stable/toy/cp311", records)
     assert not records.exists()
     assert memory_pool.history(tmp_path, "toy")["flash_bwd_a.cu"].peak_bytes == 4 * GB

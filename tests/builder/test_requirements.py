@@ -16,6 +16,7 @@ from blackwheel.builder.requirements import set_requirements, shorten_readme
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.sources import series
 from blackwheel.stacks import key, loader, request
+from blackwheel.stacks.projects import Project
 from blackwheel.stacks.records import GitPin, RequirementFile, SdistPin, Stack
 from blackwheel.stacks.request import filled
 from blackwheel.toolchain.host_compiler import Compiler
@@ -96,7 +97,8 @@ def test_a_readme_that_the_stack_names_is_one_line_in_metadata(tmp_path: Path) -
     (tree / "setup.py").write_text(SETUP, encoding="utf-8")
     (tree / "README.md").write_text("Long words.\n" * 2000, encoding="utf-8")
     asked = SimpleNamespace(stack=STABLE, project="flash-attn", python="3.11")
-    plan = cast(Any, SimpleNamespace(tree=SimpleNamespace(root=tree), request=asked))
+    known = {"known": Project(), "folder": "."}
+    plan = cast(Any, SimpleNamespace(tree=SimpleNamespace(root=tree), request=asked, **known))
     compiler = Compiler(path=Path("/usr/bin/g++"), kind="gcc", version="12.2")
     for _ in range(2):
         build.prepare(plan, shop, compiler)

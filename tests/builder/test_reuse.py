@@ -22,7 +22,13 @@ def begin(store: Path, now: dict[str, str]) -> tuple[bool, list[str]]:
     """Tell whether the tree's object is still there, and what was said."""
     workshop, console = Workshop(root=store / "builds/s/toy/cp312"), Quiet()
     begin_anew_unless_same(
-        workshop, now, store=store, slug="s/toy/cp312", project="toy", console=console
+        workshop,
+        now,
+        store=store,
+        slug="s/toy/cp312",
+        project="toy",
+        objects="build/temp*",
+        console=console,
     )
     kept = (workshop.src / "one.o").exists()
     for folder in (workshop.src, workshop.work):

@@ -168,7 +168,7 @@ def test_python_that_is_not_installed(toy: Checkout) -> None:
         "  where: --python\n"
         "  fix:   apt-get install python3.99-dev python3.99-venv (Debian, Ubuntu), or name another:"
         " --python PATH\n"
-        f"         this machine can build: {others}\n",
+        f"  note:  this machine can build: {others}\n",
     )
 
 
@@ -361,7 +361,7 @@ def test_nvcc_of_another_version_in_a_host_stack(toy: Checkout, cuda_home: Path)
         f"  where: {cuda_home}\n"
         "  fix:   install CUDA toolkit 12.8, and name it:"
         " export BLACKWHEEL_CUDA_HOME=/usr/local/cuda-12.8\n"
-        "         this machine can build: invoke build-wheels --stack quickstart,"
+        "  note:  this machine can build: invoke build-wheels --stack quickstart,"
         " invoke build-wheels --stack stable\n",
     )
 
@@ -405,7 +405,7 @@ def test_unlocked_nightly_says_how_to_lock_its_torch_and_what_can_be_built_inste
         " its wheel's bytes were never seen\n"
         "  where: constraints/report-2025-10.toml, torch.wheels\n"
         "  fix:   invoke pin torch 2.10.0.dev20251016+cu128 --stack report-2025-10\n"
-        "         this machine can build: invoke build-wheels --stack quickstart,"
+        "  note:  this machine can build: invoke build-wheels --stack quickstart,"
         " invoke build-wheels --stack stable, invoke build-wheels --stack toy\n",
     )
 

@@ -36,7 +36,7 @@ TASKS = """
 import os, sys
 from pathlib import Path
 from invoke import task
-from blackwheel import process
+from blackwheel.core import process
 
 @task
 def build_wheels(_context):
@@ -56,7 +56,7 @@ def build(session):
 PACKAGE = """
 import os, sys
 from pathlib import Path
-from blackwheel import isolation, process
+from blackwheel.core import isolation, process
 
 isolation.die_with_parent()
 here = Path.cwd()

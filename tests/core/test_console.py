@@ -22,8 +22,8 @@ from blackwheel.core.units import duration, size
 ERROR = BlackwheelError("stale-patch", "0002 does not apply", where="series", fix="refresh")
 PRELUDE = """
 import os, sys, time
-from blackwheel.console import Console
-from blackwheel.errors import BlackwheelError
+from blackwheel.core.console import Console
+from blackwheel.core.errors import BlackwheelError
 console = Console(environment=os.environ)
 """
 

@@ -37,6 +37,8 @@ class Place:
         self.store = Path(tempfile.mkdtemp(dir="/tmp", prefix="blackwheel-test-"))
         self.prefix: tuple[str, ...] = ()
         self.python, self.module = sys.executable, Path(isolation.__file__)
+        self.interpreter: tuple[Path, ...] = (Path(sys.prefix), Path(sys.base_prefix))
+        """What a Python that runs inside needs, should this checkout lie under /tmp."""
         for name in ("src", "env", "tmp"):
             (self.store / "real" / name).mkdir(parents=True)
         if user == "nobody":
@@ -52,6 +54,7 @@ class Place:
         for python in (sys.executable, "/usr/bin/python3"):
             if subprocess.run([*AS_NOBODY, "env", python, "-c", ""], check=False).returncode == 0:
                 self.python = python
+                self.interpreter = self.interpreter if python == sys.executable else ()
                 return
         pytest.skip("no interpreter that user 65534 may start; install python3 for all users")
 
@@ -181,7 +184,8 @@ for address in sys.argv[1:]:
 def test_whom_the_command_asks_for_is_noted_without_its_password(place: Place) -> None:
     heard = isolation.fixed_paths(NAMESPACES, place.store).tmp / "heard"
     addresses = ("https://upstream.invalid/x", "http://name:secret@mirror.invalid:8080/y")
-    spec = place.spec(NAMESPACES, (place.python, "-c", ASK, *addresses), heard=heard)
+    argv = (place.python, "-c", ASK, *addresses)
+    spec = place.spec(NAMESPACES, argv, heard=heard, keep=place.interpreter)
     done = place.run(spec)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
@@ -345,7 +349,7 @@ FETCH = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=5
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_tool_inside_reaches_no_server_outside(mode: str, mine: Place, address: str) -> None:
-    spec = mine.spec(mode, (sys.executable, "-c", FETCH, address), keep=(Path(sys.base_prefix),))
+    spec = mine.spec(mode, (mine.python, "-c", FETCH, address), keep=mine.interpreter)
     refused = mine.run(spec)
     assert refused.returncode == 1
     assert "Connection refused" in refused.stderr
@@ -366,7 +370,8 @@ print("outside reached")
 def test_a_namespace_has_a_loopback_of_its_own_and_no_other_interface(place: Place) -> None:
     with socket.create_server(("127.0.0.1", 0)) as outside:
         port = str(outside.getsockname()[1])
-        done = place.run(place.spec(NAMESPACES, (place.python, "-c", CONNECT, port)))
+        argv = (place.python, "-c", CONNECT, port)
+        done = place.run(place.spec(NAMESPACES, argv, keep=place.interpreter))
         devices = place.run(place.spec(NAMESPACES, ("cat", "/proc/net/dev")))
     assert (done.returncode, done.stdout) == (1, "loopback works\n")
     assert [line.split(":")[0].strip() for line in devices.stdout.splitlines()[2:]] == ["lo"]
@@ -440,7 +445,7 @@ def test_a_supervisor_whose_parent_is_already_gone_runs_nothing(mine: Place) -> 
     code = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from blackwheel import isolation\n"
+        "from blackwheel.core import isolation\n"
         "spec = isolation.Spec(mode='processes', argv=('touch', sys.argv[1]), root=Path('/'))\n"
         "sys.exit(isolation._run_inside(spec, *os.pipe()))\n"  # closes the pipe's only writing end
     )
@@ -453,7 +458,7 @@ def test_a_bound_command_ends_with_the_process_that_started_it() -> None:
     seconds = f"9{uuid.uuid4().int % 10**12}"
     code = (
         "import subprocess, sys\n"
-        "from blackwheel import isolation\n"
+        "from blackwheel.core import isolation\n"
         "subprocess.run(isolation.bound_to_parent(['sleep', sys.argv[1]]))\n"
     )
     starter = subprocess.Popen([sys.executable, "-c", code, seconds])
@@ -472,7 +477,7 @@ def test_a_bound_command_ends_as_it_would_unbound() -> None:
 def test_reaping_ends_grandchildren_too_and_counts_them() -> None:
     code = (
         "import subprocess, time\n"
-        "from blackwheel import isolation\n"
+        "from blackwheel.core import isolation\n"
         "isolation.become_subreaper()\n"
         "subprocess.Popen(['sh', '-c', '(sleep 60 & sleep 60 & wait) & wait'])\n"
         "time.sleep(0.3)\n"
@@ -483,7 +488,9 @@ def test_reaping_ends_grandchildren_too_and_counts_them() -> None:
 
 
 def test_a_process_whose_parent_is_already_gone_ends_at_once() -> None:
-    code = "from blackwheel import isolation; isolation.die_with_parent(parent=1); print('alive')"
+    code = (
+        "from blackwheel.core import isolation; isolation.die_with_parent(parent=1); print('alive')"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (-signal.SIGKILL, "")
 
@@ -560,7 +567,7 @@ CHOOSE = """
 echo 0 > /proc/sys/user/max_mnt_namespaces
 exec "$0" -c '
 import sys
-from blackwheel import isolation
+from blackwheel.core import isolation
 print(isolation.available_isolation())
 try:
     isolation.available_isolation("namespaces")

@@ -23,6 +23,8 @@ STABLE = replace(loader.load("torch211", CONSTRAINTS), build=("flash-attn",))
 QUICK = loader.load("torch211-quick", CONSTRAINTS)
 NIGHTLY = loader.load("report-2025-10", CONSTRAINTS)
 FLASH = STABLE.projects["flash-attn"]
+PATCHES = CONSTRAINTS.parent / "patches"
+LARGEST = for_building.largest_object(STABLE, PATCHES)
 MACHINE = Machine(
     system="Linux x86_64",
     cores=4,
@@ -194,9 +196,9 @@ def test_an_unlocked_torch_is_the_only_reason_named_for_missing_locks(
 
 
 def test_a_fresh_stable_takes_12_gib_and_what_is_there_counts() -> None:
-    assert for_building.disk_needed(len(STABLE.build), toolchain=False, torch=False) == 12 * GIB
-    assert for_building.disk_needed(len(STABLE.build), toolchain=True, torch=False) == 10 * GIB
-    assert for_building.disk_needed(len(STABLE.build), toolchain=True, torch=True) == GIB
+    assert for_building.disk_needed(1, toolchain=False, torch=False) == 12 * GIB
+    assert for_building.disk_needed(1, toolchain=True, torch=False) == 10 * GIB
+    assert for_building.disk_needed(1, toolchain=True, torch=True) == GIB
 
 
 def test_too_little_disk_is_a_lack_with_its_cure() -> None:
@@ -225,20 +227,23 @@ def test_a_toolchain_of_this_lock_in_the_store_is_not_counted_again(place: Place
 
 
 def test_memory_names_the_largest_object_and_the_jobs() -> None:
-    assert for_building.memory_check(STABLE, MACHINE) == Check(
+    assert for_building.memory_check(LARGEST, MACHINE) == Check(
         name="memory",
         ok=True,
         fact="24 GiB available of 32 GiB; the largest object needs 7.0 GiB: 3 to 4 at once,"
         " each as soon as its own memory is free",
     )
-    assert "5.0 GiB: 4 at once, each" in for_building.memory_check(QUICK, MACHINE).fact
-    without = for_building.memory_check(STABLE, MACHINE, pooled=False).fact
+    assert (
+        "5.0 GiB: 4 at once, each"
+        in for_building.memory_check(for_building.largest_object(QUICK, PATCHES), MACHINE).fact
+    )
+    without = for_building.memory_check(LARGEST, MACHINE, pooled=False).fact
     assert without.endswith(": 3 at once, nothing shared out")
 
 
 def memory(available: int, **more: object) -> Check:
     machine = replace(MACHINE, memory_available=available * GIB, **more)  # type: ignore[arg-type]
-    return for_building.memory_check(STABLE, machine)
+    return for_building.memory_check(LARGEST, machine)
 
 
 def test_memory_below_the_largest_object_is_a_lack() -> None:

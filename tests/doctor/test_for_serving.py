@@ -11,7 +11,9 @@ from blackwheel.doctor import for_serving
 from blackwheel.doctor.check import Check
 from blackwheel.stacks import loader
 
-STABLE = loader.load("torch211", Path(__file__).parents[2] / "constraints")
+ROOT = Path(__file__).parents[2]
+PATCHES = ROOT / "patches"
+STABLE = loader.load("torch211", ROOT / "constraints")
 
 
 def tool(folder: Path, name: str, said: str) -> Path:
@@ -23,7 +25,8 @@ def tool(folder: Path, name: str, said: str) -> Path:
 
 
 def checks(environment: dict[str, str], name: str) -> list[Check]:
-    return [c for c in for_serving.examine(STABLE, environment, read_machine()) if c.name == name]
+    seen = for_serving.examine(STABLE, PATCHES, environment, read_machine())
+    return [check for check in seen if check.name == name]
 
 
 def environment(tmp_path: Path, **variables: str) -> dict[str, str]:

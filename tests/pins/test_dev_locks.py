@@ -1,4 +1,4 @@
-"""The hashed pins of development hold what pyproject.toml asks for today."""
+"""The hashed pins of development and of .ci/run hold what is asked for today."""
 
 from __future__ import annotations
 
@@ -13,15 +13,25 @@ from packaging.utils import canonicalize_name
 from blackwheel.pins.lock_all import DEVELOPED_WITH
 
 ROOT = Path(__file__).parents[2]
+LOCK = "nox -s lock"
+
+
+def hold(lock: Path, wanted: list[str], *, fix: str) -> None:
+    held = dict(re.findall(r"(?m)^([a-z0-9-]+)==(\S+)", lock.read_text(encoding="utf-8")))
+    for requirement in map(Requirement, wanted):
+        version = held.get(canonicalize_name(requirement.name))
+        assert version, f"{requirement}: missing; {fix}"
+        assert version in requirement.specifier, f"{requirement}: {version}; {fix}"
 
 
 @pytest.mark.parametrize("python", DEVELOPED_WITH)
 def test_lock_of_development_holds_every_requirement_of_pyproject(python: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lock = ROOT / "constraints" / f"dev-py{python.replace('.', '')}.txt"
-    held = dict(re.findall(r"(?m)^([a-z0-9-]+)==(\S+)", lock.read_text(encoding="utf-8")))
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
-    for requirement in map(Requirement, wanted):
-        version = held.get(canonicalize_name(requirement.name))
-        assert version, f"{requirement}: missing; nox -s lock"
-        assert version in requirement.specifier, f"{requirement}: {version}; nox -s lock"
+    hold(lock, [*project["dependencies"], *project["optional-dependencies"]["dev"]], fix=LOCK)
+
+
+def test_lock_of_ci_holds_the_programs_it_is_made_for() -> None:
+    wanted = (ROOT / ".ci" / "programs.in").read_text(encoding="utf-8").splitlines()
+    lock = ROOT / ".ci" / "programs.txt"
+    hold(lock, [line for line in wanted if not line.startswith("#")], fix="its first line")

@@ -16,6 +16,7 @@ from blackwheel.core.isolation import Isolation
 from blackwheel.core.site import Site
 from blackwheel.pipeline import chain, sessions, todo
 from blackwheel.pipeline import run as building
+from blackwheel.pipeline.session_file import BuildOrder, build_order
 from blackwheel.stacks.ask import for_pythons
 
 
@@ -76,19 +77,22 @@ def test_lanes_hold_what_can_be_built_at_the_same_time(
     expected: list[str],
 ) -> None:
     known = Isolation(mode=mode, reason="")
-    monkeypatch.setattr(building, "isolation_mode", lambda _: known)
+    monkeypatch.setattr(todo, "isolation_mode", lambda _: known)
     monkeypatch.setattr(building.compile_cache, "found", lambda *_: object() if cached else None)
     monkeypatch.setattr(memory_pool, "folder", lambda _: here.store if pooled else None)
     pending = items(here, python)
-    lanes = building._lanes(here, pending, [], jobs=jobs)
+    orders = [build_order(item, here.constraints) for item in pending]
+    lanes = building._lanes(here, orders, jobs=jobs)
     assert list(lanes) == expected
     assert sorted(one.item.key.digest for lane in lanes.values() for one in lane) == sorted(
         item.key.digest for item in pending
     )
     for lane in lanes.values():
         for one in lane:
-            assert f"build({one.item.request.project})" in one.argv
-            assert one.argv[one.argv.index("--python") + 1] == one.item.python.where
+            assert f"build({one.item.request.project})" in one.command
+            assert one.command[-1] == "--session-file"
+            assert isinstance(one.order, BuildOrder)
+            assert (one.order.python, one.order.jobs) == (one.item.python.where, 0)
 
 
 @pytest.mark.parametrize("keep_going", [True, False])
@@ -100,11 +104,12 @@ def test_source_out_of_reach_ends_the_run_unless_it_keeps_going(
     gone = BlackwheelError("source-missing", "no host", where="vllm", fix="", code=Exit.SOURCE)
     began: list[str] = []
 
-    def patched(_: Site, request: Any) -> None:
+    def patched(_: Site, request: Any, series: Any) -> None:
+        assert series.project == request.project
         if request.project == "vllm":
             raise gone
 
-    def run(_: Site, lanes: Any, *, keep_going: bool) -> tuple[int, list[todo.Work]]:
+    def run(_: Site, lanes: Any, *, keep_going: bool) -> tuple[int, list[sessions.Outcome]]:
         began.extend(lanes)
         return 0, []
 
@@ -114,7 +119,7 @@ def test_source_out_of_reach_ends_the_run_unless_it_keeps_going(
 
     def built() -> int:
         pending = items(here, "3.12")
-        return building._built(here, pending, [], jobs=2, again=True, keep_going=keep_going)[0]
+        return building._built(here, pending, jobs=2, again=True, keep_going=keep_going)[0]
 
     if not keep_going:
         with pytest.raises(BlackwheelError, match="source-missing"):
@@ -124,3 +129,36 @@ def test_source_out_of_reach_ends_the_run_unless_it_keeps_going(
     assert built() == Exit.SOURCE
     assert began == [""], "the other project"
     assert "error: source-missing" in console.lines
+
+
+@pytest.mark.parametrize("keep_going", [True, False])
+def test_session_that_ended_well_without_a_wheel_of_the_key_is_an_error(
+    here: Site, monkeypatch: pytest.MonkeyPatch, keep_going: bool
+) -> None:
+    here = replace(here, console=Quiet())
+    other = here.store / "other.whl"
+    here.store.mkdir(exist_ok=True)
+    other.write_bytes(b"")
+    Path(f"{other}.receipt.json").write_text("{}", encoding="utf-8")
+    pending = items(here, "3.12")
+
+    def run(_: Site, lanes: Any, *, keep_going: bool) -> tuple[int, list[sessions.Outcome]]:
+        wheels = zip(pending, (None, other), strict=True)
+        return 0, [sessions.Outcome(item=item, code=0, wheel=wheel) for item, wheel in wheels]
+
+    monkeypatch.setattr(chain, "patched_tree", lambda *_: None)
+    monkeypatch.setattr(sessions, "run", run)
+    monkeypatch.setattr(building, "_require_disk", lambda *_: None)
+
+    def built() -> tuple[int, Any]:
+        return building._built(here, pending, jobs=2, again=True, keep_going=keep_going)
+
+    if keep_going:
+        assert built() == (Exit.BUILD, [])
+        return
+    with pytest.raises(BlackwheelError) as caught:
+        built()
+    assert (caught.value.name, pending[0].key.digest in caught.value.fact) == (
+        "wheel-missing",
+        True,
+    )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from blackwheel.core.console import Quiet
+from blackwheel.core.errors import BlackwheelError
+from blackwheel.pipeline import sessions
+from blackwheel.pipeline.session_file import build_order
 from blackwheel.pipeline.sessions import Lanes, Session
 from blackwheel.pipeline.todo import Work
 from blackwheel.stacks import loader
@@ -17,12 +21,13 @@ from blackwheel.stacks.key import Key
 from blackwheel.stacks.pythons import Python
 from blackwheel.stacks.request import Request
 
-STACK = loader.load("torch211", Path(__file__).parents[2] / "constraints")
+CONSTRAINTS = Path(__file__).parents[2] / "constraints"
+STACK = loader.load("torch211", CONSTRAINTS)
 LOOP = "trap 'echo bye; exit 143' TERM; touch up; echo here; while :; do sleep 0.05; done"
 
 
 def session(folder: Path, script: str, *, project: str = "vllm", python: str = "3.12") -> Session:
-    """What a build session is here: a shell script."""
+    """What a build session is here: a shell script, whose RECORDS are the session's."""
     request = Request(stack=STACK, project=project, python=python, archs=STACK.archs)
     item = Work(
         request=request,
@@ -31,12 +36,13 @@ def session(folder: Path, script: str, *, project: str = "vllm", python: str = "
         shelved=None,
         reasons=("for the test",),
     )
-    exit_file = folder / f"exit-{project}-{python}"
     return Session(
         item=item,
-        argv=("/bin/sh", "-c", script),
-        environment={**os.environ, "EXIT": str(exit_file)},
-        exit_file=exit_file,
+        name=f"build-{project}-{python}",
+        command=("/bin/sh", "-c", f'RECORDS="${{1%.json}}.jsonl"; {script}', "session"),
+        order=build_order(item, CONSTRAINTS),
+        store=folder,
+        environment=os.environ,
     )
 
 
@@ -62,16 +68,23 @@ def test_lanes_run_at_the_same_time_and_sessions_of_one_lane_one_after_another(
     made, console = lanes(tmp_path, flash_attn=[first, second], vllm=[other])
     made.run()
     assert made.code == 0, console.lines
-    assert {one.key.digest for one in made.done} == {"flash-attn3.11", "flash-attn3.12", "vllm3.12"}
+    assert {one.item.key.digest for one in made.done} == {
+        "flash-attn3.11",
+        "flash-attn3.12",
+        "vllm3.12",
+    }
     assert console.lines.index("flash-attn: again") > console.lines.index(
         "flash-attn: build for Python 3.12"
     )
 
 
 def test_lines_bear_the_name_of_their_lane_and_steps_move_its_bar(tmp_path: Path) -> None:
+    step = (
+        '{\\"record\\": \\"progress\\", \\"done\\": $n, \\"total\\": 4, \\"note\\": \\"2 jobs\\"}'
+    )
     script = (
         "echo 'vllm: log: /x'; printf half; printf ' a line\\n'; echo nox > /dev/stderr;"
-        " for n in 1 2 3; do echo \"vllm: compile: $n/4, 25 %, 2 jobs\"; done; printf 'no end'"
+        f" for n in 1 2 3; do echo \"{step}\" >> $RECORDS; sleep 0.6; done; printf 'no end'"
     )
     made, console = lanes(
         tmp_path, **{"vllm 3.12": [session(tmp_path, script)], "vllm 3.13": [session(tmp_path, "")]}
@@ -89,12 +102,14 @@ def test_lines_bear_the_name_of_their_lane_and_steps_move_its_bar(tmp_path: Path
         "vllm 3.12: build for Python 3.12: 2/4, 50",
         "vllm 3.12: build for Python 3.12: 3/4, 75",
     ]
+    assert mine[4].endswith(" left, 2 jobs")
     assert mine[6] == "vllm 3.12: no end"
     assert mine[7].startswith("vllm 3.12: build for Python 3.12: done in ")
 
 
 def test_failure_stops_the_other_lanes_and_starts_nothing_more(tmp_path: Path) -> None:
-    failing = session(tmp_path, "until [ -e up ]; do sleep 0.05; done; echo 8 > $EXIT; exit 1")
+    ended = """echo '{"record": "ended", "code": 8}' >> $RECORDS"""
+    failing = session(tmp_path, f"until [ -e up ]; do sleep 0.05; done; {ended}; exit 1")
     running = session(tmp_path, LOOP, project="flash-attn", python="3.11")
     never = session(tmp_path, "touch never", project="flash-attn")
     made, console = lanes(tmp_path, flash_attn=[running, never], vllm=[failing])
@@ -118,7 +133,7 @@ def test_keep_going_lets_the_others_end_and_begins_the_next(tmp_path: Path) -> N
     made, _ = lanes(tmp_path, keep_going=True, flash_attn=[failing, next_one], vllm=[slow])
     made.run()
     assert made.code == 7
-    assert {one.key.digest for one in made.done} == {"flash-attn3.12", "vllm3.12"}
+    assert {one.item.key.digest for one in made.done} == {"flash-attn3.12", "vllm3.12"}
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
@@ -151,5 +166,45 @@ def test_what_a_session_leaves_behind_keeps_nobody_waiting(tmp_path: Path) -> No
     made.run()
     os.kill(int((tmp_path / "left").read_text()), signal.SIGKILL)
     assert time.monotonic() - began < 30
-    assert (made.code, [one.key.digest for one in made.done]) == (9, ["vllm3.12"])
+    assert (made.code, [one.item.key.digest for one in made.done]) == (9, ["vllm3.12"])
     assert "flash-attn: last" in console.lines
+
+
+def test_each_session_is_handed_a_file_that_is_gone_when_it_has_ended(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        keep = f'test -s "$1" && test -e $RECORDS && cp "$1" {name}'
+        made, console = lanes(tmp_path, vllm=[session(tmp_path, keep)], other=[])
+        made.run()
+        assert made.code == 0, console.lines
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert list((tmp_path / "sessions").iterdir()) == []
+
+
+def test_wheel_of_a_session_is_what_it_recorded(tmp_path: Path) -> None:
+    record = """echo '{"record": "made", "wheel": "/x/a.whl"}' >> $RECORDS"""
+    made, _ = lanes(tmp_path, vllm=[session(tmp_path, record)], other=[session(tmp_path, "")])
+    made.run()
+    assert sorted(str(one.wheel) for one in made.done) == ["/x/a.whl", "None"]
+
+
+def test_record_that_is_none_ends_all_of_them(tmp_path: Path) -> None:
+    bad = session(tmp_path, 'echo \'{"record": "done"}\' >> $RECORDS; sleep 30')
+    made, _ = lanes(tmp_path, vllm=[bad], other=[session(tmp_path, "sleep 30")])
+    began = time.monotonic()
+    with pytest.raises(BlackwheelError, match="bad-session-record"):
+        made.run()
+    assert time.monotonic() - began < 20
+    assert list((tmp_path / "sessions").iterdir()) == []
+
+
+def test_failed_code_of_what_ran_is_taken_and_noxs_own_where_none_was_recorded(
+    tmp_path: Path,
+) -> None:
+    for record, ended, code in (("8", 1, 8), ("0", 3, 3), ("8", 0, 0), ("", 143, 143)):
+        line = f"""echo '{{"record": "ended", "code": {record}}}' >> $RECORDS;""" if record else ""
+        running = sessions.Running(session(tmp_path, ""))
+        script = f"{line} exit {ended}"
+        running.argv = (*session(tmp_path, script).command, str(running.file))
+        done = subprocess.run(running.argv, check=False, cwd=tmp_path)
+        assert running.outcome(done.returncode).code == code
+        running.close()

@@ -1,77 +1,83 @@
-"""What is due, asked of a shelf: also of the one that a stack filled under its old name."""
+"""What was resolved is compared by digest with what is there when it is used."""
 
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
-import proved
 import pytest
 
-from blackwheel.commands.build_wheels import build_wheels
-from blackwheel.core.errors import Exit
+from blackwheel.core import site
+from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
-from blackwheel.pipeline import run
-from blackwheel.pipeline.todo import adopted, taken_labels, work
-from blackwheel.shelf import consumer_lock, index
+from blackwheel.pipeline import todo
 from blackwheel.stacks.ask import requests
+
+PATCHES = "patches/flash-attn/2.8.3"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """A stack whose two wheels were shelved under another name; nothing of it may be built."""
-    site = proved.new_checkout(tmp_path / "checkout")
-    code = proved.library(tmp_path)
-    for name in proved.PROJECTS:
-        proved.shelve(site, proved.make_wheel(tmp_path / "w", name, code))
-    toml = site.constraints / "toy.toml"
-    new = site.constraints / "renamed.toml"
-    new.write_text(f'formerly = "toy"\n{toml.read_text("utf-8")}', encoding="utf-8")
-    shutil.move(site.constraints / "toy", site.constraints / "renamed")
-    toml.unlink()
-    monkeypatch.setattr(run, "build_pending", lambda *_, **__: pytest.fail("something is built"))
-    return site
+def here(tmp_path: Path) -> Site:
+    for name in ("constraints", "patches"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    real = site.here({"BLACKWHEEL_HOME": str(tmp_path / "store"), "PATH": "/usr/bin:/bin"})
+    return replace(real, checkout=tmp_path)
 
 
-def test_renamed_stack_finds_its_wheels_and_puts_them_on_its_own_shelf(renamed: Site) -> None:
-    assert build_wheels(renamed, "renamed") == Exit.OK
-    said = proved.said(renamed)
-    assert "renamed: nothing changed since these wheels were built" in said
-    assert {wheel.project for wheel in index.shelved(renamed.wheels / "renamed")} == {
-        "toy",
-        "other",
-    }
-    out = renamed.checkout / "requirements.txt"
-    consumer_lock.lock_consumer(renamed, "renamed", python=proved.PYTHON, out=str(out))
-    assert f"toy==1.0+{proved.LABEL}.1 \\\n" in out.read_text(encoding="utf-8")
+@pytest.fixture
+def item(here: Site) -> todo.Work:
+    (asked,), python = requests(here, "torch211-quick", python="3.12")
+    return todo.work(here, asked, python)
 
 
-def test_shelf_of_an_old_name_is_not_believed_without_its_bytes(renamed: Site) -> None:
-    (asked, _), python = requests(renamed, "renamed")
-    item = work(renamed, asked, python)
-    assert item.shelved and not item.reasons
-    item.shelved.path.write_bytes(b"something else")
-    found = adopted(renamed, item)
-    assert found.shelved is None
-    assert found.reasons == (f"{item.shelved.path.name} on the shelf of toy is damaged",)
-    assert index.shelved(renamed.wheels / "renamed") == ()
+def refused(here: Site, item: todo.Work) -> BlackwheelError:
+    with pytest.raises(BlackwheelError, match="changed-meanwhile") as caught:
+        todo.read_series(here, item)
+        todo.require_locks(here, item)
+    return caught.value
 
 
-def test_wheel_of_another_key_on_the_old_shelf_is_a_reason_and_takes_no_label_here(
-    renamed: Site,
-) -> None:
-    toml = renamed.constraints / "renamed.toml"
-    toml.write_text(
-        toml.read_text("utf-8").replace('glibc = "2.28"', 'glibc = "2.28"\nrecipe = 3'), "utf-8"
+def test_files_that_are_those_of_the_key_are_taken(here: Site, item: todo.Work) -> None:
+    names = [patch.name for patch in todo.read_series(here, item).patches]
+    assert len(names) == 5
+    todo.require_locks(here, item)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        f"{PATCHES}/0002-select-kernels-to-build.patch",
+        "constraints/torch211/build-flash-attn-py312.txt",
+        "constraints/torch211/toolchain.txt",
+    ],
+)
+def test_file_that_changed_is_named(here: Site, item: todo.Work, place: str) -> None:
+    with (here.checkout / place).open("a", encoding="utf-8") as sink:
+        sink.write("\n")
+    assert str(refused(here, item)) == (
+        "error: changed-meanwhile\n"
+        "  the build of flash-attn for Python 3.12 was resolved with other contents of these"
+        " files\n"
+        f"  where: {place}\n"
+        "  fix:   run the same command again"
     )
-    (asked, _), python = requests(renamed, "renamed")
-    item = work(renamed, asked, python)
-    assert item.reasons == ("recipe: 2 → 3",)
-    assert taken_labels(renamed, [item]) == []
 
 
-def test_shelf_of_a_name_that_the_stack_never_had_is_not_looked_at(renamed: Site) -> None:
-    toml = renamed.constraints / "renamed.toml"
-    toml.write_text(toml.read_text("utf-8").replace('formerly = "toy"\n', ""), "utf-8")
-    (asked, _), python = requests(renamed, "renamed")
-    assert work(renamed, asked, python).reasons == ("no wheel of it is on the shelf",)
+def test_patch_that_left_the_series_is_a_change_of_the_series(here: Site, item: todo.Work) -> None:
+    series = here.checkout / PATCHES / "series"
+    lines = series.read_text(encoding="utf-8").splitlines(keepends=True)
+    gone = lines.pop().strip()
+    series.write_text("".join(lines), encoding="utf-8")
+    (series.parent / gone).unlink()
+    error = refused(here, item)
+    assert (error.where, error.code) == (f"{PATCHES}/series", Exit.BUILD)
+
+
+def test_shelf_is_looked_at_again_without_a_new_key(
+    here: Site, item: todo.Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(todo.keys, "key", lambda *_, **__: pytest.fail("computed again"))
+    assert todo.looked_up(here, item) == item
+    assert todo.looked_up(here, item, again=True).reasons == ("--again was given",)

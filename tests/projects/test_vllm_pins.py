@@ -17,7 +17,6 @@ from blackwheel.builder.requirements import set_requirements
 from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError
 from blackwheel.core.site import here
-from blackwheel.pipeline import run
 from blackwheel.sources import sdist, series
 from blackwheel.stacks import ask, key, loader
 from blackwheel.stacks.records import LockedWheel, ProjectPin, Stack, TorchWheel
@@ -284,11 +283,11 @@ def test_what_is_left_out_changes_key_label_build_tree_and_variables() -> None:
     assert build_variables(request(), jobs=1)["VLLM_WITHOUT"] == ("fa3,flashmla,fmha_sm100,tml_fa4")
 
 
-def test_session_of_each_project_is_told_to_leave_out_only_what_is_its_own() -> None:
+def test_each_project_leaves_out_only_what_is_its_own() -> None:
     asked, _ = ask.requests(here(), "torch211", without=["triton_kernels"])
-    assert {one.project: run.without_words(one) for one in asked} == {
-        "flash-attn": [],
-        "vllm": ["--without", "triton_kernels"],
+    assert {one.project: one.without for one in asked} == {
+        "flash-attn": (),
+        "vllm": ("triton_kernels",),
     }
 
 

@@ -418,7 +418,7 @@ def test_bad_answer_is_told_and_nothing_is_called_published(
     site = with_login(site)
     error = refusal(site, server.upload)
     assert (error.name, error.code, server.uploads) == (name, exits, uploads)
-    assert f"failed:   {NAMES[0]}\nnot sent: {NAMES[1]}" in error.fact
+    assert error.__notes__ == [f"failed:   {NAMES[0]}\nnot sent: {NAMES[1]}"]
     assert "published: " not in said(site)
 
 
@@ -427,12 +427,12 @@ def test_size_and_limit_are_named_where_a_proxy_takes_less(site: Site, server: S
     assert str(refusal(with_login(site), server.upload)) == (
         "error: upload-too-large\n"
         f"  {NAMES[1]} has 2.7 KiB; the server, or a proxy before it, takes less\n"
-        f"  there:    {NAMES[0]}\n"
-        f"  failed:   {NAMES[1]}\n"
         f"  where: {server.upload}\n"
         "  fix:   raise the limit of the proxy (nginx: client_max_body_size 2g) and of the "
         "server;\n"
-        "         or publish to a folder that a web server serves: --to FOLDER"
+        "         or publish to a folder that a web server serves: --to FOLDER\n"
+        f"  note:  there:    {NAMES[0]}\n"
+        f"         failed:   {NAMES[1]}"
     )
 
 

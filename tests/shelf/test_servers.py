@@ -1,7 +1,6 @@
 """`invoke publish` against real servers, where they are at hand: devpi-server, and nginx.
 
-Skipped where they are not: `pip install devpi-server` into an environment of its own, its bin/ on
-PATH; `apt-get install nginx-light`.
+Skipped where they are not; tests/toys/programs.py says how each is had.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import programs
 import pytest
 from proved import LABEL, PROJECTS, TAG, make_wheel, said, shelve
 from test_publish import (  # fixtures, and what every kind of index must hold
@@ -69,9 +69,8 @@ def told(url: str, method: str, words: object, login: str = "") -> dict[str, obj
 @pytest.fixture(scope="module")
 def devpi(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of an index `toys/prod` that overwrites nothing, as a team's is."""
-    server, init = shutil.which("devpi-server"), shutil.which("devpi-init")
-    if not server or not init:
-        pytest.skip("no devpi-server: pip install it where nothing else is, bin/ on PATH")
+    server, init = programs.found("devpi-server"), programs.found("devpi-init")
+    assert server and init
     folder, port = tmp_path_factory.mktemp("devpi"), free_port()
     subprocess.run(
         [init, "--serverdir", str(folder / "data"), "--no-root-pypi", "--root-passwd", SECRET],
@@ -96,6 +95,7 @@ def devpi(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.needs("devpi-server", "devpi-init")
 def test_devpi_gets_the_set_and_is_read_back_and_refuses_what_is_not_right(
     site: Site,  # noqa: F811
     devpi: str,
@@ -134,6 +134,7 @@ def home(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.needs("nginx")
 def test_folder_is_read_back_through_nginx_and_through_none_that_serves_another(
     site: Site,  # noqa: F811
     tmp_path: Path,
@@ -151,10 +152,10 @@ def test_folder_is_read_back_through_nginx_and_through_none_that_serves_another(
     assert (error.name, error.code) == ("not-what-was-sent", Exit.READBACK)
 
 
+@pytest.mark.needs("nginx")
 def test_nginx_that_takes_less_than_a_wheel_is_named(site: Site, home: Path) -> None:  # noqa: F811
-    program = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
-    if not program:
-        pytest.skip("no nginx: apt-get install nginx-light")
+    program = programs.found("nginx")
+    assert program
     with serving() as server:
         port = free_port()
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")

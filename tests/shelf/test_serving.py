@@ -8,7 +8,6 @@ import http.client
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
+import programs
 import pytest
 from test_index import environment, make_wheel, pip  # noqa: F401  pip is a fixture
 from uv import find_uv_bin
@@ -106,9 +106,8 @@ def laptop(wheels: Path) -> Iterator[str]:
 @contextlib.contextmanager
 def nginx(wheels: Path, home: Path) -> Iterator[str]:
     """The shipped configuration, but for its root, its port and where a test may write."""
-    program = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
-    if not program:
-        pytest.skip("no nginx: apt-get install nginx-light")
+    program = programs.found("nginx")
+    assert program
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -136,7 +135,9 @@ def nginx(wheels: Path, home: Path) -> Iterator[str]:
         process.wait(20)
 
 
-@pytest.fixture(scope="module", params=["laptop", "nginx"])
+@pytest.fixture(
+    scope="module", params=["laptop", pytest.param("nginx", marks=pytest.mark.needs("nginx"))]
+)
 def server(
     request: pytest.FixtureRequest,
     shelves: tuple[Path, index.ShelvedWheel],
@@ -375,12 +376,12 @@ def test_word_that_is_no_port_is_refused() -> None:
 # A browser
 
 
+@pytest.mark.needs("chromium", "chromedriver")
 def test_browser_clicks_from_all_stacks_to_an_audit(
     shelves: tuple[Path, index.ShelvedWheel], tmp_path: Path
 ) -> None:
-    driver = shutil.which("chromedriver")
-    if not driver or not shutil.which("chromium"):
-        pytest.skip("no browser: apt-get install chromium chromium-driver")
+    driver = programs.found("chromedriver")
+    assert driver
     with laptop(shelves[0]) as address, browser(driver, tmp_path) as tab:
         for width in (1280, 390):
             metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -15,7 +16,9 @@ from blackwheel.commands import bench
 from blackwheel.core.console import Quiet
 from blackwheel.core.errors import BlackwheelError
 from blackwheel.smoke.bench import results, serving
+from blackwheel.stacks import projects
 
+SERVED = projects.load(Path(__file__).parents[2] / "patches", "vllm").serve or pytest.fail()
 LOG_26 = """\
 INFO [cuda.py:483] Using FLASH_ATTN attention backend out of potential backends: ['FLASH_ATTN'].
 INFO [mxfp4.py:419] Using 'MARLIN' Mxfp4 MoE backend.
@@ -42,7 +45,7 @@ class Model(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         known = {
-            "/v1/models": {"data": [{"id": serving.MODEL}]},
+            "/v1/models": {"data": [{"id": SERVED.model}]},
             "/version": {"version": "0.26.0"},
         }
         body = json.dumps(known.get(self.path, {})).encode()
@@ -84,14 +87,18 @@ def server() -> Iterator[str]:
 
 def refused(url: str, **options: Any) -> str:
     with pytest.raises(BlackwheelError) as error:
-        serving.measure(url, console=Quiet(), **{"runs": 1, "tokens": 5, **options})
+        serving.measure(
+            url, console=Quiet(), **{"model": SERVED.model, "runs": 1, "tokens": 5, **options}
+        )
     return str(error.value)
 
 
 def test_each_run_counts_the_servers_own_tokens_after_one_request_that_warms_up(
     server: str,
 ) -> None:
-    seen = serving.measure(server, runs=3, tokens=7, key="secret", console=Quiet())
+    seen = serving.measure(
+        server, model=SERVED.model, runs=3, tokens=7, key="secret", console=Quiet()
+    )
     assert [run.tokens for run in seen.runs] == [7, 7, 7]
     assert all(0.02 <= run.first <= run.seconds - 0.015 for run in seen.runs)
     assert len(Model.asked) == 4
@@ -119,19 +126,18 @@ def test_another_model_than_the_served_one_is_refused(server: str) -> None:
     )
 
 
-def test_nobody_at_the_address_is_said_with_the_command_that_starts_a_server() -> None:
+def test_nobody_at_the_address_is_said_with_the_page_that_starts_a_server() -> None:
     assert refused("http://127.0.0.1:9") == (
         "error: no-server\n"
         "  nobody answers there: ConnectionError\n"
         "  where: http://127.0.0.1:9/v1/models\n"
-        "  fix:   vllm serve openai/gpt-oss-20b --dtype bfloat16 --max-model-len 8192"
-        " --trust-remote-code\n"
-        "         and --url http://HOST:PORT; docs/rtx5090.md has the whole line"
+        "  fix:   start a server (docs/rtx5090.md has the line), and name it:"
+        " --url http://HOST:PORT"
     )
 
 
 def test_log_of_a_server_tells_what_decides_its_speed() -> None:
-    assert serving.facts_of(LOG_26) == {
+    assert serving.facts_of(LOG_26, SERVED.log) == {
         "attention backend": "FLASH_ATTN",
         "MoE backend": "MARLIN",
         "KV cache tokens": "275,440",
@@ -139,7 +145,7 @@ def test_log_of_a_server_tells_what_decides_its_speed() -> None:
         "eager mode": "False",
         "weights": "13.72 GiB",
     }
-    old = serving.facts_of(LOG_11)
+    old = serving.facts_of(LOG_11, SERVED.log)
     assert (old["attention backend"], old["MoE backend"]) == ("Triton", "Marlin")
     assert old["CUDA graphs"] == "the log does not say"
 
@@ -223,12 +229,12 @@ def test_table_of_two_wheels_gives_the_ratio_of_every_case() -> None:
         "launch": {**launch, "first": 9.0},
         "cases": [{**case, "times": {"wheel": slow}}],
     }
-    assert bench.attention_table({"ours": [ours] * 3, "other": [theirs] * 3}) == (
+    assert bench.attention_table("flash-attn", {"ours": [ours] * 3, "other": [theirs] * 3}) == (
         "GPU (9.0), torch 2.11.0, 700.0 TFLOP/s in a bf16 matrix product\n"
         "flash-attn 2.8.3: first launch 0.10 s, 0.10 s, 0.10 s; 0 bytes compiled from PTX\n"
         "the other  2.8.3: first launch 9.00 s, 9.00 s, 9.00 s; 0 bytes compiled from PTX\n"
         "b1 h1 q1 k1 d64: faster: +100.0 % (rank test, z = 3.6)"
     )
-    assert bench.attention_table({"ours": [ours]}).splitlines()[2] == (
+    assert bench.attention_table("flash-attn", {"ours": [ours]}).splitlines()[2] == (
         "b1 h1 q1 k1 d64: wheel 1.000 ms (50 %)"
     )

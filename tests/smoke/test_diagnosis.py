@@ -136,7 +136,11 @@ def test_crash_is_told_with_the_case_it_began() -> None:
 
 
 def test_claims_come_from_the_variables_of_the_build() -> None:
-    claims = runner.claims_of({"FLASH_ATTN_PASSES": "fwd", "FLASH_ATTN_HEAD_DIMS": "64,128"})
+    file = runner.checks_of(
+        "flash_attn-2.8.3+cu130torch2.11.0.sm120a.3-cp312-cp312-linux_x86_64.whl"
+    )
+    variables = {"FLASH_ATTN_PASSES": "fwd", "FLASH_ATTN_HEAD_DIMS": "64,128"}
+    claims = runner.claims_of(file, variables)
     assert claims == {
         "passes": ["fwd"],
         "head_dims": ["64", "128"],

@@ -26,9 +26,10 @@ from blackwheel.pins import lock_all
 from blackwheel.pipeline import smoke_session
 from blackwheel.receipts import document
 from blackwheel.smoke import environment as together
-from blackwheel.smoke import loading
+from blackwheel.smoke import loading, smoke
 from blackwheel.smoke.checks import runner
-from blackwheel.stacks import loader
+from blackwheel.stacks import loader, projects
+from blackwheel.stacks.projects import Project, Smoke
 from blackwheel.toolchain import driver_stub
 
 VERSION = f"1.0+{proved.LABEL}.1"
@@ -49,6 +50,7 @@ TORCH = {
     "torch-2.11.0.dist-info/WHEEL": "Wheel-Version: 1.0\n",
     "torch-2.11.0.dist-info/INSTALLER": "uv\n",
 }
+PLAIN_PROJECT = Project()
 PLAIN = "int plain(void) { return 1; }\n"
 NEEDS_DRIVER = "int cuInit(unsigned);\nint start(void) { return cuInit(0); }\n"
 MODULE = """\
@@ -151,11 +153,16 @@ def load(wheel: Path, environment: Path, driver: Path | None = None) -> loading.
 
 
 def examine(
-    wheel: Path, environment: Path, *, own_torch: bool = True, gpu: bool = True
+    wheel: Path,
+    environment: Path,
+    known: Project = PLAIN_PROJECT,
+    *,
+    own_torch: bool = True,
+    gpu: bool = True,
 ) -> together.Together:
     install(wheel, environment)
     return together.examine(
-        [wheel],
+        {wheel: known},
         environment=environment,
         uv=Path(find_uv_bin()),
         variables=runner.variables_of({}, str(environment)),
@@ -265,8 +272,9 @@ def test_vllm_without_the_operators_of_a_library_is_refused() -> None:
         return loading.Loading(libraries=(one,), guard="")
 
     wheel = Path("vllm-0.26.0-cp38-abi3-linux_x86_64.whl")
+    wanted = projects.load(runner.PATCHES, "vllm").smoke.operators
     with pytest.raises(BlackwheelError) as caught:
-        loading.require_operators(held("_C", "_C_cache_ops"), "vllm", wheel)
+        loading.require_operators(held("_C", "_C_cache_ops"), wanted, wheel)
     assert str(caught.value) == (
         "error: operators-missing\n"
         f"  no library of {wheel} registers operators of torch.ops._moe_C, _vllm_fa2_C\n"
@@ -274,9 +282,9 @@ def test_vllm_without_the_operators_of_a_library_is_refused() -> None:
         f"  where: {wheel}\n"
         "  fix:   the wheel stays off the shelf; a library was left out of the build"
     )
-    loading.require_operators(held("_C", "_C_cache_ops", "_moe_C", "_vllm_fa2_C"), "vllm", wheel)
-    loading.require_operators(held(), "toy", wheel)
-    loading.require_operators(held(load="not loaded: it needs libcuda.so.1"), "vllm", wheel)
+    loading.require_operators(held("_C", "_C_cache_ops", "_moe_C", "_vllm_fa2_C"), wanted, wheel)
+    loading.require_operators(held(), (), wheel)
+    loading.require_operators(held(load="not loaded: it needs libcuda.so.1"), wanted, wheel)
 
 
 def test_requirements_that_are_not_met_are_refused(environment: Path, tmp_path: Path) -> None:
@@ -301,20 +309,20 @@ def test_command_of_the_wheel_says_its_version(environment: Path, tmp_path: Path
     assert found.section() == {
         "requirements": "fit together",
         "scripts": {"toy --version": VERSION},
-        "flashinfer": "",
+        "neighbours": [],
     }
     assert str(found) == f"requirements fit together; toy --version: {VERSION}"
 
 
 def test_command_that_asks_for_a_device_is_asked_what_it_can_tell_without_one(
-    environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    environment: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(together, "WITHOUT_GPU", {"toy": ("bench", "--help")})
+    known = Project(smoke=Smoke(without_gpu=("bench", "--help")))
     script = "import sys\ndef main(): sys.exit(sys.argv[1:] != ['bench', '--help'])"
     wheel = make_wheel(tmp_path, {}, script=script)
-    assert examine(wheel, environment, gpu=False).scripts == (("toy bench --help", "runs"),)
+    assert examine(wheel, environment, known, gpu=False).scripts == (("toy bench --help", "runs"),)
     with pytest.raises(BlackwheelError, match=r"toy --version of .* ended with code 1"):
-        examine(wheel, environment, gpu=True)
+        examine(wheel, environment, known, gpu=True)
 
 
 @pytest.mark.parametrize(
@@ -355,9 +363,10 @@ def test_flashinfer_is_told_with_where_its_kernels_come_from(
     tmp_path: Path, beside: dict[str, str], how: str
 ) -> None:
     wheel = make_wheel(tmp_path, {}, requires="Requires-Dist: flashinfer-python==0.6.14\n")
-    told = together.flashinfer_state({"flashinfer-python": "0.6.14", **beside}, [wheel])
+    wheels = {wheel: projects.load(runner.PATCHES, "vllm")}
+    (told,) = together.neighbours({"flashinfer-python": "0.6.14", **beside}, wheels)
     assert told.removesuffix(" here") == f"FlashInfer 0.6.14, toy asks for ==0.6.14, {how}"
-    assert not together.flashinfer_state(beside, [wheel])
+    assert not list(together.neighbours(beside, wheels))
 
 
 def test_receipt_holds_what_smoke_saw_and_a_swapped_torch_is_refused(
@@ -373,17 +382,20 @@ def test_receipt_holds_what_smoke_saw_and_a_swapped_torch_is_refused(
     held["torch"]["libraries"] = [{"name": "torch/lib/libc10.so", "digest": {"sha256": digest}}]
     sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
     document.write(path, document.receipt(wheel.name, sha256, held))
-    smoke_session.smoke_installed(site, "toy", [wheel], environment)
+    order = smoke_session.resolve(site, "toy", proved.PYTHON, [wheel])
+    smoke_session.smoke_installed(site, order, order.groups[0], environment)
     seen = document.sections(document.load(path))["smoke"]
     assert seen["libraries"] == [
         {"library": "toy/_c.so", "load": "loads", "module": False, "operators": []}
     ]
     assert seen["environment"]["requirements"] == "fit together"
+    smoked = smoke.smoked(wheel)
+    assert (smoked.wheel, smoked.receipt) == (wheel, document.load(path))
     before = path.read_bytes()
     install_torch(packages_of(environment), library=", of another build")
     other = hashlib.sha256(b"bytes of a library, of another build").hexdigest()
     with pytest.raises(BlackwheelError) as caught:
-        smoke_session.smoke_installed(site, "toy", [wheel], environment)
+        smoke_session.smoke_installed(site, order, order.groups[0], environment)
     assert str(caught.value) == (
         "error: other-torch\n"
         "  the torch found is not the one that the wheel was built for\n"
@@ -392,6 +404,26 @@ def test_receipt_holds_what_smoke_saw_and_a_swapped_torch_is_refused(
         "  fix:   remove the environment and run the same command again"
     )
     assert path.read_bytes() == before
+
+
+def test_wheel_without_smoke_or_with_an_edited_receipt_is_no_smoked_one(tmp_path: Path) -> None:
+    site = proved.new_checkout(tmp_path / "checkout")
+    wheel = make_wheel(tmp_path, {}, requires="Requires-Dist: torch===2.11.0\n")
+    path = tmp_path / f"{NAME}.receipt.json"
+    held = proved.sections(site, wheel, proved.NOT_RUN)
+    sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    less = {name: section for name, section in held.items() if name != "smoke"}
+    edited = document.receipt(wheel.name, sha256, held)
+    document.sections(edited)["smoke"]["device"] = "another GPU"
+    for receipt, fact in (
+        (document.receipt(wheel.name, sha256, less), "smoke: missing: the wheel did not"),
+        (edited, "smoke: edited"),
+        (document.receipt(wheel.name, "f" * 64, held), "subject: the wheel's sha256 is"),
+    ):
+        document.write(path, receipt)
+        with pytest.raises(BlackwheelError, match="broken-receipt") as caught:
+            smoke.smoked(wheel)
+        assert caught.value.fact.startswith(fact)
 
 
 def test_wheel_of_the_stable_abi_is_smoked_by_every_python_and_each_python_by_one_session(
@@ -410,8 +442,8 @@ def test_wheel_of_the_stable_abi_is_smoked_by_every_python_and_each_python_by_on
     assert served == {"toy-1": ["3.12", "3.13"], "other": [proved.PYTHON]}
 
     def rows(python: str) -> list[tuple[str, bool, int]]:
-        found = smoke_session.groups(site, "toy", python, wheels)
-        return [(row["python"], row["here"], len(row["wheels"])) for row in found]
+        found = smoke_session.resolve(site, "toy", python, wheels).groups
+        return [(row.python, row.here, len(row.wheels)) for row in found]
 
     for version in {"3.12", "3.13"} - {proved.PYTHON}:
         assert [row for row in rows("") if row[0] == version] == [(version, False, 1)]
@@ -425,8 +457,8 @@ def test_set_is_the_newest_wheel_of_each_project(tmp_path: Path) -> None:
     site = proved.new_checkout(tmp_path)
     names = ["toy-1.0+cu130.9", "toy-1.0+cu130.10", "other-1.0+cu130.1"]
     wheels = [tmp_path / f"{name}-{proved.TAG}-{proved.TAG}-linux_x86_64.whl" for name in names]
-    rows = smoke_session.groups(site, "toy", proved.PYTHON, wheels)
-    taken = [[Path(wheel).name.split("-cp")[0] for wheel in row["wheels"]] for row in rows]
+    rows = smoke_session.resolve(site, "toy", proved.PYTHON, wheels).groups
+    taken = [[wheel.name.split("-cp")[0] for wheel in row.wheels] for row in rows]
     assert taken == [*([name] for name in names), [names[2], names[1]]]
 
 
@@ -436,7 +468,7 @@ def test_wheels_of_other_pythons_than_the_one_asked_for_are_nothing_to_smoke(
     site = proved.new_checkout(tmp_path)
     wheel = tmp_path / f"toy-{VERSION}-cp39-cp39-linux_x86_64.whl"
     with pytest.raises(BlackwheelError) as caught:
-        smoke_session.groups(site, "toy", proved.PYTHON, [wheel])
+        smoke_session.resolve(site, "toy", proved.PYTHON, [wheel])
     assert str(caught.value) == (
         "error: nothing-to-smoke\n"
         f"  no wheel for Python {proved.PYTHON} is among those given\n"
@@ -486,3 +518,26 @@ def test_projects_that_are_locked_one_by_one_agree_all_the_same(tmp_path: Path) 
     for project in proved.PROJECTS:
         lock = (folder / f"run-{project}-py{python}.txt").read_text()
         assert locks.pins_in(lock) == ("einops==1.0", "torch==2.11.0")
+
+
+def test_what_a_stack_builds_itself_is_no_pin_of_what_it_runs_with(tmp_path: Path) -> None:
+    (tmp_path / "packages").mkdir()
+    for name in ("torch", "einops"):
+        plain_wheel(tmp_path / "packages", name, {"torch": "2.11.0"}.get(name, "1.0"))
+    site = proved.new_checkout(tmp_path / "checkout")
+    variables = {
+        "UV_DEFAULT_INDEX": (tmp_path / "none").as_uri(),
+        "UV_FIND_LINKS": str(tmp_path / "packages"),
+    }
+    (tmp_path / "none").mkdir()
+    site = proved.site_of(site.checkout, variables)
+    toml = site.constraints / "toy.toml"
+    text = toml.read_text().replace(
+        'modules = ["toy"]', 'modules = ["toy"]\ndistribution = "toy-kernels"'
+    )
+    runtime = 'runtime = ["einops", "toy-kernels==1.0"]'
+    text = text.replace('modules = ["other"]', f'modules = ["other"]\n{runtime}')
+    toml.write_text(text)
+    lock_all.lock_all(site, names=["toy"])
+    lock = site.constraints / "toy" / f"run-other-py{proved.PYTHON.replace('.', '')}.txt"
+    assert locks.pins_in(lock.read_text()) == ("einops==1.0", "torch==2.11.0")

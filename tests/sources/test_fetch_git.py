@@ -705,15 +705,16 @@ def test_without_git_the_error_says_how_to_get_it(
 SMALL_DISK = """
 import os, subprocess, sys
 from pathlib import Path
-from blackwheel import sources, stacks
-from blackwheel.console import Quiet
-from blackwheel.errors import BlackwheelError
+from blackwheel.sources import fetch
+from blackwheel.stacks import records
+from blackwheel.core.console import Quiet
+from blackwheel.core.errors import BlackwheelError
 store, url, commit, tree = sys.argv[1:]
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "none", store], check=True)
-source = stacks.GitPin(url=url, commit=commit, tree=tree)
-pin = stacks.ProjectPin(version="1", modules=(), source=source)
+source = records.GitPin(url=url, commit=commit, tree=tree)
+pin = records.ProjectPin(version="1", modules=(), source=source)
 try:
-    sources.fetch("toy", pin, store=Path(store), environment=os.environ, console=Quiet())
+    fetch.fetch("toy", pin, store=Path(store), environment=os.environ, console=Quiet())
 except BlackwheelError as error:
     print(error, *Path(store).glob("sources/*/*"), sep="\\n")
 """

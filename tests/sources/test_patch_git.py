@@ -16,7 +16,14 @@ from killing import forked, killed
 from blackwheel.core.console import Quiet
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.sources.fetch import SourceTree
-from blackwheel.sources.patch import PatchedTree, Series, apply, load_series, sync
+from blackwheel.sources.patch import (
+    PatchedTree,
+    Series,
+    apply,
+    load_series,
+    require_unchanged,
+    sync,
+)
 from blackwheel.sources.rebase import Refreshed, refresh
 from blackwheel.sources.tree import tree_id
 from blackwheel.stacks.records import GitPin, ProjectPin
@@ -227,9 +234,13 @@ def test_edited_patched_tree_is_neither_used_nor_thrown_away(bench: Bench) -> No
     series = bench.series({"a.txt": "1\n"}, {"a.txt": "2\n"})
     root = bench.tree("pristine", {"a.txt": "1\n"})
     patched = bench.apply(root, series)
+    require_unchanged(patched)
     (patched.root / "a.txt").write_text("mine\n")
+    with pytest.raises(BlackwheelError) as later:
+        require_unchanged(patched)
     with pytest.raises(BlackwheelError) as caught:
         bench.apply(root, series)
+    assert str(later.value) == str(caught.value)
     assert caught.value.code == Exit.PATCH
     assert str(caught.value) == (
         "error: patched-tree-changed\n"

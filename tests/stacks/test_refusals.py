@@ -19,7 +19,8 @@ RELEASES = {"torch211": "0.26.0", "report-2025-10": "0.11.0"}
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     """A checkout in which each stack has one beside it that leaves FA3 in."""
-    shutil.copytree(ROOT / "constraints", tmp_path / "constraints")
+    for name in ("constraints", "patches"):
+        shutil.copytree(ROOT / name, tmp_path / name)
     for name in RELEASES:
         (tmp_path / "constraints" / f"fa3-{name}.toml").write_text(
             f'extends = "{name}"\n[projects.vllm.variables]\n'
@@ -40,7 +41,7 @@ def test_vllm_with_fa3_is_refused_on_12_0_for_both_releases(site: Site, name: st
     error = refused(site, f"fa3-{name}")
     assert error.code == Exit.CONFIG
     assert str(error) == (
-        "error: no-flash-attn-3\n"
+        "error: cannot-run-on-arch\n"
         f"  vllm {RELEASES[name]} would build FlashAttention-3, which cannot run on 12.0a:\n"
         "  it is made of wgmma, an instruction that only sm_90a has\n"
         "  its tiles are larger than the 99 KB of shared memory of 12.0\n"
@@ -69,7 +70,7 @@ def test_fa3_asked_for_as_a_project_is_refused_with_the_reason(site: Site, name:
     error = refused(site, "torch211", name)
     assert error.code == Exit.USAGE
     assert str(error) == (
-        "error: no-flash-attn-3\n"
+        "error: cannot-run-on-arch\n"
         f"  '{name}' is FlashAttention-3, which cannot run on 12.0a:\n"
         "  it is made of wgmma, an instruction that only sm_90a has\n"
         "  its tiles are larger than the 99 KB of shared memory of 12.0\n"

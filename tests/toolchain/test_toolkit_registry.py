@@ -17,8 +17,9 @@ import uv
 
 from blackwheel.core.errors import BlackwheelError
 from blackwheel.core.process import capture
-from blackwheel.toolchain.host_compiler import COMPILERS, host_compiler
+from blackwheel.toolchain.host_compiler import host_compiler
 from blackwheel.toolchain.layout import NEEDED
+from blackwheel.toolchain.releases import release
 from blackwheel.toolchain.toolkit import Toolchain, assemble, toolchain_variables
 
 pytestmark = [pytest.mark.toolchain, pytest.mark.network]
@@ -177,9 +178,9 @@ def test_driver_stub_defines_every_function_that_the_preprocessor_sees_in_cuda_h
 
 def test_compiler_limits_are_those_of_nvccs_own_header(toolchain: Toolchain) -> None:
     text = (toolchain.root / "include" / "crt" / "host_config.h").read_text(encoding="utf-8")
-    (_, gcc), (_, clang) = COMPILERS["13.0"]
-    assert f"gcc versions later than {gcc} are not supported" in text
-    assert f"clang version must be less than {clang + 1} and greater" in text
+    known = release("13.0")
+    assert f"gcc versions later than {known.gcc} are not supported" in text
+    assert f"clang version must be less than {known.clang + 1} and greater" in text
 
 
 def test_second_assembly_calls_nothing_and_a_damaged_toolchain_is_made_again(
@@ -199,7 +200,8 @@ def test_second_assembly_calls_nothing_and_a_damaged_toolchain_is_made_again(
 
 def test_two_runs_at_once_assemble_once(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from blackwheel.toolchain import assemble; "
+        "import os, sys; from pathlib import Path; "
+        "from blackwheel.toolchain.toolkit import assemble; "
         "lock, store, uv = map(Path, sys.argv[1:]); "
         "made = assemble(lock, store=store, uv=uv, environment=os.environ, on_line=print); "
         "print('root', made.root)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,29 +15,16 @@ from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.smoke.bench.results import Result, Run
 
-MODEL: Final = "openai/gpt-oss-20b"
 RUNS, TOKENS = 10, 200
 """The report's: ten runs of 200 tokens."""
 PROMPT: Final = "Write a story about a lighthouse keeper who builds a machine."
 CONNECT_SECONDS, ANSWER_SECONDS = 10, 600
 
-LOG_FACTS: Final = {
-    "attention backend": r"Using (?:AttentionBackendEnum\.)?(\w[\w ]*?)"
-    r"(?: attention backend out of| backend on V1 engine| backend\.$)",
-    "MoE backend": r"Using '([\w ]+)' \w+ MoE backend"
-    r"|Using (Marlin|Triton|FlashInfer MXFP4[\w ]*) backend(?: for SM.*)?$",
-    "KV cache tokens": r"GPU KV cache size: ([\d,]+) tokens",
-    "CUDA graphs": r"Graph capturing finished in (.+)",
-    "eager mode": r"enforce_eager=(\w+)",
-    "weights": r"Model loading took ([\d.]+ GiB)",
-}
-"""What the log of a vLLM server tells about why it is fast or slow; the last hit counts."""
 
-
-def facts_of(log: str) -> dict[str, str]:
-    """Find the settings in a server's log that decide its speed."""
+def facts_of(log: str, facts: Mapping[str, str]) -> dict[str, str]:
+    """Find the settings in a server's log that decide its speed, each by the last hit."""
     found = {}
-    for name, pattern in LOG_FACTS.items():
+    for name, pattern in facts.items():
         hits = list(re.finditer(pattern, log, re.MULTILINE))
         found[name] = hits[-1][hits[-1].lastindex or 0].strip() if hits else "the log does not say"
     return found
@@ -46,17 +33,18 @@ def facts_of(log: str) -> dict[str, str]:
 def measure(
     url: str,
     *,
-    model: str = MODEL,
+    model: str,
     runs: int = RUNS,
     tokens: int = TOKENS,
     log: Path | None = None,
+    facts: Mapping[str, str] | None = None,
     key: str = "",
     console: Console,
 ) -> Result:
     """Ask a running server for `runs` answers of `tokens` tokens, one after the other.
 
-    Raises `no-server`, `server-refused` and `short-answer`: a rate of fewer tokens than were asked
-    for would be compared with one of all.
+    `facts` are what the log is searched for. Raises `no-server`, `server-refused` and
+    `short-answer`: a rate of fewer tokens than were asked for would be compared with one of all.
     """
     base = url.rstrip("/").removesuffix("/v1")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -71,7 +59,7 @@ def measure(
     text = log.read_text(encoding="utf-8", errors="replace") if log else ""
     return Result(
         model=model,
-        server={**told, **(facts_of(text) if log else {})},
+        server={**told, **(facts_of(text, facts or {}) if log else {})},
         first_request_seconds=warm.seconds,
         runs=tuple(seen),
     )
@@ -121,8 +109,7 @@ def _no_server(address: str, error: Exception) -> BlackwheelError:
         "no-server",
         f"nobody answers there: {type(error).__name__}",
         where=address,
-        fix=f"vllm serve {MODEL} --dtype bfloat16 --max-model-len 8192 --trust-remote-code\n"
-        "and --url http://HOST:PORT; docs/rtx5090.md has the whole line",
+        fix="start a server (docs/rtx5090.md has the line), and name it: --url http://HOST:PORT",
         code=Exit.SMOKE,
     )
 
@@ -136,7 +123,7 @@ def _answer(base: str, model: str, tokens: int, headers: dict[str, str]) -> Run:
         "temperature": 0.0,
         "stream": True,
         "stream_options": {"include_usage": True},
-        "ignore_eos": True,  # vLLM's: an answer that ends early would be another measurement
+        "ignore_eos": True,  # an answer that ends early would be another measurement
     }
     address = f"{base}/v1/completions"
     began, first, counted = time.monotonic(), 0.0, 0

@@ -52,9 +52,9 @@ def document(
 
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python3 -m blackwheel.smoke.checks", description=__doc__)
-    parser.add_argument("wheel", nargs="?", type=Path, help="of flash_attn or vllm")
+    parser.add_argument("wheel", nargs="?", type=Path, help="unpacked, not installed")
     parser.add_argument("--python", type=Path, default=Path(sys.executable), help="has torch")
-    parser.add_argument("--checks", type=Path, help="default: those of the wheel's project")
+    parser.add_argument("--checks", type=Path, help="default: patches/PROJECT/checks.py")
     parser.add_argument("--path", type=Path, action="append", default=[], help="of what it needs")
     parser.add_argument("--only", default="", help="forward,causal")
     parser.add_argument("--archs", default="", help="what the wheel holds: '9.0;12.0a'")
@@ -70,23 +70,26 @@ def _checked(options: argparse.Namespace, folder: str, say: Callable[[str], None
     path = tuple(str(folder.absolute()) for folder in options.path)
     told: tuple[dict[str, str], list[str]] = ({}, [])
     archs = [word for word in re.split("[;,]", options.archs) if word]
-    project = wheel.name.split("-")[0] if wheel else "flash_attn"
+    file = (options.checks or runner.checks_of(wheel.name if wheel else "")).absolute()
+    if not file.is_file():
+        say(f"not run: there is no {file}; --checks names one")
+        return 4
     modules = []
     if wheel:
         told = receipt_sections(wheel)
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(folder)
-        path, modules = (folder, *path), [project]
+        path, modules = (folder, *path), [wheel.name.split("-")[0]]
         archs = archs or told[1] or labelled_archs(wheel.name)
     bench = runner.Bench(
         python=options.python,
         variables={
             **runner.variables_of(os.environ, folder),
-            "PYTHONPATH": ":".join(path),  # a check ignores it, what vLLM starts does not
+            "PYTHONPATH": ":".join(path),  # a check ignores it, what it starts does not
             **{name: value for name, value in os.environ.items() if name.startswith("PLANTED")},
         },
         path=path,
-        claims=runner.claims_of(told[0] or os.environ),
+        claims=runner.claims_of(file, told[0] or os.environ),
         seconds=options.seconds,
         seed=options.seed or runner.fresh_seed(),
     )
@@ -103,7 +106,7 @@ def _checked(options: argparse.Namespace, folder: str, say: Callable[[str], None
         say(f"not run: {lack}{'; ' + facts['failed'] if 'failed' in facts else ''}")
     else:
         results = runner.run_checks(
-            (options.checks or runner.FOLDER / f"{project}.py").absolute(),
+            file,
             bench,
             modules=modules,
             only=options.only.split(",") if options.only else (),

@@ -42,11 +42,6 @@ class Kit:
         self.cases: list[dict[str, Any]] = []
         self._poisoned: list[tuple[int, int]] = []
 
-    def dtypes(self) -> list[Any]:
-        """Return the torch types that the wheel was built for."""
-        known = {"bf16": self.torch.bfloat16, "fp16": self.torch.float16}
-        return [known[name] for name in self.claims["dtypes"]]
-
     def random(self, *shape: int, dtype: Any) -> Any:
         """Return normal values between NaN, so that a read beyond the end shows."""
         torch, pad = self.torch, 3

@@ -21,23 +21,19 @@ from blackwheel.core import process
 from blackwheel.core.archs import Arch
 from blackwheel.smoke.diagnosis import Diagnosis, from_words, of_crash, python_line
 
-FOLDER: Final = Path(__file__).parent
-"""Where the checks of a project lie."""
-ONE_CHECK: Final = FOLDER / "one_check.py"
+PATCHES: Final = Path(__file__).parents[3] / "patches"
+"""The checkout's: PROJECT/checks.py in it has the checks of a project."""
+ONE_CHECK: Final = Path(__file__).with_name("one_check.py")
 SECONDS: Final = 180
 """A check takes seconds; the driver may compile PTX for a minute first."""
 START_SECONDS: Final = 300
 """For the imports before it: torch takes 4 s, and minutes on a machine that is starved."""
 GRACE: Final = 20
 """After its own watchdog a process that still lives is stuck in the driver."""
-ALL: Final[Mapping[str, tuple[str, ...]]] = {
-    "passes": ("fwd", "split", "bwd"),
-    "head_dims": ("32", "64", "96", "128", "192", "256"),
-    "dtypes": ("bf16", "fp16"),
-}
 GOOD: Final = ("right", "not-claimed")
 _JIT: Final = ("ptx-only", "no-kernel-image")
-_PASSED_ON: Final = ("CUDA_VISIBLE_DEVICES", "CUDA_CACHE_PATH", "FLASH_ATTN_ALLOW_OTHER_TORCH")
+_PASSED_ON: Final = re.compile("CUDA_VISIBLE_DEVICES|CUDA_CACHE_PATH|.*_ALLOW_OTHER_TORCH")
+"""The last switches off the guard of a wheel."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,20 +77,20 @@ class Bench:
     seed: int = 0
 
 
-def claims_of(variables: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return the features that a wheel claims, from its build variables."""
-    names = {key: f"FLASH_ATTN_{key.upper()}" for key in ALL}
+def claims_of(file: Path, variables: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the features that a wheel claims, from its build variables.
+
+    CLAIMS of its checks names each with its variable, and all words that this may hold.
+    """
     return {
-        key: [word.strip() for word in variables[name].split(",")]
-        if variables.get(name)
-        else list(ALL[key])
-        for key, name in names.items()
+        claim: [word.strip() for word in (variables.get(name) or every).split(",")]
+        for claim, (name, every) in table_of(file, "CLAIMS").items()
     }
 
 
 def variables_of(environment: Mapping[str, str], home: str) -> dict[str, str]:
     """Return the environment of a check: choice of GPU, folder of the driver, little else."""
-    kept = {name: environment[name] for name in _PASSED_ON if name in environment}
+    kept = {name: text for name, text in environment.items() if _PASSED_ON.fullmatch(name)}
     folders = environment.get("LD_LIBRARY_PATH", "").split(":")
     driver = [folder for folder in folders if folder and (Path(folder) / "libcuda.so.1").exists()]
     kept |= {"LD_LIBRARY_PATH": ":".join(driver)} if driver else {}
@@ -150,13 +146,18 @@ def remarks(result: CheckResult) -> tuple[str, ...]:
     return tuple(f"{result.check}: {line}" for line in lines)
 
 
+def checks_of(wheel: str, patches: Path = PATCHES) -> Path:
+    """Return the file with the checks of a wheel, by its file name."""
+    return patches / re.sub(r"[_.]+", "-", wheel.partition("-")[0]).lower() / "checks.py"
+
+
 def fresh_seed() -> int:
     """Return a new seed: fixed inputs find the same faults for ever."""
     return secrets.randbelow(2**31)
 
 
 def table_of(file: Path, name: str) -> dict[str, Any]:
-    """Read CHECKS (names only), NEEDS or UNSEEN of a file of checks without running it."""
+    """Read CHECKS (names only), CLAIMS, NEEDS or UNSEEN of a file of checks without running it."""
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and any(
             isinstance(target, ast.Name) and target.id == name for target in node.targets
@@ -164,7 +165,7 @@ def table_of(file: Path, name: str) -> dict[str, Any]:
             assert isinstance(node.value, ast.Dict)  # noqa: S101
             pairs = zip(node.value.keys, node.value.values, strict=True)
             return {
-                ast.literal_eval(key): value.value if isinstance(value, ast.Constant) else None
+                ast.literal_eval(key): None if name == "CHECKS" else ast.literal_eval(value)
                 for key, value in pairs
                 if key is not None
             }
@@ -184,9 +185,9 @@ def run_checks(
     for check in table_of(file, "CHECKS"):
         if only and check not in only:
             continue
-        needed = needs.get(check, "fwd")
-        if needed in ALL["passes"] and needed not in bench.claims["passes"]:
-            fact = f"the wheel was built without the pass '{needed}'"
+        claim, needed = needs.get(check, needs.get("*", ("", "")))
+        if claim and needed not in bench.claims[claim]:
+            fact = f"the wheel was built without '{needed}' of its {claim.replace('_', ' ')}"
             result = CheckResult(check=check, name="not-claimed", fact=fact)
         else:
             result = run_check(file, check, bench, modules=modules)

@@ -51,6 +51,12 @@ def reference(
     return torch.einsum("bhqk,bkhd->bqhd", weights, v), lse
 
 
+def dtypes(kit: Any) -> list[Any]:
+    """Return the torch types that the wheel was built for."""
+    known = {"bf16": kit.torch.bfloat16, "fp16": kit.torch.float16}
+    return [known[name] for name in kit.claims["dtypes"]]
+
+
 def tiles(kit: Any) -> list[int]:
     """Return the head dims that the wheel was built for."""
     return [int(dim) for dim in kit.claims["head_dims"]]
@@ -64,7 +70,7 @@ def dims(kit: Any) -> Iterator[int]:
 
 def cases(kit: Any, shapes: Any, every: bool = True) -> Iterator[tuple[str, Any, Any, Any]]:
     """Yield named q, k and v for type, head dim and (batch, queries, keys, heads, KV heads)."""
-    for dtype in kit.dtypes():
+    for dtype in dtypes(kit):
         for dim in dims(kit) if every else tiles(kit):
             for batch, queries, keys, heads, kv in shapes:
                 q = kit.random(batch, queries, heads, dim, dtype=dtype)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .flash_reference import cases, held, reference, tiles
+from .flash_reference import cases, dtypes, held, reference, tiles
 
 TILES = (32, 64, 96, 128, 192, 256)
 HOLE = (
@@ -262,14 +262,13 @@ def refusals(kit: Any) -> None:
     import flash_attn
 
     torch, built = kit.torch, kit.claims
-    bf16 = {"bf16": torch.bfloat16, "fp16": torch.float16}
-    dtype, tile = kit.dtypes()[0], tiles(kit)[0]
+    dtype, tile = dtypes(kit)[0], tiles(kit)[0]
 
     def call(dim: int, of: Any, **options: Any) -> Any:
         q, k, v = (kit.random(2, 64, 2, dim, dtype=of) for _ in "qkv")
         return flash_attn.flash_attn_func(q, k, v, **options)
 
-    for name, other in bf16.items():
+    for name, other in (("bf16", torch.bfloat16), ("fp16", torch.float16)):
         if name not in built["dtypes"]:
             kit.refused(name, lambda o=other: call(tile, o))
     for dim in TILES:
@@ -308,5 +307,16 @@ CHECKS = {
     "backward-dropout": backward_dropout,
     "refusals": refusals,
 }
-NEEDS = {"kv-cache-split": "split", "backward": "bwd", "backward-dropout": "bwd"}
-"""The pass that a check needs, of FLASH_ATTN_PASSES; the others need `fwd`."""
+CLAIMS = {
+    "passes": ("FLASH_ATTN_PASSES", "fwd,split,bwd"),
+    "head_dims": ("FLASH_ATTN_HEAD_DIMS", "32,64,96,128,192,256"),
+    "dtypes": ("FLASH_ATTN_DTYPES", "bf16,fp16"),
+}
+"""What a wheel claims to hold: a build variable, and all words that it stands for where unset."""
+NEEDS = {
+    "*": ("passes", "fwd"),
+    "kv-cache-split": ("passes", "split"),
+    "backward": ("passes", "bwd"),
+    "backward-dropout": ("passes", "bwd"),
+}
+"""The claim that a check needs, and the word in it; `*` is any other check."""

@@ -1,7 +1,7 @@
 """Checks the kernels of vLLM 0.26.0 against float64 references on fresh random inputs.
 
-Bounds: two or three times the error of plain PyTorch in the same type, as in flash_attn.py beside
-this file. What ran on which device: benchmarks/gpu.md.
+Bounds: two or three times the error of plain PyTorch in the same type, as in those of
+flash-attn. What ran on which device: benchmarks/gpu.md.
 """
 
 from __future__ import annotations
