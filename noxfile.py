@@ -75,15 +75,10 @@ nox.options.envdir = str(
 def _sync(session: nox.Session, *locks: str) -> None:
     """Make the environment hold exactly these hashed pins."""
     files = [word for lock in locks for word in ("--requirement", lock)]
-    archive = _store() / "torch"  # the nightlies that `invoke pin torch` keeps
-    folders = [str(archive)] if any(archive.glob("*.whl")) else []
-    # An option hides what the variable says, and carried wheels are named there.
-    folders += filter(None, os.environ.get("UV_FIND_LINKS", "").split(",")) if folders else []
-    found = [word for folder in folders for word in ("--find-links", folder)]
     if session.venv_backend == "uv":
-        session.run("uv", "pip", "sync", "--quiet", "--require-hashes", *found, *locks)
+        session.run("uv", "pip", "sync", "--quiet", "--require-hashes", *locks)
     else:
-        session.install("--require-hashes", *found, *files)
+        session.install("--require-hashes", *files)
 
 
 def _blackwheel(session: nox.Session, *words: str) -> None:

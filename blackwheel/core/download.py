@@ -23,6 +23,8 @@ AGAIN: Final = (408, 425, 429, 500, 502, 503, 504)
 _CHUNK: Final = 1 << 16
 """A cut loses what was read of the chunk: the rest is in the part."""
 _LONGEST_PAUSE: Final = 60.0
+MOST: Final = 4 << 30
+"""Bytes after which a download stops whose size nobody knows: no torch was ever as large."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,21 +73,21 @@ def page(url: str, *, accept: str, patience: Patience) -> requests.Response:
             _wait(url, error, failed, patience)
 
 
-def download(url: str, target: Path, *, stage: Stage, patience: Patience) -> Path:
+def download(url: str, target: Path, *, stage: Stage, patience: Patience, most: int = MOST) -> Path:
     """Download all bytes of a file into `<target>.part`, not yet compared with a digest.
 
     A part that an earlier run left is continued where the server says that it is still the same
-    file. Raises `AbsentError`, `no-answer` and `not-a-file`.
+    file; after `most` bytes it stops. Raises `AbsentError`, `no-answer`, `not-a-file`, `too-long`.
     """
     part = target.with_name(f"{target.name}.part")
-    failed, most = 0, 0
+    failed, farthest = 0, 0
     while True:
         try:
-            _attempt(url, part, stage=stage, patience=patience)
+            _attempt(url, part, stage=stage, patience=patience, most=most)
         except (requests.RequestException, _AgainError) as error:
             reached = part.stat().st_size if part.exists() else 0
-            failed = 1 if reached > most else failed + 1
-            most = max(most, reached)
+            failed = 1 if reached > farthest else failed + 1
+            farthest = max(farthest, reached)
             _wait(url, error, failed, patience)
         else:
             _note(part).unlink(missing_ok=True)
@@ -98,7 +100,7 @@ def forget(part: Path) -> None:
     _note(part).unlink(missing_ok=True)
 
 
-def _attempt(url: str, part: Path, *, stage: Stage, patience: Patience) -> None:
+def _attempt(url: str, part: Path, *, stage: Stage, patience: Patience, most: int) -> None:
     """Take what is missing, or all of it where the server has another file by now."""
     validator = _validator(part, url)
     if not validator:
@@ -124,6 +126,9 @@ def _attempt(url: str, part: Path, *, stage: Stage, patience: Patience) -> None:
             for chunk in answer.iter_content(_CHUNK):
                 sink.write(chunk)
                 done += len(chunk)
+                if done > most:
+                    forget(part)
+                    raise _too_long(url, most)
                 stage.update(done >> 10, total >> 10, "KiB")
     if total and done != total:
         raise _AgainError(f"cut off at {done} of {total} bytes")
@@ -149,6 +154,16 @@ def _refuse_page(answer: requests.Response, url: str) -> None:
             fix="open the address in a browser; a proxy may want to be named: HTTPS_PROXY",
             code=Exit.INDEX,
         )
+
+
+def _too_long(url: str, most: int) -> BlackwheelError:
+    return BlackwheelError(
+        "too-long",
+        f"the server sends more than the {most} bytes that this file may have; nothing was kept",
+        where=shown(url),
+        fix="open the address in a browser; another file may lie there",
+        code=Exit.INDEX,
+    )
 
 
 def _extent(answer: requests.Response) -> tuple[int, int]:

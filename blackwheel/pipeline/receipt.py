@@ -18,6 +18,7 @@ from blackwheel.pytorch.guard import GUARD, built_for, expected_guard, guard_dif
 from blackwheel.pytorch.identity import TorchIdentity
 from blackwheel.receipts import document
 from blackwheel.sources.patch import PatchedTree
+from blackwheel.stacks.records import ArchivePin, SdistPin
 from blackwheel.stacks.request import Request
 
 
@@ -112,23 +113,34 @@ def _stack(made: BuildPlan) -> dict[str, Any]:
 def _sources(tree: PatchedTree) -> dict[str, Any]:
     source = tree.source
     urls = {nested.path: nested.url for nested in source.pin.nested}
+    archive = source.pin.sdist if source.origin == "sdist" else None
+    wheels = {nested.path: nested.archive for nested in source.pin.nested if nested.archive}
     return {
         "origin": source.origin,
         "reason": source.reason,
         "project": {
             "name": source.project,
             "uri": source.pin.source.url,
-            "digest": {"gitCommit": source.commit, "gitTree": source.tree},
+            "digest": {
+                **({"gitCommit": source.commit} if source.commit else {}),
+                "gitTree": source.tree,
+            },
         },
+        **({"sdist": _file(archive)} if archive else {}),
         "nested": [
             {
                 "name": nested.path,
                 "uri": urls[nested.path],
                 "digest": {"gitCommit": nested.commit, "gitTree": nested.tree},
+                **({"wheel": _file(wheels[nested.path])} if nested.wheel else {}),
             }
             for nested in source.nested
         ],
     }
+
+
+def _file(archive: SdistPin | ArchivePin) -> dict[str, Any]:
+    return {"name": archive.name, "digest": {"sha256": archive.sha256}}
 
 
 def _patches(tree: PatchedTree) -> dict[str, Any]:

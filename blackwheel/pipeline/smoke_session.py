@@ -168,8 +168,5 @@ def _locks(
     """Return the hashed pins of the environment that these wheels run in, their torch obtained."""
     folder, tag = site.constraints / stack.locks, f"cp{version.replace('.', '')}"
     locks = {folder / f"run-{project_of(stack, wheel)}-py{tag[2:]}.txt" for wheel in wheels}
-    if stack.torch.source == "index":
-        kept = archive.archive(site.store, site.environment, site.console)
-        for lock in locks:
-            archive.obtain(stack, tag, kept, lock=lock)
-    return tuple(sorted(locks))
+    kept = archive.archive(site.store, site.environment, site.console)
+    return tuple(sorted(archive.installable(stack, tag, lock, kept) for lock in locks))

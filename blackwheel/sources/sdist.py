@@ -19,7 +19,7 @@ from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.file_lock import held
 from blackwheel.core.files import sha256
 from blackwheel.sources.tree import FILE, LINK, PROGRAM, Entry
-from blackwheel.stacks.records import SdistPin
+from blackwheel.stacks.records import ArchivePin, SdistPin
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -36,13 +36,20 @@ class UnavailableError(Exception):
 
 
 def obtain(
-    pin: SdistPin, *, project: str, store: Path, environment: Mapping[str, str], console: Console
+    pin: SdistPin | ArchivePin,
+    *,
+    project: str,
+    store: Path,
+    environment: Mapping[str, str],
+    console: Console,
+    where: str = "",
 ) -> Path:
-    """Return the verified sdist in `sdists/`: kept, brought along or downloaded.
+    """Return the verified file in `sdists/`: kept, brought along or downloaded.
 
     Raises `UnavailableError`, `wrong-sha256` and `wrong-size`; a wrong file is deleted, a carried
     one stays.
     """
+    where = where or f"projects.{project}.sdist"
     kept = store / "sdists" / pin.name
     kept.parent.mkdir(parents=True, exist_ok=True)
     carried = Path(environment[CARRIED]) / pin.name if environment.get(CARRIED) else None
@@ -62,9 +69,9 @@ def obtain(
                 if carried:
                     console.say(f"{project}: {carried} is not there: the package index is asked")
                 origin = _download(
-                    new, pin, project=project, environment=environment, console=console
+                    new, pin, project=project, where=where, environment=environment, console=console
                 )
-            _verify(new, pin, project=project, origin=origin)
+            _verify(new, pin, where=where, origin=origin)
             new.replace(kept)
     return kept
 
@@ -85,27 +92,29 @@ def entries(archive: Path, selected: Callable[[str], bool]) -> Iterator[Entry]:
                 yield Entry(path=path, mode=mode, data=source.read())
 
 
-def _verify(path: Path, pin: SdistPin, *, project: str, origin: str) -> None:
+def _verify(path: Path, pin: SdistPin | ArchivePin, *, where: str, origin: str) -> None:
     if path.stat().st_size != pin.size:
-        raise _wrong_size(pin, f"{path.stat().st_size} bytes", project=project, origin=origin)
+        raise _wrong_size(pin, f"{path.stat().st_size} bytes", where=where, origin=origin)
     found = sha256(path)
     if found != pin.sha256:
         raise BlackwheelError(
             "wrong-sha256",
             f"{pin.name} is not the pinned file; it was not kept"
             f"\nfound:  {found}\npinned: {pin.sha256}",
-            where=f"{origin}, projects.{project}.sdist.sha256",
+            where=f"{origin}, {where}.sha256",
             fix="find out who changed the file before you change the pin",
             code=Exit.SOURCE,
         )
 
 
-def _wrong_size(pin: SdistPin, found: str, *, project: str, origin: str) -> BlackwheelError:
+def _wrong_size(
+    pin: SdistPin | ArchivePin, found: str, *, where: str, origin: str
+) -> BlackwheelError:
     return BlackwheelError(
         "wrong-size",
         f"{pin.name} is not the pinned file; it was not kept"
         f"\nfound:  {found}\npinned: {pin.size} bytes",
-        where=f"{origin}, projects.{project}.sdist.size",
+        where=f"{origin}, {where}.size",
         fix="find out who changed the file before you change the pin",
         code=Exit.SOURCE,
     )
@@ -113,19 +122,21 @@ def _wrong_size(pin: SdistPin, found: str, *, project: str, origin: str) -> Blac
 
 def _download(
     path: Path,
-    pin: SdistPin,
+    pin: SdistPin | ArchivePin,
     *,
     project: str,
+    where: str,
     environment: Mapping[str, str],
     console: Console,
 ) -> str:
     """Take the file from the package index and return its address, without any password."""
     import requests
-    from packaging.utils import parse_sdist_filename
+    from packaging.utils import parse_sdist_filename, parse_wheel_filename
     from pypi_simple import PYPI_SIMPLE_ENDPOINT, PyPISimple
     from pypi_simple.errors import NoSuchProjectError, UnsupportedContentTypeError
 
-    name, _ = parse_sdist_filename(pin.name)
+    wheel = pin.name.endswith(".whl")
+    name = parse_wheel_filename(pin.name)[0] if wheel else parse_sdist_filename(pin.name)[0]
     endpoint = index_address(environment) or PYPI_SIMPLE_ENDPOINT
     try:
         with PyPISimple(endpoint) as index, console.stage(project, f"download {pin.name}") as stage:
@@ -138,7 +149,7 @@ def _download(
                 found[0],
                 path,
                 verify=False,  # against the pin instead, which the index cannot change
-                progress=lambda _length: _Bar(stage, pin, project=project, origin=origin),
+                progress=lambda _length: _Bar(stage, pin, where=where, origin=origin),
                 timeout=_TIMEOUT,
             )
     except NoSuchProjectError:
@@ -158,8 +169,10 @@ def _brief(error: Exception) -> str:
 class _Bar:
     """Shows a download, and stops one that is longer than the pinned file."""
 
-    def __init__(self, stage: Stage, pin: SdistPin, *, project: str, origin: str) -> None:
-        self._stage, self._pin, self._project, self._origin = stage, pin, project, origin
+    def __init__(
+        self, stage: Stage, pin: SdistPin | ArchivePin, *, where: str, origin: str
+    ) -> None:
+        self._stage, self._pin, self._where, self._origin = stage, pin, where, origin
         self._done = 0
 
     def __enter__(self) -> _Bar:
@@ -181,4 +194,4 @@ class _Bar:
         self._stage.update(self._done // 1024, self._pin.size // 1024, "KiB")
 
     def _too_long(self) -> NoReturn:
-        raise _wrong_size(self._pin, "more than that", project=self._project, origin=self._origin)
+        raise _wrong_size(self._pin, "more than that", where=self._where, origin=self._origin)
