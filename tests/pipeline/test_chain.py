@@ -49,7 +49,8 @@ def order(here: Site) -> BuildOrder:
         nested=(),
     )
     tree = PatchedTree(source=source, root=root, patches=(), tree=tree_id(root))
-    return build_order(todo.work(here, asked, python), here.constraints, tree=tree)
+    lock = asked.lock("build", here.constraints)
+    return build_order(todo.work(here, asked, python), lock, tree=tree)
 
 
 def wheel_of(order: BuildOrder, folder: Path, digest: str, *, stages: int = 11) -> Path:
@@ -107,7 +108,7 @@ def test_tree_that_no_command_made_is_made_of_the_series_of_the_key(
     bare = replace(order, tree=None)
     monkeypatch.setattr(chain, "patched_tree", lambda *_: order.tree)
     assert chain.tree_of(here, bare) == order.tree
-    patch = next((here.patches / "flash-attn" / "2.8.3").glob("0001-*"))
+    patch = next((here.patches / "flash-attn" / order.work.request.pin.version).glob("0001-*"))
     patch.write_bytes(patch.read_bytes() + b"\n")
     with pytest.raises(BlackwheelError, match="changed-meanwhile"):
         chain.tree_of(here, bare)
