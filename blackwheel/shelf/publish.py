@@ -64,6 +64,7 @@ def publish(
         return Exit.OK
     if target.shelf is not None:
         shelves.shelve_all([(one.wheel.path, one.receipt) for one in proved], target.shelf)
+        shelves.show_all(target.shelf.parent)
     else:
         _upload_all(site, proved, states, target, limits)
     offers = _read_back(proved, target, limits)
