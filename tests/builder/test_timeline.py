@@ -52,7 +52,7 @@ def page(*found: dict[str, Any]) -> Reader:
 
 def test_page_has_an_axis_with_times() -> None:
     axis = page(one(0, 600), one(0, 500)).words
-    assert "0:00 2:00 4:00 6:00 8:00 10:00 Minutes and seconds" in axis
+    assert "0:00 2:00 4:00 6:00 8:00 10:00 Time since" in axis
     assert [text for _, text in timeline_page._ticks(9000)][:3] == ["0:00", "30:00", "1:00:00"]
     assert all(len(timeline_page._ticks(seconds)) <= 8 for seconds in range(1, 600_000, 997))
 

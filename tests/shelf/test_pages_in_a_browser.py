@@ -125,7 +125,9 @@ def pages(wheels: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize(("width", "theme"), [(1200, "light"), (400, "light"), (400, "dark")])
+@pytest.mark.parametrize(
+    ("width", "theme"), [(1200, "dark"), (1190, "light"), (400, "light"), (400, "dark")]
+)
 def test_no_text_of_any_page_is_clipped(
     tab: Tab, address: str, wheels: Path, width: int, theme: str
 ) -> None:

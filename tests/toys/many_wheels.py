@@ -17,6 +17,7 @@ from blackwheel.shelf import index
 LABEL = "cu130torch2.11.0.sm120a"
 MOMENT = datetime(2026, 11, 30, 12, tzinfo=UTC)
 PYTHONS = ("3.11", "3.12", "3.13")
+OTHERS = ("sm_75", "sm_86", "sm_89", "sm_90", "sm_90a", "sm_100", "sm_100f", "sm_103", "sm_120f")
 HOLDS = [
     {"title": "passes", "can": ["forward"], "cannot": ["backward (training)"]},
     {"title": "head dimensions", "can": ["64", "128"], "cannot": ["32", "96", "192", "256"]},
@@ -66,6 +67,8 @@ def sections(project: str, *, holds: Any = HOLDS, device: str = "") -> dict[str,
     libraries = [library(f"{project}/_C.abi3.so", native=700), library(f"{project}/host.so")]
     if project == "vllm":
         libraries.append(library("vllm/_moe_C.abi3.so", native=400, ptx=12))
+        libraries[-1]["kernels_by_arch"] += [[name, 1194] for name in OTHERS]
+        libraries[-1]["ptx_archs"] += [["sm_89", 1], ["sm_90", 8]]
     return {
         **{stage: {} for stage in document.STAGES},
         "stack": {
