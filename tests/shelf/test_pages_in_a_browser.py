@@ -6,7 +6,6 @@ import contextlib
 import http.client
 import json
 import re
-import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -14,10 +13,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import programs
 import pytest
 from many_wheels import many_wheels
 
 from blackwheel.shelf import server as serve
+
+pytestmark = pytest.mark.needs("chromium", "chromedriver")
 
 CLIPPED = """
 const wide = document.documentElement.scrollWidth > innerWidth ? ["the page"] : [];
@@ -97,9 +99,8 @@ class Tab:
 
 @pytest.fixture(scope="module")
 def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
-    driver = shutil.which("chromedriver")
-    if not driver or not shutil.which("chromium"):
-        pytest.skip("no browser: apt-get install chromium chromium-driver")
+    driver = programs.found("chromedriver")
+    assert driver
     process = subprocess.Popen([driver, "--port=0"], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
