@@ -252,17 +252,28 @@ def show_all(wheels: Path) -> Path:
     """Write the page over every shelf in a folder, and theirs where another version drew them.
 
     Returns it. A page there that blackwheel did not draw stays: a published folder may have one.
+    Raises `pages-unwritable`.
     """
     from blackwheel.shelf import landing_page  # noqa: PLC0415  0.3 s that only shelving pays
 
     shelves = sorted(page.parent.parent for page in wheels.glob("*/simple/index.json"))
-    for shelf in shelves:
-        if not landing_page.is_current(shelf / "index.html"):
-            with _held(shelf):
-                _show(shelf)
     page = wheels / "index.html"
-    if landing_page.is_ours(page):
-        _write_text(page, landing_page.root_page([(one.name, shelved(one)) for one in shelves]))
+    try:
+        for shelf in shelves:
+            if not landing_page.is_current(shelf / "index.html"):
+                with _held(shelf):
+                    _show(shelf)
+        if landing_page.is_ours(page):
+            _write_text(page, landing_page.root_page([(one.name, shelved(one)) for one in shelves]))
+    except OSError as error:
+        raise BlackwheelError(
+            "pages-unwritable",
+            f"pages for people cannot be written: {error.strerror or error}\n"
+            "the wheels and the pages that installers read are as they should be",
+            where=str(error.filename or wheels),
+            fix="free space or correct the rights of the folder, then the same command again",
+            code=Exit.INDEX,
+        ) from error
     return page
 
 

@@ -64,13 +64,14 @@ def publish(
         return Exit.OK
     if target.shelf is not None:
         shelves.shelve_all([(one.wheel.path, one.receipt) for one in proved], target.shelf)
-        shelves.show_all(target.shelf.parent)
     else:
         _upload_all(site, proved, states, target, limits)
     offers = _read_back(proved, target, limits)
     login = target.index.login if target.index else None
     imported = readback.install(proved, simple=target.simple, site=site, login=login)
     _show_done(site, proved, states, target, offers=offers, imported=imported, as_json=as_json)
+    if target.shelf is not None:
+        shelves.show_all(target.shelf.parent)
     return Exit.OK
 
 

@@ -10,6 +10,7 @@ import pytest
 from many_wheels import LABEL, MOMENT, make_wheel, many_wheels, receipt_of, sections
 from page_reader import Reader, broken_links
 
+from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.pages import render
 from blackwheel.shelf import index, landing_page, verify_pages
 from blackwheel.shelf.wheel_facts import facts
@@ -241,6 +242,21 @@ def test_pages_of_another_version_are_drawn_again(copy: Path) -> None:
     of_another_version(copy / "stable")
     index.show_all(copy)
     assert {page: page.read_bytes() for page in copy.rglob("*.html")} == before
+
+
+def test_pages_that_cannot_be_written_are_named(copy: Path) -> None:
+    (copy / "index.html").unlink()
+    (copy / "index.html").mkdir()
+    with pytest.raises(BlackwheelError) as caught:
+        index.show_all(copy)
+    assert caught.value.code is Exit.INDEX
+    assert str(caught.value) == (
+        "error: pages-unwritable\n"
+        "  pages for people cannot be written: Is a directory\n"
+        "  the wheels and the pages that installers read are as they should be\n"
+        f"  where: {copy}/index.html\n"
+        "  fix:   free space or correct the rights of the folder, then the same command again"
+    )
 
 
 def test_page_over_all_shelves_that_is_somebody_elses_stays(copy: Path) -> None:

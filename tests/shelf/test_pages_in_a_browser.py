@@ -163,7 +163,9 @@ def test_clicks_lead_from_all_stacks_to_an_audit_and_back(tab: Tab, address: str
 
 def test_button_copies_the_command_with_the_address_of_the_page(tab: Tab, address: str) -> None:
     tab.open(f"{address}/stable/")
-    tab.script("document.querySelectorAll('button.copy')[1].click()")
+    find = {"using": "css selector", "value": "section button.copy"}
+    button = next(iter(tab.call("POST", "/element", find).values()))
+    tab.call("POST", f"/element/{button}/click")
     copied = tab.script("return getSelection().toString()")
     assert copied.startswith(
         f"python3 -m pip install --no-deps --index-url {address}/stable/simple/"
