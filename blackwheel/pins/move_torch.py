@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 from collections.abc import Mapping, Sequence
@@ -245,6 +246,7 @@ def _moved(stack: Stack, wanted: Asked, kept: Archive) -> TorchPin:
     version = wanted.version or nightly_index.newest(known, wanted.channel, tags)
     if wanted.version is None:
         kept.console.say(f"torch: the newest of {wanted.channel} is {version}")
+        _require_alive(version, wanted, kept)
     locked = stack.torch.wheels if stack.torch.version == str(version) else {}
     seen = _fetched(known, version, tags, locked=locked, kept=kept, stack=stack.name)
     first = seen[tags[0]][1].identity
@@ -265,9 +267,19 @@ def _moved(stack: Stack, wanted: Asked, kept: Archive) -> TorchPin:
     return replace(moved, wheels=wheels)
 
 
+def _require_alive(version: Version, wanted: Asked, kept: Archive) -> None:
+    """Raise `channel-ended` for what no index lists new builds of; where nothing tells, go on."""
+    root = re.sub(r"/cu\d+/?$", "", wanted.index)
+    if root == wanted.index:
+        return
+    with contextlib.suppress(nightly_index.IndexRefusedError, nightly_index.NotAnIndexError):
+        listed = nightly_index.listing(root, "torch", patience=kept.patience)
+        nightly_index.require_alive(version, listed)
+
+
 def _sought(version: Version, tag: str, wanted: Asked, wheel: TorchWheel) -> Sought:
     before = {known.name: known for known in wheel.family}
-    return Sought(torch=version, tag=tag, index=wanted.index, before=before)
+    return Sought(torch=version, tag=tag, pages=wanted.place.pages, before=before)
 
 
 def _fetched(

@@ -179,8 +179,7 @@ def obtain(stack: Stack, tag: str, kept: Archive, *, lock: Path | None = None) -
             take(_offer(wheel), kept, locked=wheel)
         except AbsentError:
             project, version, _, _ = parse_wheel_filename(wheel.name)
-            page = stack.torch.pages[0]
-            known = nightly_index.listing(page, project, patience=kept.patience)
+            known = nightly_index.gathered(stack.torch.pages, project, patience=kept.patience)
             served = [_tag(python) for python in stack.python]
             raise nightly_index.gone(
                 known, version, served, stack=stack.name, lacking=[tag]
