@@ -75,6 +75,23 @@ def build_wheels(site: Site, ask: Ask) -> int:
     return commands.build_wheels(site, **ask.given)
 
 
+@verb(
+    "Start",
+    stack=STACK,
+    into=Option(
+        help="the folder of the environments; `current` there is the newest", word="FOLDER"
+    ),
+    only=ONLY,
+    python=Option(help="of the environment: a version or a path", word="PYTHON", setting="python"),
+    rollback=_flag("point `current` at the environment before"),
+)
+def install(site: Site, ask: Ask) -> int:
+    """Install wheels of the shelf in a new environment, e.g. invoke install --into ~/vllm."""
+    from blackwheel.commands import install as installing
+
+    return installing.install(site, **ask.given)
+
+
 @verb("Build", stack=STACK, only=ONLY)
 def clone(site: Site, ask: Ask) -> None:
     """Fetch the pinned sources into the store, e.g. invoke clone --stack stable."""

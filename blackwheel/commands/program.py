@@ -24,7 +24,7 @@ class Program(InvokeProgram):
 
     @property
     def called_as(self) -> str:
-        """What the reader types: `invoke` or `blackwheel`."""
+        """Name that the reader types: `invoke` or `blackwheel`."""
         name = super().called_as
         return "invoke" if name in ("__main__.py", "inv", "") else name
 
@@ -71,7 +71,7 @@ class Program(InvokeProgram):
         print(verbs.usage(self.called_as, task, task.options))  # noqa: T201
 
     def print_help(self) -> None:
-        """Write the list: what Invoke itself can do, a reader of it does not look for."""
+        """Write the list of verbs in the place of the options that Invoke itself has."""
         if not hasattr(self, "collection"):
             self.load_collection()
         print(verbs.listed(self.called_as, list(self._tasks().values())))  # noqa: T201

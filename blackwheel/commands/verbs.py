@@ -48,7 +48,7 @@ class Option:
 
     @property
     def flag(self) -> bool:
-        """Whether it takes no value."""
+        """True for an option without a value."""
         return self.default is False
 
 
