@@ -44,7 +44,7 @@ def receipt(
         audited.path.name,
         audited.sha256,
         {
-            "stack": _stack(made),
+            "stack": _stack(made, built.variables),
             "sources": _sources(made.tree),
             "patches": _patches(made.tree),
             "torch": {
@@ -97,8 +97,9 @@ def _version(made: BuildPlan) -> str:
     return f"{made.request.pin.version}+{made.key.part('label')}"
 
 
-def _stack(made: BuildPlan) -> dict[str, Any]:
+def _stack(made: BuildPlan, variables: Mapping[str, str]) -> dict[str, Any]:
     request: Request = made.request
+    holds = [part.limits(variables) for part in made.known.holds]
     return {
         "name": request.stack.name,
         "project": request.project,
@@ -106,6 +107,7 @@ def _stack(made: BuildPlan) -> dict[str, Any]:
         "archs": list(request.archs),
         "driver": request.stack.driver,
         "blackwheel": __version__,
+        **({"holds": holds} if holds else {}),
         "key": {"digest": made.key.digest, "slug": request.slug, "parts": dict(made.key.parts)},
     }
 

@@ -113,8 +113,11 @@ def test_order_to_smoke_is_read_back(here: Site) -> None:
 
 
 def test_files_are_their_users_alone_and_are_removed_together(here: Site) -> None:
-    os.umask(0)
-    path = session_file.hand(here.store, "build", orders(here, "quickstart")[0])
+    before = os.umask(0)
+    try:
+        path = session_file.hand(here.store, "build", orders(here, "quickstart")[0])
+    finally:
+        os.umask(before)
     records = session_file.records_of(path)
     assert [stat.S_IMODE(one.stat().st_mode) for one in (path.parent, path, records)] == [
         0o700,

@@ -186,6 +186,45 @@ def test_nothing_beside_a_series_is_in_the_key(tmp_path: Path) -> None:
     assert digest(tmp_path) != before, "the test sees a change at all"
 
 
+FORWARD = {"fwd": "forward", "bwd": "backward (training)"}
+
+
+@pytest.mark.parametrize(
+    ("given", "left_out", "can", "cannot"),
+    [
+        ({}, False, ["forward", "backward (training)"], []),
+        ({"V": "fwd"}, False, ["forward"], ["backward (training)"]),
+        ({"V": "fwd, other"}, False, ["forward", "other"], ["backward (training)"]),
+        ({"V": ""}, True, [], []),
+        ({"V": "bwd,other"}, True, [], ["backward (training)", "other"]),
+    ],
+)
+def test_words_of_a_part_follow_its_build_variable(
+    given: dict[str, str], left_out: bool, can: list[str], cannot: list[str]
+) -> None:
+    part = projects.Part(title="passes", variable="V", words=FORWARD, left_out=left_out)
+    assert part.limits(given) == {"title": "passes", "can": can, "cannot": cannot}
+
+
+def test_words_of_every_project_are_those_of_its_variables() -> None:
+    """A word that a stack gives and no table knows would stand on a page as it is."""
+    for name in loader.names(ROOT / "constraints"):
+        stack = loader.load(name, ROOT / "constraints")
+        for project in stack.build:
+            for part in projects.load(PATCHES, project).holds:
+                text = stack.projects[project].variables.get(part.variable, "")
+                given = set(filter(None, text.replace("{without}", "").split(",")))
+                assert given <= set(part.words), (name, project, part.title)
+                assert not part.left_out or set(stack.projects[project].optional) <= set(part.words)
+    quick = loader.load("quickstart", ROOT / "constraints").projects["flash-attn"].variables
+    known = projects.load(PATCHES, "flash-attn").holds
+    assert [(part.limits(quick)["can"], part.limits(quick)["cannot"][-1]) for part in known] == [
+        (["forward"], "backward (training)"),
+        (["64", "128"], "256"),
+        (["bf16"], "fp16"),
+    ]
+
+
 def blocks(kind: str) -> list[str]:
     return re.findall(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL)
 
