@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,99 +28,10 @@ ORDER = {"name": 0, "fact": 1}
 CONSTANTS: dict[str, str] = {}
 """Texts of the constants of the file that is read: f"{LATEST}" is `latest`."""
 
-SAID: dict[str, tuple[str, str]] = {
-    "bad-isolation": (
-        "BLACKWHEEL_ISOLATION has another value than namespaces or processes, or asks for"
-        " namespaces where the kernel forbids them",
-        "namespaces or processes, or unset it",
-    ),
-    "bad-probes": (
-        "probes.toml beside a series names no patch of it, or says nothing of one",
-        "name patches of the series, each with `why`, and `files` or `untried`",
-    ),
-    "bad-project": ("the project.toml of a project has faults; all are listed", ""),
-    "bad-receipt": ("a receipt is no JSON of the right shape; each fault is listed", ""),
-    "bad-series": ("a series or its patches have faults; all are listed", ""),
-    "bad-session-file": ("the file by which a command hands its work to nox cannot be read", ""),
-    "bad-session-record": ("what a nox session noted of its work cannot be read", ""),
-    "bad-stack": ("the stack file has faults; all are listed, each with its key", ""),
-    "bad-version": ("a version that is none, or a nightly that names no CUDA channel", ""),
-    "bad-wheel": ("a wheel file cannot be read, or its name and its content differ", ""),
-    "bench-failed": ("the benchmark's process ended with an error", ""),
-    "broken-receipt": ("a receipt does not fit its wheel, or its chain of digests is broken", ""),
-    "build-failed": (
-        "the upstream build ended with an error; the failing object's own words are shown",
-        "read the log that is named; the same command again goes on with the objects it has",
-    ),
-    "build-stopped": (
-        "the build was stopped; the objects that were compiled are kept",
-        "the same command again goes on with them",
-    ),
-    "cannot-run-on-arch": (
-        "kernels or a project were asked for that cannot run on the stack's archs",
-        "the message tells the variable or the option; project.toml says why",
-    ),
-    "command-failed": (
-        "a program that blackwheel started ended with an error; its last 40 lines are shown",
-        "its own words tell; the log is named",
-    ),
-    "disk-too-small": (
-        "less disk is free than the build needs",
-        "free space (`invoke clean`), or BLACKWHEEL_HOME on another disk",
-    ),
-    "incomplete-set": (
-        "a Python lacks a wheel of a stack that is published together or not at all",
-        "build what is missing, or `--only` what is there",
-    ),
-    "index-away": ("an index did not answer after 4 tries", ""),
-    "index-unreadable": ("an index answers with what is no page of an index: a login?", ""),
-    "machine-refused": ("the operating system refused something: its words are shown", ""),
-    "nothing-to-publish": (
-        "no wheel of the stack's current label is on the shelf",
-        "`invoke build-wheels --stack STACK`",
-    ),
-    "patch-changes-nothing": ("without this patch the wheel would be the same", ""),
-    "patch-is-binary": ("a patch changes a file in binary form", ""),
-    "patch-makes-link": ("a patch makes a symbolic link or a submodule", ""),
-    "patch-outside-tree": ("a patch touches a path outside of the source tree", ""),
-    "patch-unreadable": ("git cannot read a patch; its words are shown", ""),
-    "plan-failed": ("the build could not be configured; its last words are shown", ""),
-    "python-missing": ("this machine has no such Python, or it lacks its headers", ""),
-    "stale-patch": (
-        "a patch does not apply with zero fuzz; each hunk that moved or is gone is listed",
-        "`invoke refresh-patches PROJECT`, or correct it by hand",
-    ),
-    "upload-denied": (
-        "the index refused the login, or it has none",
-        "UV_PUBLISH_USERNAME and UV_PUBLISH_PASSWORD, or UV_PUBLISH_TOKEN, or netrc;"
-        " never in the address",
-    ),
-    "upload-redirected": (
-        "the upload was answered with a redirect, which may be to a login",
-        "name the address itself",
-    ),
-    "upload-refused": (
-        "the index refused a wheel; its words are shown",
-        "what its words tell; raise the revision if it holds other bytes under this name",
-    ),
-    "upload-too-large": (
-        "the server, or a proxy before it, takes less than the wheel has",
-        "raise its limit (nginx: `client_max_body_size 2g`), or publish to a folder",
-    ),
-    "wheel-refused": ("the finished wheel breaks its contract; each finding is listed", ""),
-    "wrong-arch": (
-        "an object is to be compiled for other archs than the stack's",
-        "correct the patch or the variable that hands the archs to nvcc: patches/PROJECT/VERSION",
-    ),
-}
-"""An empty cure: the one of the code."""
-CODES = {
-    "build-failed": "7",
-    "build-stopped": "130",
-    "wrong-arch": "7",
-    "cannot-run-on-arch": "2, 3",
-}
-"""Exit codes that one expression chooses among."""
+SAID: dict[str, dict[str, str]] = tomllib.loads(
+    Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
+)
+"""`cause`, `cure` and `code` of errors of which the calls do not tell them."""
 
 
 @dataclass
@@ -407,10 +319,11 @@ def rows(found: dict[str, list[Raised]], codes: dict[str, int]) -> list[Row]:
     silent = []
     for name, places in sorted(found.items()):
         pairs = [cause_and_cure(one) for one in places]
-        code = CODES.get(name) or ", ".join(sorted({str(codes.get(one.code)) for one in places}))
-        cause, cure = SAID.get(name, ("", ""))
-        if cause:
-            pairs = [(cause, cure or next((text for _, text in pairs if text), ""))]
+        said = SAID.get(name, {})
+        code = said.get("code") or ", ".join(sorted({str(codes.get(one.code)) for one in places}))
+        if said:
+            cure = said.get("cure") or next((text for _, text in pairs if text), "")
+            pairs = [(said["cause"], cure)]
         cures: dict[str, list[str]] = {}
         for cause, cure in pairs:
             cures.setdefault(cure, []).append(cause)
@@ -419,7 +332,9 @@ def rows(found: dict[str, list[Raised]], codes: dict[str, int]) -> list[Row]:
         for cure, causes in cures.items():
             made.append((name, OR.join(dict.fromkeys(causes)), cure or "the message has it", code))
     if silent:
-        raise ValueError(f"no words for a cause, a cure or a code; say them in SAID: {silent}")
+        raise ValueError(
+            f"no words for a cause, a cure or a code; say them in errors.toml: {silent}"
+        )
     return made
 
 
