@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 from packaging.tags import parse_tag
 from toytorch import C10, build_library, make_torch
-from wheelwright import LABEL, NAME, TORCH, make_wheel
+from wheelwright import BARE, NAME, make_wheel
 
-from blackwheel.audit.audit import Expected, Exports, audit, exports_of, inspect, link_against
+from blackwheel.audit.audit import Exports, audit, exports_of, inspect, link_against
 from blackwheel.audit.elf import read_elf
 from blackwheel.audit.symbols import floor_findings, links
-from blackwheel.core.archs import parse
 from blackwheel.core.errors import BlackwheelError, Exit
 
 PATH = "toy/_C.so"
@@ -23,16 +22,7 @@ namespace c10 { int device_count(); int stream_of(int); }
 namespace at { float *data_of(int); }
 extern "C" float *entry() { return at::data_of(c10::device_count() + c10::stream_of(0)); }
 """
-TOY = Expected(
-    name="toy",
-    version="1.0",
-    label=LABEL,
-    python="cp312",
-    modules=("toy",),
-    torch=TORCH,
-    archs=(parse("12.0a"),),
-    glibc="2.28",
-)
+TOY = replace(BARE, glibc="2.28")
 
 
 @pytest.fixture(scope="module")
