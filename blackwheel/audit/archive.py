@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from blackwheel.audit.findings import Finding, RefusedError
+from blackwheel.audit.member import Member, Source
 
 MOST_FILES: Final = 50_000
-"""flashinfer-cubin has 16,000."""
+"""The largest wheel of cubins has 16,000."""
 MOST_DIRECTORY: Final = 16 << 20
 LARGEST: Final = 16 << 30
 """All files unpacked; torch takes 1.6 GB."""
@@ -48,9 +49,21 @@ class Archive:
     """An open archive whose layout holds."""
 
     zip: zipfile.ZipFile
+    file: BinaryIO
     files: tuple[zipfile.ZipInfo, ...]
     folders: tuple[zipfile.ZipInfo, ...]
     findings: tuple[Finding, ...]
+
+    @contextlib.contextmanager
+    def reading(self, info: zipfile.ZipInfo) -> Iterator[Source]:
+        """Read one of its files; raise what `BROKEN` names where it is not as it says."""
+        if info.compress_type in _METHODS and not info.flag_bits & (_ENCRYPTED | _PATCH):
+            self.file.seek(info.header_offset)
+            header = _LOCAL.unpack(self.file.read(_LOCAL.size))
+            yield Member(self.file, info, info.header_offset + _LOCAL.size + header[9] + header[10])
+        else:
+            with self.zip.open(info) as stream:
+                yield stream
 
 
 @contextlib.contextmanager
@@ -68,6 +81,7 @@ def opened(path: Path) -> Iterator[Archive]:
             _require_small(infos, path.stat().st_size)
             yield Archive(
                 zip=archive,
+                file=file,
                 files=tuple(info for info in infos if not info.is_dir()),
                 folders=tuple(info for info in infos if info.is_dir()),
                 findings=tuple(_notes(infos, comment)),

@@ -7,14 +7,16 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import IO, Final
+from typing import Final
 
 from blackwheel.audit import device, fatbin, kernels, packed
 from blackwheel.audit.blob import CHUNK, Blob
 from blackwheel.audit.cubin import is_cubin
+from blackwheel.audit.cuobjdump import Patience
 from blackwheel.audit.device import Found
 from blackwheel.audit.elf import AMDGPU, MAGIC, Elf, UnreadableLibraryError, read_elf_of
 from blackwheel.audit.kernels import DeviceCode, Library
+from blackwheel.audit.member import Source
 from blackwheel.audit.packed import Budget, UnknownPackingError
 from blackwheel.audit.sections import Sections, read_sections
 from blackwheel.audit.texts import PYTHON, UnheldError, read_text
@@ -93,17 +95,19 @@ class Reading:
     entry_points: Sequence[str] = ()
     """Kernels that are looked for by name."""
     budget: Budget = field(default_factory=Budget)
+    patience: Patience = field(default_factory=Patience)
     kernels: set[str] = field(default_factory=set)
     """Of the kernels that were looked for, those that are there."""
 
 
-def read_content(stream: IO[bytes], path: str, reading: Reading, *, keep: int = 0) -> Content:
+def read_content(stream: Source, path: str, reading: Reading, *, keep: int = 0) -> Content:
     """Read a file to its end; of one that is held in memory (`keep`) at most so many bytes.
 
     Raises UnheldError, and what reading a stream raises.
     """
     first = stream.read(CHUNK)
-    if b"\0" not in first and first[:4] != MAGIC and first[:4] != fatbin.MAGIC:
+    binary = first[:4] in (MAGIC, fatbin.MAGIC) or packed.packing(first)
+    if not binary and b"\0" not in first:
         text = read_text(stream, first, path, keep)
         if text is not None:
             kind = "python" if path.endswith(PYTHON) else "text"
@@ -122,7 +126,7 @@ def read_content(stream: IO[bytes], path: str, reading: Reading, *, keep: int = 
         return content
 
 
-def _add_ptx(content: Content, stream: IO[bytes], path: str, reading: Reading) -> None:
+def _add_ptx(content: Content, stream: Source, path: str, reading: Reading) -> None:
     """Look for PTX in a text that mentions a target."""
     stream.seek(0)
     with Blob.new() as blob:
@@ -133,7 +137,7 @@ def _add_ptx(content: Content, stream: IO[bytes], path: str, reading: Reading) -
             _add(content, blob, path, found, reading)
 
 
-def _pour(stream: IO[bytes], chunk: bytes, blob: Blob) -> bytes:
+def _pour(stream: Source, chunk: bytes, blob: Blob) -> bytes:
     """Write a file down: while this thread inflates, another one hashes and writes."""
     digest = hashlib.sha256()
     if len(chunk) < CHUNK:  # all of it: most files are small
@@ -172,6 +176,9 @@ def _look(blob: Blob, path: str, content: Content, reading: Reading, depth: int)
     if how:
         _packed(blob, how, path, content, reading, depth=depth)
         found.packed.clear()
+        inside = sum(count for one in content.libraries for _, count in one.pieces)
+        if found.pieces <= inside:
+            found = Found()  # what lies in it unpacked was read by its name
     if found.any or found.packed:
         kind = "archive" if head[:8] == b"!<arch>\n" else "file"
         _add(content, blob, path, found, reading, kind=kind)
@@ -221,7 +228,7 @@ def _add(
     content: Content, blob: Blob, path: str, found: Found, reading: Reading, *, kind: str = "file"
 ) -> None:
     """Add a file that holds code to what was read."""
-    read = kernels.device_code(blob, found)
+    read = kernels.device_code(blob, found, reading.patience)
     _try_packed(blob, found, read, reading.budget)
     if reading.entry_points:
         names = {name for one in read.code for name in one.kernels}
@@ -250,7 +257,7 @@ def _try_packed(blob: Blob, found: Found, read: DeviceCode, budget: Budget) -> N
             with packed.unpacked(part, how, budget, most=_TRIAL_SIZE) as inner:
                 nested = device.find(inner)
                 if nested.any:
-                    more = kernels.device_code(inner, nested)
+                    more = kernels.device_code(inner, nested, read.patience)
                     read.code += more.code
                     read.unread += [*more.unread, (None, f"{how} at {offset:#x} holds such code")]
         except (UnknownPackingError, *packed.BROKEN):

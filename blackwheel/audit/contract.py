@@ -52,7 +52,7 @@ def arch_findings(
 
 
 def _grouped(found: Iterable[Finding]) -> Iterator[Finding]:
-    """Tell those of equal words in one line: flashinfer-cubin has 16,000 files."""
+    """Tell those of equal words in one line: a wheel of cubins has 16,000 files."""
     groups: dict[tuple[str, str, bool], list[Finding]] = {}
     for one in found:
         groups.setdefault((one.name, one.fact, one.fatal), []).append(one)

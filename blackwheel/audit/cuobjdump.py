@@ -32,11 +32,10 @@ BATCH: Final = 64 << 20
 LARGEST: Final = 1 << 30
 """One entry that grows to more is not read."""
 LIMITS: Final = Limits(seconds=20, memory=4 << 30, output=128 << 20)
-MOST_UNPACKED: Final = 32 << 30
-"""All entries of one file."""
 _LIMIT_SIGNALS: Final = tuple(128 + one for one in (signal.SIGXCPU, signal.SIGKILL, signal.SIGTERM))
-MOST_FAILURES: Final = 8
-"""Entries of one file that are looked for one by one; cuobjdump is asked six times for each."""
+MOST_ENTRIES: Final = 4096
+"""Entries of one call."""
+SMALLEST: Final = 8
 
 _HEAD: Final = re.compile(rb"^Fatbin (.+) code:\n=+\narch = (\S+)$", re.MULTILINE)
 _KERNEL: Final = re.compile(rb"^FUNC\s+\S+\s+\S+\s+ENTRY\s+(\S+)$", re.MULTILINE)
@@ -78,39 +77,71 @@ class _GaveUpError(Exception):
     """Reading on would take for ever."""
 
 
-def read_entries(blob: Blob, entries: Sequence[Entry], option: str = SYMBOLS) -> list[Read]:
-    """Read entries in their order: SYMBOLS names the kernels of cubins, PTX those of PTX texts."""
-    done: list[Read] = []
-    failures, left = 0, MOST_UNPACKED
-    waiting = list(reversed(list(_batches(entries))))
+@dataclass(kw_only=True, slots=True)
+class Patience:
+    """What reading the device code of one wheel may take."""
+
+    calls: int = 500
+    """Of cuobjdump; the largest wheels of the registry take 120."""
+    parts: int = 60
+    """Calls for parts of a batch that could not be read as a whole."""
+    unpacked: int = 64 << 30
+
+    def left_for(self, batch: Iterable[Entry], *, part: bool) -> bool:
+        """Use some up; tell whether there was enough."""
+        self.calls -= 1
+        self.parts -= part
+        self.unpacked -= 0 if part else sum(one.unpacked for one in batch)
+        return self.calls >= 0 and self.parts >= 0 and self.unpacked >= 0
+
+
+def read_entries(
+    blob: Blob, entries: Sequence[Entry], option: str = SYMBOLS, *, patience: Patience | None = None
+) -> list[Read]:
+    """Read entries in their order: SYMBOLS names the kernels of cubins, PTX those of PTX texts.
+
+    Of a batch that cannot be read as a whole, cubins that lie there as they are are read without
+    cuobjdump, and the rest is halved until the bad ones are found.
+    """
+    done: dict[int, Read] = {}
+    numbered = list(enumerate(entries))
+    for number, one in numbered:
+        if one.size < SMALLEST:
+            done[number] = Read(arch=one.arch, why="is too small to be any code")
+    batches = _batches([(number, one) for number, one in numbered if number not in done])
+    waiting = [(batch, False) for batch in batches][::-1]
+    patience = patience or Patience()
     while waiting:
-        batch = waiting.pop()
-        left -= sum(one.unpacked for one in batch)
-        try:
-            if left < 0:
-                raise _GaveUpError("the device code of one file grows beyond all measure")
-            done += _read(blob, batch, option)
-        except _GaveUpError as error:
-            left = -1
-            done += [Read(arch=one.arch, why=str(error)) for one in batch]
-        except UnreadableKernelsError as error:
-            if len(batch) > 1 and failures < MOST_FAILURES:
-                half = len(batch) // 2
-                waiting += [batch[half:], batch[:half]]
+        batch, part = waiting.pop()
+        why, more = "reading on would take for ever", False
+        if patience.left_for((one for _, one in batch), part=part):
+            try:
+                reads = _read(blob, [one for _, one in batch], option)
+                done |= dict(zip((number for number, _ in batch), reads, strict=True))
                 continue
-            failures += 1
-            done += [_alone(blob, one, str(error)) for one in batch]
-    return done
+            except _GaveUpError as error:
+                why, patience.parts = str(error), 0
+            except UnreadableKernelsError as error:
+                why, more = str(error), True
+        alone = [(number, one, _alone(blob, one, why)) for number, one in batch]
+        rest = [(number, one) for number, one, read in alone if read.why]
+        if more and len(rest) > 1:
+            half = len(rest) // 2
+            waiting += [(rest[half:], True), (rest[:half], True)]
+            rest = []
+        lost = {number for number, _ in rest}
+        done |= {number: read for number, _, read in alone if not read.why or number in lost}
+    return [done[number] for number, _ in numbered]
 
 
-def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    batch: list[Entry] = []
+def _batches(entries: Iterable[tuple[int, Entry]]) -> Iterator[list[tuple[int, Entry]]]:
+    batch: list[tuple[int, Entry]] = []
     size = 0
-    for one in entries:
-        if batch and size + one.unpacked > BATCH:
+    for number, one in entries:
+        if batch and (size + one.unpacked > BATCH or len(batch) >= MOST_ENTRIES):
             yield batch
             batch, size = [], 0
-        batch.append(one)
+        batch.append((number, one))
         size += one.unpacked
     if batch:
         yield batch

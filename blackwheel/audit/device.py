@@ -73,6 +73,12 @@ class Found:
     """What is there and cannot be read."""
 
     @property
+    def pieces(self) -> int:
+        """How many cubins and PTX texts there are."""
+        units = sum(len(one.entries) for one in (*self.units, *self.relocatable))
+        return units + len(self.cubins) + len(self.ptx)
+
+    @property
     def any(self) -> bool:
         """Tell whether there is device code, readable or not."""
         return bool(self.units or self.relocatable or self.cubins or self.ptx or self.faults)

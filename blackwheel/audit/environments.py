@@ -81,7 +81,8 @@ def requirements(path: Path) -> tuple[Requirement, ...]:
             (info,) = [one for one in opened.files if one.filename.endswith(_METADATA)]
             if info.file_size > LIMITS["METADATA"]:
                 return ()
-            required = core_metadata(opened.zip.read(info)).requires
+            with opened.reading(info) as stream:
+                required = core_metadata(stream.read(info.file_size + 1)).requires
     except (*_UNREADABLE, RefusedError):
         return ()
     return tuple(one for one in required if canonicalize_name(one.name) == "torch")

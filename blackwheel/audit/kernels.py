@@ -11,7 +11,7 @@ from typing import Final
 from blackwheel.audit import device
 from blackwheel.audit.blob import Blob, OutOfFileError
 from blackwheel.audit.cubin import UnreadableKernelsError, read_cubin
-from blackwheel.audit.cuobjdump import PTX, read_entries
+from blackwheel.audit.cuobjdump import PTX, Patience, read_entries
 from blackwheel.audit.device import Found
 from blackwheel.audit.elf import DEVICES, UnreadableLibraryError, read_elf_of
 from blackwheel.audit.fatbin import KINDS, Entry, FatBinary
@@ -72,6 +72,11 @@ class Library:
             object.__setattr__(self, name, one_line(getattr(self, name)))
 
     @property
+    def pieces(self) -> tuple[tuple[str, int], ...]:
+        """Cubins and PTX texts by arch, read or not."""
+        return (*self.elf_archs, *self.ptx_archs, *self.unread_archs)
+
+    @property
     def archs(self) -> str:
         """`72 x sm_120a, 1 x PTX sm_80`, as messages and tables show it."""
         cubins = [f"{count} x {arch}" for arch, count in self.elf_archs]
@@ -96,6 +101,7 @@ class DeviceCode:
     code: list[Code] = field(default_factory=list)
     unread: list[tuple[Arch | None, str]] = field(default_factory=list)
     """The arch that a header names, where there is one, and why it could not be read."""
+    patience: Patience = field(default_factory=Patience)
 
 
 def read_library(file: Path, *, path: str, sha256: str, wanted: Sequence[Arch]) -> Library:
@@ -150,9 +156,11 @@ def _tally(counter: Counter[Arch]) -> tuple[tuple[str, int], ...]:
     return tuple((arch.sm, counter[arch]) for arch in sorted(counter) if counter[arch])
 
 
-def device_code(blob: Blob, found: Found) -> DeviceCode:
+def device_code(blob: Blob, found: Found, patience: Patience | None = None) -> DeviceCode:
     """Read everything that was found in a file."""
-    done = DeviceCode(unread=[(None, fault) for fault in found.faults])
+    done = DeviceCode(
+        unread=[(None, fault) for fault in found.faults], patience=patience or Patience()
+    )
     _read_units(blob, found.units, done)
     if found.relocatable:
         _add_relocatable(blob, found.relocatable, done)
@@ -180,7 +188,8 @@ def _read_units(blob: Blob, units: Sequence[FatBinary], done: DeviceCode, first:
     code: list[Code] = []
     waiting: list[tuple[int, Entry, Arch]] = []
     assembled: set[tuple[int, Arch]] = set()
-    for (number, entry), read in zip(known, read_entries(blob, [e for _, e in known]), strict=True):
+    reads = read_entries(blob, [entry for _, entry in known], patience=done.patience)
+    for (number, entry), read in zip(known, reads, strict=True):
         if read.why:
             done.unread.append((entry.arch, read.why))
         elif entry.kind == "elf":
@@ -208,7 +217,7 @@ def _ptx(
             alone.append((number, entry, arch))
         else:
             named.append(Code(unit=number, kind="ptx", arch=arch, kernels=kernels))
-    texts = read_entries(blob, [entry for _, entry, _ in alone], PTX)
+    texts = read_entries(blob, [entry for _, entry, _ in alone], PTX, patience=done.patience)
     for (number, entry, arch), read in zip(alone, texts, strict=True):
         if read.why:
             done.unread.append((entry.arch, read.why))

@@ -18,7 +18,7 @@ from blackwheel.audit.wheel import Unpacked
 from blackwheel.core.archs import Arch
 from blackwheel.stacks.records import Contract
 
-TORCH_BOUND: Final = ("torchvision", "torchaudio", "torchcodec", "torchao", "xformers", "vllm")
+TORCH_BOUND: Final = ("torchvision", "torchaudio", "torchcodec", "torchao", "xformers")
 """Distributions whose every release wants one torch: a loose requirement on one may swap torch."""
 
 

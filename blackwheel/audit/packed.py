@@ -11,9 +11,10 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from blackwheel.audit.blob import CHUNK, Blob
+from blackwheel.audit.member import Source
 
 MAGICS: Final = {
     b"\x1f\x8b": "gzip",
@@ -54,7 +55,7 @@ class UnknownPackingError(Exception):
 class Budget:
     """What a whole wheel's packed files may grow to."""
 
-    size: int = 2 << 30
+    size: int = 256 << 20
     files: int = 20_000
     depth: int = 3
 
@@ -79,7 +80,7 @@ def packing(head: bytes) -> str:
     return "tar" if head[TAR_AT : TAR_AT + len(TAR)] == TAR else ""
 
 
-def members(blob: Blob, how: str, budget: Budget) -> Iterator[tuple[str, IO[bytes]]]:
+def members(blob: Blob, how: str, budget: Budget) -> Iterator[tuple[str, Source]]:
     """Yield the files that are packed in one; raise UnknownPackingError where that ends early."""
     try:
         if how in ("gzip", "bzip2", "xz"):
@@ -188,7 +189,7 @@ def _file(blob: Blob) -> io.BufferedReader:
     return io.BufferedReader(_Reader(blob))
 
 
-def _zipped(blob: Blob, budget: Budget) -> Iterator[tuple[str, IO[bytes]]]:
+def _zipped(blob: Blob, budget: Budget) -> Iterator[tuple[str, Source]]:
     with zipfile.ZipFile(_file(blob)) as archive:
         for info in archive.infolist():
             if not info.is_dir():
@@ -198,7 +199,7 @@ def _zipped(blob: Blob, budget: Budget) -> Iterator[tuple[str, IO[bytes]]]:
                     yield info.filename, stream
 
 
-def _tarred(blob: Blob, budget: Budget) -> Iterator[tuple[str, IO[bytes]]]:
+def _tarred(blob: Blob, budget: Budget) -> Iterator[tuple[str, Source]]:
     with tarfile.open(fileobj=_file(blob), mode="r:") as archive:
         for info in archive:
             budget.take_file()

@@ -9,7 +9,7 @@ from typing import Final
 from blackwheel.audit.kernels import KernelCounts, Library
 
 MANY: Final = 40
-"""From so many files on rows are joined: flashinfer-cubin has 16,000."""
+"""From so many files on rows are joined: a wheel of cubins has 16,000."""
 
 
 def rows(libraries: Sequence[Library]) -> tuple[Library, ...]:

@@ -6,9 +6,10 @@ import codecs
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import IO, Final
+from typing import Final
 
 from blackwheel.audit.blob import CHUNK
+from blackwheel.audit.member import Source
 
 PYTHON: Final = (".py", ".pyi", ".pyw")
 TEXT: Final = re.compile(
@@ -37,7 +38,7 @@ class UnheldError(Exception):
     """A file that must be held in memory as text is none, or larger than it may be."""
 
 
-def read_text(stream: IO[bytes], first: bytes, path: str, keep: int) -> Text | None:
+def read_text(stream: Source, first: bytes, path: str, keep: int) -> Text | None:
     """Read a text to its end; None where it turns out to be none."""
     decoder = codecs.getincrementaldecoder(_encoding(first, path))("strict")
     digest, size, target, kept = hashlib.sha256(), 0, False, b""
@@ -74,8 +75,7 @@ def _encoding(first: bytes, path: str) -> str:
         except LookupError:
             return "utf-8"
     try:
-        first[:-4].decode("utf-8")
-    except UnicodeDecodeError as error:
-        near_end = error.start > len(first) - 8
-        return "latin-1" if TEXT.search(path) and not near_end else "utf-8"
+        codecs.getincrementaldecoder("utf-8")("strict").decode(first)
+    except UnicodeDecodeError:
+        return "latin-1" if TEXT.search(path) else "utf-8"
     return "utf-8"

@@ -45,7 +45,7 @@ class Unpacked:
     """What lies in a wheel file."""
 
     name: str
-    """Canonical: `flash-attn`."""
+    """Canonical: lower case, one hyphen between words."""
     version: Version
     tags: frozenset[Tag]
     """From the file name, like name and version."""
@@ -169,7 +169,7 @@ def _member(
         if info.file_size > keep:
             raise UnheldError(f"is larger than {keep >> 20} MiB")
     path = one_line(info.filename)
-    with opened.zip.open(info) as stream:
+    with opened.reading(info) as stream:
         return read_content(stream, path, reading, keep=keep)
 
 

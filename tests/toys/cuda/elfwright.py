@@ -46,7 +46,7 @@ def elf(
     versions: Mapping[str, Sequence[str]] | None = None,
     versioned: Mapping[str, str] | None = None,
     stack: int | None = R | W,
-    load: int = R | X,
+    load: int = R,
     relro: bool = True,
     tls: int = 0,
     interpreter: str = "",

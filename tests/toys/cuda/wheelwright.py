@@ -48,7 +48,8 @@ def native(*kernels: str, arch: int = 120, suffix: str = "a") -> bytes:
 
 def record_row(path: str, data: bytes) -> str:
     digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
-    return f"{path},sha256={digest},{len(data)}\n"
+    shown = '"' + path.replace('"', '""') + '"' if any(c in path for c in ',"\n\r') else path
+    return f"{shown},sha256={digest},{len(data)}\n"
 
 
 def make_wheel(
@@ -63,10 +64,11 @@ def make_wheel(
     unlisted: Sequence[tuple[str | zipfile.ZipInfo, bytes]] = (),
     record: Callable[[str], str] = lambda text: text,
     compression: int = zipfile.ZIP_DEFLATED,
+    info: str = "",
 ) -> Path:
     """A right wheel, plus `unlisted` entries at the end, with RECORD as `record` changes it."""
     distribution, version, *tags = name.removesuffix(".whl").split("-")
-    info = f"{distribution}-{version}.dist-info"
+    info = info or f"{distribution}-{version}.dist-info"
     lines = ["Metadata-Version: 2.4", f"Name: {distribution}"]
     lines += [f"Version: {metadata_version or version}"]
     lines += [f"Requires-Dist: {requirement}" for requirement in requires]
@@ -123,3 +125,18 @@ def held_files(wheel: Path) -> dict[str, bytes]:
     """The files of a wheel in their order."""
     with zipfile.ZipFile(wheel) as archive:
         return {info.filename: archive.read(info) for info in archive.infolist()}
+
+
+def rewritten(wheel: Path, path: str, change: Callable[[str], str]) -> Path:
+    """A copy of a wheel of which one text is another, and RECORD is right again."""
+    held = held_files(wheel)
+    held[path] = change(held[path].decode()).encode()
+    record = next(name for name in held if name.endswith("/RECORD"))
+    rows = [record_row(name, data) for name, data in held.items() if name != record]
+    held[record] = ("".join(rows) + f"{record},,\n").encode()
+    copy = wheel.parent / "rewritten" / wheel.name
+    copy.parent.mkdir(exist_ok=True)
+    with zipfile.ZipFile(copy, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in held.items():
+            archive.writestr(name, data)
+    return copy
