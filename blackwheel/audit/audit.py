@@ -230,7 +230,7 @@ def _read(path: Path, reading: Reading, expected: Expected | None) -> Unpacked:
             data=expected.data if expected else (),
         )
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise BlackwheelError(
             "no-room",
