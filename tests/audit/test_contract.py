@@ -111,7 +111,7 @@ class Built:
 
 
 def built(count: int, *, objects: int = 3, **how: Any) -> Built:
-    stack = loader.load("quickstart", ROOT / "constraints")
+    stack = loader.load("torch211-quick", ROOT / "constraints")
     pin = replace(stack.projects["flash-attn"], objects=objects)
     stack = replace(stack, projects={"flash-attn": pin})
     request = Request(
@@ -174,11 +174,10 @@ def test_every_stack_says_what_must_be_there() -> None:
         for project in stack.build:
             lines = stack.projects[project].contract
             assert sum(line.kernels for line in lines) > 1, (name, project)
-            assert stack.projects[project].objects, (name, project)
 
 
 def test_contract_is_no_part_of_the_key() -> None:
-    stack = loader.load("quickstart", ROOT / "constraints")
+    stack = loader.load("torch211-quick", ROOT / "constraints")
     pin = stack.projects["flash-attn"]
     other = replace(pin, contract=(Contract(library="x"),), data=("*.npy",), objects=99)
     keys = {
@@ -199,7 +198,7 @@ def test_contract_is_no_part_of_the_key() -> None:
 
 
 def test_other_archs_are_held_to_what_is_there() -> None:
-    stack = loader.load("stable", ROOT / "constraints")
+    stack = loader.load("torch211", ROOT / "constraints")
 
     def asked(*archs: str) -> Expected:
         return expectation(
