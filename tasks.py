@@ -296,6 +296,7 @@ def plan(
         "torch": "would it link with this one: an environment's folder, or a version",
         "html": "write one page with the kernels drawn to this file",
         "json": "for programs",
+        "strict": "hold a wheel of no stack to what a stack's own must be, too",
     }
 )
 def audit(
@@ -305,13 +306,14 @@ def audit(
     torch: str = "",
     html: str = "",
     json: bool = False,
+    strict: bool = False,
 ) -> None:
     """Tell which archs, torch and symbols wheels need, e.g. invoke audit vllm==0.26.0."""
     from blackwheel.commands import audit as auditing
 
     _run(
         lambda site: auditing.show_audit(
-            site, what, arch=arch, torch=torch, html=html, as_json=json
+            site, what, arch=arch, torch=torch, html=html, as_json=json, strict=strict
         )
     )
 
