@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -53,6 +54,16 @@ def _projects() -> list[str]:
     return sorted({name for table in tables for name in table.get("build", [])})
 
 
+def _folder() -> str:
+    """Name the environments of a stack and a Python: one component, whatever was typed."""
+    name = f"{STACK}-{PYTHON.strip('/').replace('/', '-')}"
+    if "/" in STACK or STACK.startswith("."):
+        sys.stderr.write(f"error: unknown-stack\n  '{STACK}' is no name of a stack\n")
+        sys.exit(2)
+    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return name if len(name) <= 120 else f"{name[:100]}-{digest}"
+
+
 _FILE = _typed("session-file")
 _ORDER = _read(_FILE) if _FILE else {}
 _ASKED = _option("stack")
@@ -66,9 +77,7 @@ nox.options.error_on_missing_interpreters = True
 nox.options.download_python = "never"
 nox.options.reuse_venv = "yes"
 nox.options.sessions = ["tests", "lint", "types"]
-nox.options.envdir = str(
-    _store() / "nox" / f"{STACK}-{PYTHON.strip('/').replace('/', '-')}" if _ASKED else ROOT / ".nox"
-)
+nox.options.envdir = str(_store() / "nox" / _folder() if _ASKED else ROOT / ".nox")
 """What a stack needs is gigabytes and shared by checkouts; what develops this one stays in it."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -19,6 +18,7 @@ from blackwheel.core.addresses import index_address, shown
 from blackwheel.core.download import AbsentError, Patience, download, forget
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.file_lock import held
+from blackwheel.core.files import component, sha256
 from blackwheel.core.site import Site
 from blackwheel.core.units import size
 
@@ -63,10 +63,10 @@ def wheel_of(name: str, version: Version, *, site: Site, tags: Sequence[Tag] = (
             fix="download it yourself, and: invoke audit FILE",
             code=Exit.INDEX,
         )
-    kept = site.store / FOLDER / chosen.filename
+    kept = site.store / FOLDER / component(chosen.filename, where=shown(chosen.url))
     kept.parent.mkdir(parents=True, exist_ok=True)
     with held(site.store, f"audited-{kept.name}", project=name, console=site.console):
-        if not kept.is_file() or _sha256(kept) != digest:
+        if not kept.is_file() or sha256(kept) != digest:
             _take(chosen, kept, digest, name=name, site=site)
     return kept
 
@@ -81,11 +81,11 @@ def sdist_of(name: str, version: Version, *, site: Site) -> Path | None:
     if not files:
         return None
     chosen = files[0]
-    kept = site.store / "sdists" / chosen.filename
+    kept = site.store / "sdists" / component(chosen.filename, where=shown(chosen.url))
     kept.parent.mkdir(parents=True, exist_ok=True)
     digest = chosen.digests.get("sha256", "")
     with held(site.store, f"sdist-{kept.name}", project=name, console=site.console):
-        if not digest or not kept.is_file() or _sha256(kept) != digest:
+        if not digest or not kept.is_file() or sha256(kept) != digest:
             _take(chosen, kept, digest, name=name, site=site)
     return kept
 
@@ -203,7 +203,7 @@ def _take(package: DistributionPackage, kept: Path, digest: str, *, name: str, s
             fix="the same command again, later or with another index",
             code=Exit.INDEX,
         ) from None
-    found = _sha256(part)
+    found = sha256(part)
     if digest and found != digest:
         forget(part)
         raise BlackwheelError(
@@ -215,8 +215,3 @@ def _take(package: DistributionPackage, kept: Path, digest: str, *, name: str, s
             code=Exit.INDEX,
         )
     part.replace(kept)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

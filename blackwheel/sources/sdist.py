@@ -17,7 +17,7 @@ from blackwheel.core.addresses import index_address
 from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.file_lock import held
-from blackwheel.core.files import sha256
+from blackwheel.core.files import component, sha256
 from blackwheel.sources.tree import FILE, LINK, PROGRAM, Entry
 from blackwheel.stacks.records import SdistPin
 
@@ -43,7 +43,7 @@ def obtain(
     Raises `UnavailableError`, `wrong-sha256` and `wrong-size`; a wrong file is deleted, a carried
     one stays.
     """
-    kept = store / "sdists" / pin.name
+    kept = store / "sdists" / component(pin.name, where=f"projects.{project}.sdist.name")
     kept.parent.mkdir(parents=True, exist_ok=True)
     carried = Path(environment[CARRIED]) / pin.name if environment.get(CARRIED) else None
     with held(store, f"sdist-{pin.name}", project=project, console=console):
