@@ -95,12 +95,18 @@ def _sync(session: nox.Session, *locks: str) -> None:
         session.install("--require-hashes", *found, *files)
 
 
+def _bound(*words: str) -> tuple[str, ...]:
+    """Let a command end with this process: it asks the kernel for that before it is the command."""
+    isolation = str(ROOT / "blackwheel" / "core" / "isolation.py")
+    return (sys.executable, "-I", "-S", isolation, "--exec", str(os.getpid()), *words)
+
+
 def _blackwheel(session: nox.Session, *words: str) -> None:
     """Run the package outside of the session's environment, where its requirements are."""
     # nox would kill after 0.3 s; the package stops its compilers and takes its bar away first.
     # Progress stays on stderr: nox would mix it into the results.
     session.run(
-        *(sys.executable, "-m", "blackwheel", *words),
+        *_bound(sys.executable, "-m", "blackwheel", *words),
         external=True,
         stderr=None,
         interrupt_timeout=5.0,
@@ -166,7 +172,8 @@ def smoke(session: nox.Session) -> None:
                 others.add(place)
         for stack, python in sorted(others):  # each Python has an environment of its own
             words = ["--session-file", file, "--stack", stack, "--python", python]
-            session.run(sys.executable, "-m", "nox", "-s", "smoke", "--", *words, external=True)
+            nox = _bound(sys.executable, "-m", "nox", "-s", "smoke", "--", *words)
+            session.run(*nox, external=True)
 
 
 def _install(session: nox.Session, group: dict[str, Any]) -> None:

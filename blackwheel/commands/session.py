@@ -151,8 +151,6 @@ def _bench(site: Site, options: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Run one verb; no stop of the caller leaves this process or its children behind."""
-    isolation.die_with_parent()
-    isolation.become_subreaper()
     options = _parser().parse_args(arguments)
     records = _records(options)
     try:
