@@ -4,8 +4,6 @@ Its parent's end and an interrupt are this process's own from the first line on:
 take a second, in which no build may be left alone and no traceback be shown.
 """
 
-# ruff: noqa: E402, I001  the imports come after that
-
 import signal
 import sys
 

@@ -31,3 +31,16 @@ def index_address(environment: Mapping[str, str]) -> str | None:
         if found:
             return found[1]
     return None
+
+
+def index_cure(why: str) -> str:
+    """Return what mends a request that failed for this reason, by what it says."""
+    if "CERTIFICATE_VERIFY_FAILED" in why or "certificate" in why.lower():
+        return "export SSL_CERT_FILE=FILE (your network's own certificates, in one PEM file)"
+    if "SOCKS" in why:
+        return f"{sys.executable} -m pip install pysocks (ALL_PROXY names a SOCKS proxy)"
+    if re.search(r"answers (408|425|429|5\d\d)\b", why):
+        return "the same command again, later: the server is there, and busy or broken"
+    if re.search(r"is no page|another version|nested|does not end|is none", why):
+        return "open the address in a browser: a login page, or no package index at all"
+    return "export UV_DEFAULT_INDEX=ADDRESS (of a mirror that this machine reaches), or HTTPS_PROXY"

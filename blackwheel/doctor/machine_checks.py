@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from blackwheel.core import archs, isolation
-from blackwheel.core.addresses import index_address, shown
+from blackwheel.core.addresses import index_address, index_cure, shown
 from blackwheel.core.errors import BlackwheelError
 from blackwheel.core.machine import Machine
 from blackwheel.core.process import capture
@@ -70,36 +70,31 @@ def registry_check(environment: Mapping[str, str], *, needed: bool) -> Check:
     from pypi_simple import PYPI_SIMPLE_ENDPOINT
 
     index = index_address(environment) or PYPI_SIMPLE_ENDPOINT
-    cure = "export UV_DEFAULT_INDEX=ADDRESS (of a mirror that this machine reaches), or HTTPS_PROXY"
-    return index_check("registry", index, needed=needed, cure=cure)
+    return index_check("registry", index, needed=needed)
 
 
-def index_check(
-    name: str, index: str, *, needed: bool, cure: str = "export HTTPS_PROXY=ADDRESS"
-) -> Check:
+def index_check(name: str, index: str, *, needed: bool) -> Check:
     """Ask one index for its page of torch."""
     why = _refusal(f"{index.rstrip('/')}/torch/")
     if not why:
         return Check(name=name, ok=True, fact=f"{shown(index)} answers")
     fact = f"{shown(index)}: {why}"
+    cure = index_cure(why) if name == "registry" else "export HTTPS_PROXY=ADDRESS"
     return Check(name=name, ok=False if needed else None, fact=fact, cure=cure)
 
 
 def _refusal(address: str) -> str:
     """Return why this page cannot be had, or nothing."""
-    import requests
+    from blackwheel.core import http
 
     if address.startswith("file://"):
         return "" if Path(address.removeprefix("file://")).exists() else "no such folder"
     try:
-        with requests.get(address, timeout=ANSWER_SECONDS, stream=True) as answer:
-            return "" if answer.ok else f"answers {answer.status_code} {answer.reason}"
-    except requests.Timeout:
-        return f"no answer in {ANSWER_SECONDS:g} s"
-    except requests.RequestException as error:
-        cause = error.args[0] if error.args else error
-        text = str(getattr(cause, "reason", cause))
-        return shown(re.sub(r"^<?[\w.]*HTTPS?Connection.*?[)>]: ", "", text))
+        patience = http.Patience(connect=ANSWER_SECONDS, read=ANSWER_SECONDS, whole=ANSWER_SECONDS)
+        with http.opened(address, patience=patience):
+            return ""
+    except (http.AbsentError, http.FailedError) as error:
+        return str(error)
 
 
 def git_host_check(name: str, pin: ProjectPin, environment: Mapping[str, str]) -> Check:

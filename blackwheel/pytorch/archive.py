@@ -16,10 +16,11 @@ from packaging.version import Version
 
 from blackwheel.core.addresses import shown
 from blackwheel.core.console import Console
-from blackwheel.core.download import AbsentError, Patience, download, forget
+from blackwheel.core.download import download, forget
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.file_lock import held
 from blackwheel.core.files import component, sha256
+from blackwheel.core.http import AbsentError, Patience
 from blackwheel.pytorch import identity, nightly_index
 from blackwheel.pytorch import wheel as torchwheel
 from blackwheel.stacks.records import LockedWheel, Stack, TorchWheel

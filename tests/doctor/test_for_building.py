@@ -382,8 +382,7 @@ def test_an_index_that_refuses_is_a_lack_where_it_is_needed(index: str) -> None:
         name="registry",
         ok=False,
         fact=f"http://{index}/bad: answers 503 Service Unavailable",
-        cure="export UV_DEFAULT_INDEX=ADDRESS (of a mirror that this machine reaches),"
-        " or HTTPS_PROXY",
+        cure="the same command again, later: the server is there, and busy or broken",
     )
     assert around.registry_check(environment, needed=False).ok is None
 
