@@ -35,8 +35,10 @@ def _option(name: str) -> str:
 
 
 def _store() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(os.environ.get("BLACKWHEEL_HOME") or f"{cache}/blackwheel").absolute()
+    named = os.environ.get("BLACKWHEEL_HOME")
+    home = os.path.expanduser("~/.cache")  # noqa: PTH111  a user without a home is no traceback here
+    cache = os.environ.get("XDG_CACHE_HOME") or home
+    return Path(named or f"{cache}/blackwheel").absolute()
 
 
 def _read(path: str) -> dict[str, Any]:

@@ -20,6 +20,8 @@ def run(action: Callable[[Site], Any], *, inner: bool = False) -> int:
     Of an `inner` one the command that started it says that it was stopped.
     """
     signal.signal(signal.SIGTERM, _stop)
+    _open_streams()
+    sites.adopt(os.environ)
     try:
         result = action(sites.here())
         code = result if isinstance(result, int) else int(Exit.OK)
@@ -40,6 +42,18 @@ def run(action: Callable[[Site], Any], *, inner: bool = False) -> int:
         Console(environment=os.environ).error(_machine_error(error))
         code = int(Exit.MACHINE)
     return code
+
+
+def _open_streams() -> None:
+    """Open on nothing what a daemon closed: the first file that is opened would take its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def _stop(number: int, _: Any) -> None:

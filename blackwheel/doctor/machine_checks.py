@@ -18,7 +18,7 @@ from blackwheel.core.machine import Machine
 from blackwheel.core.process import capture
 from blackwheel.core.units import size
 from blackwheel.doctor.check import Check
-from blackwheel.sources.git_host import reason
+from blackwheel.sources.git_host import cure, reason, said
 from blackwheel.sources.git_store import ANSWER_SECONDS
 from blackwheel.stacks.records import ProjectPin, Stack
 
@@ -113,13 +113,13 @@ def git_host_check(name: str, pin: ProjectPin, environment: Mapping[str, str]) -
             return Check(name=title, ok=True, fact=f"{shown(pin.source.url)} answers")
         why = reason(done.stderr)
     if why is None:  # the host answered, and refused
-        fact = shown(done.stderr.strip())
-        return Check(name=title, ok=False, fact=fact, cure="correct the address in the stack file")
+        fact = "; ".join(said(shown(done.stderr))) or shown(done.stderr.strip())
+        return Check(name=title, ok=False, fact=fact, cure=cure(done.stderr))
     if pin.sdist:
-        cure = f"nothing: {pin.sdist.name} of the package registry stands in for it"
-        return Check(name=title, ok=None, fact=why, cure=cure)
-    cure = "name a mirror: git config --global url.<mirror>.insteadOf <address>"
-    return Check(name=title, ok=False, fact=why, cure=cure)
+        stands = f"nothing: {pin.sdist.name} of the package registry stands in for it"
+        return Check(name=title, ok=None, fact=why, cure=stands)
+    mirror = "name a mirror: git config --global url.<mirror>.insteadOf <address>"
+    return Check(name=title, ok=False, fact=why, cure=mirror)
 
 
 def gpu_checks(
