@@ -1,7 +1,7 @@
 """Chooses what of the caller's environment reaches uv, git and this package's own requests.
 
 A variable or a file that someone set for other work changes what uv resolves, where git works and
-whom TLS trusts. So each of them gets an explicit list, and one answer to the question of certificates.
+whom TLS trusts. So each of them gets an explicit list, and all one answer about certificates.
 """
 
 from __future__ import annotations

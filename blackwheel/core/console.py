@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -55,23 +56,26 @@ class Console:
 
     def say(self, line: str) -> None:
         """Write one line to stderr, above the bar if there is one."""
+        self._show_line(visible(line))
+
+    def error(self, error: BlackwheelError) -> None:
+        """Write name, fact, place and cure to stderr."""
+        text = visible(str(error))
+        if self._coloured(self._err):
+            head, newline, rest = text.partition("\n")
+            word, colon, name = head.partition(":")
+            text = f"{_RED}{word}{colon}{_RESET}{_BOLD}{name}{_RESET}{newline}{rest}"
+        self._show_line(text)
+
+    def _show_line(self, line: str) -> None:
         if self._live is not None:
             self._live.console.print(line, soft_wrap=True)
         else:
             _write(self._err, line + "\n")
 
-    def error(self, error: BlackwheelError) -> None:
-        """Write name, fact, place and cure to stderr."""
-        text = str(error)
-        if self._coloured(self._err):
-            head, newline, rest = text.partition("\n")
-            word, colon, name = head.partition(":")
-            text = f"{_RED}{word}{colon}{_RESET}{_BOLD}{name}{_RESET}{newline}{rest}"
-        self.say(text)
-
     def result(self, text: str) -> None:
         """Write a result to stdout."""
-        _write(self._out, text + "\n")
+        _write(self._out, visible(text) + "\n")
 
     def json(self, value: Any) -> None:
         """Write one JSON document to stdout; a value that JSON lacks (a path) as its text."""
@@ -86,18 +90,19 @@ class Console:
         for column in columns:
             table.add_column(column, no_wrap=True)
         for row in rows:
-            table.add_row(*(Text(cell) for cell in row))
+            table.add_row(*(Text(visible(cell)) for cell in row))
         rich = self._rich(self._out)
         lines = [title] if title else []
         wanted = rich.measure(table, options=rich.options.update(width=10_000)).maximum
         if wanted > rich.width:
             for row in rows:
-                lines += ["", *(f"{c}: {v}" for c, v in zip(columns, row, strict=True) if v)]
+                pairs = zip(columns, map(visible, row), strict=True)
+                lines += ["", *(f"{c}: {v}" for c, v in pairs if v)]
         else:
             with rich.capture() as captured:
                 rich.print(table, crop=False, overflow="ignore")
             lines += [line.rstrip() for line in captured.get().splitlines()]
-        self.result("\n".join(lines))
+        _write(self._out, "\n".join(lines) + "\n")
 
     def ask(self, question: str) -> bool:
         """Ask a person for a yes; without one at a terminal the answer is no."""
@@ -229,6 +234,18 @@ class Quiet(Console):
     def results(self) -> str:
         """Text that went to stdout."""
         return self._kept_out.getvalue()
+
+
+def visible(text: str) -> str:
+    """Write control characters as what they are: a name from elsewhere shall not move a cursor."""
+    if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
+        return text
+    return "".join(
+        each
+        if each in "\n\t" or unicodedata.category(each) not in ("Cc", "Cf")
+        else repr(each)[1:-1]
+        for each in text
+    )
 
 
 def _write(stream: TextIO, text: str) -> None:

@@ -55,7 +55,8 @@ _WORDS: Final[tuple[tuple[str, str, str, str], ...]] = (
         "a newer driver; invoke stacks names the lowest one of each stack",
     ),
     (
-        r"an illegal memory access was encountered|cudaErrorIllegalAddress|CUDA_ERROR_ILLEGAL_ADDRESS",
+        r"an illegal memory access was encountered|cudaErrorIllegalAddress"
+        r"|CUDA_ERROR_ILLEGAL_ADDRESS",
         "illegal-access",
         "a kernel read or wrote where no memory is: a wrong shape, stride or offset in it",
         SANITIZE,
@@ -108,7 +109,7 @@ _WORDS: Final[tuple[tuple[str, str, str, str], ...]] = (
         r"version [`'](?P<version>(?:GLIBC|GLIBCXX|CXXABI)_[\d.]+)' not found",
         "system-too-old",
         "this system's C or C++ library is older than {version}, which the wheel needs",
-        "invoke audit WHEEL shows the glibc that it needs: a newer system, or a wheel built for this",
+        "invoke audit WHEEL shows the glibc that it needs: a newer system, or a wheel built for it",
     ),
     (
         r"(?P<library>libc10\w*|libtorch\w*)\.so: cannot open shared object",
@@ -145,11 +146,12 @@ _WORDS: Final[tuple[tuple[str, str, str, str], ...]] = (
     (
         r"OutOfResources: out of resource: shared memory",
         "launch-refused",
-        "a Triton kernel asks for more shared memory than this GPU's blocks have: tuned for another",
+        "a Triton kernel asks for more shared memory than this GPU has: tuned for another",
         "smaller block sizes or fewer stages in that kernel",
     ),
     (
-        r"Unsupported gpu architecture '(?P<arch>\w+)'|Value '(?P<value>sm_\w+)' is not defined for",
+        r"Unsupported gpu architecture '(?P<arch>\w+)'"
+        r"|Value '(?P<value>sm_\w+)' is not defined for",
         "nvcc-too-old",
         "this nvcc or ptxas does not know the arch {arch}{value}: its CUDA is older",
         "the stack's own toolkit knows its archs: invoke build-wheels; invoke stacks lists CUDA",

@@ -33,6 +33,15 @@ def host_compiler(environment: Mapping[str, str], *, cuda: str) -> Compiler:
     """
     name = environment.get("CXX") or "g++"
     found = shutil.which(name, path=environment.get("PATH", ""))
+    if not found and len(name.split()) > 1:
+        raise BlackwheelError(
+            "no-compiler",
+            f"CXX is '{name}': several words, where one program is wanted",
+            where="CXX",
+            fix=f"export CXX={name.split()[-1] if not name.split()[-1].startswith('-') else 'g++'}"
+            "\nblackwheel brings a compile cache of its own: pip install -e '.[cache]'",
+            code=Exit.MACHINE,
+        )
     if not found:
         raise BlackwheelError(
             "no-compiler",
