@@ -84,17 +84,12 @@ nox.options.envdir = str(_store() / "nox" / _folder() if _ASKED else ROOT / ".no
 
 
 def _sync(session: nox.Session, *locks: str) -> None:
-    """Make the environment hold exactly these hashed pins."""
+    """Make the environment of this checkout's own tools hold exactly these hashed pins."""
     files = [word for lock in locks for word in ("--requirement", lock)]
-    archive = _store() / "torch"  # the nightlies that `invoke pin torch` keeps
-    folders = [str(archive)] if any(archive.glob("*.whl")) else []
-    # An option hides what the variable says, and carried wheels are named there.
-    folders += filter(None, os.environ.get("UV_FIND_LINKS", "").split(",")) if folders else []
-    found = [word for folder in folders for word in ("--find-links", folder)]
     if session.venv_backend == "uv":
-        session.run("uv", "pip", "sync", "--quiet", "--require-hashes", *found, *locks)
+        session.run("uv", "pip", "sync", "--quiet", "--require-hashes", *locks)
     else:
-        session.install("--require-hashes", *found, *files)
+        session.install("--require-hashes", *files)
 
 
 def _bound(*words: str) -> tuple[str, ...]:
@@ -154,8 +149,9 @@ def plan(session: nox.Session, project: str) -> None:
 def _in_environment(session: nox.Session, verb: str, project: str) -> None:
     words = session.posargs or ["--stack", STACK]
     with _session_file(session, verb, project, *words) as (file, order):
-        _sync(session, order["lock"])
-        _blackwheel(session, verb, file, "--environment", session.virtualenv.location)
+        there = ("--environment", session.virtualenv.location)
+        _blackwheel(session, "sync", file, *there, "--locks", order["lock"])
+        _blackwheel(session, verb, file, *there)
 
 
 @nox.session(python=PYTHON)
@@ -167,7 +163,7 @@ def smoke(session: nox.Session) -> None:
         for number, group in enumerate(order["groups"]):
             place = (group["stack"], group["python"])
             if place == (STACK, PYTHON) if nested else group["here"]:
-                _install(session, group)
+                _install(session, file, group)
                 words = ["--group", str(number), "--environment", session.virtualenv.location]
                 _blackwheel(session, "smoke", file, *words)
             elif not nested:
@@ -178,10 +174,10 @@ def smoke(session: nox.Session) -> None:
             session.run(*nox, external=True)
 
 
-def _install(session: nox.Session, group: dict[str, Any]) -> None:
+def _install(session: nox.Session, file: str, group: dict[str, Any]) -> None:
     """Make the environment hold a group's wheels, and what their locks name."""
-    _sync(session, *group["locks"])
-    session.install("--no-deps", *group["wheels"])
+    given = ("--locks", *group["locks"], "--wheels", *group["wheels"])
+    _blackwheel(session, "sync", file, "--environment", session.virtualenv.location, *given)
 
 
 @nox.session(python=PYTHON)
@@ -191,8 +187,8 @@ def bench(session: nox.Session) -> None:
     if words[0] == "serving":
         _blackwheel(session, "bench", *words)
         return
-    with _session_file(session, "smoke", "--stack", STACK, "--python", PYTHON) as (_, order):
-        _install(session, order["groups"][0])
+    with _session_file(session, "smoke", "--stack", STACK, "--python", PYTHON) as (file, order):
+        _install(session, file, order["groups"][0])
     known = {"--stack", "--python"}
     rest = [w for n, w in enumerate(words) if not known & {w, *words[max(0, n - 1) : n]}]
     _blackwheel(session, "bench", *rest, "--environment", session.virtualenv.location)
