@@ -241,8 +241,11 @@ def through_cache(  # noqa: PLR0917  each is another record
 
 
 def _kept(environment: Path, compiler: Compiler) -> tuple[Path, ...]:
-    """Return what must stay visible should it lie under /tmp: the base Python and the compiler."""
+    """Return what must stay visible should it lie under /tmp: Pythons, their scripts, the compiler.
+
+    A console script names its Python by the real path: hidden, the host's cmake took its place.
+    """
     base = (environment / "bin" / "python").resolve().parent.parent
     linked = environment / identity.INSTALLED / identity.VERSION_FILE
     other = (linked.resolve().parent.parent,) if linked.is_file() else ()
-    return (base, compiler.path.parent.parent, *other)
+    return (base, environment.absolute(), compiler.path.parent.parent, *other)

@@ -36,7 +36,7 @@ def index_address(environment: Mapping[str, str]) -> str | None:
 
 
 def index_cure(why: str) -> str:
-    """Return what mends a request that failed for this reason, by what it says."""
+    """Return the cure of a request that failed for this reason."""
     if "CERTIFICATE_VERIFY_FAILED" in why or "certificate" in why.lower():
         return "export SSL_CERT_FILE=FILE (your network's own certificates, in one PEM file)"
     if "SOCKS" in why:

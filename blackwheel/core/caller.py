@@ -1,4 +1,4 @@
-"""Chooses what of the caller's environment reaches uv, git and this package's own requests.
+"""Chooses the variables of the caller that reach uv, git and this package's own requests.
 
 A variable or a file that someone set for other work changes what uv resolves, where git works and
 whom TLS trusts. So each of them gets an explicit list, and all one answer about certificates.
@@ -47,7 +47,7 @@ _LISTS: Final = {
 def chosen(
     environment: Mapping[str, str], system: tuple[str, ...] = SYSTEM_CERTIFICATES
 ) -> dict[str, str]:
-    """Return the environment of a run; what is chosen once is chosen the same again."""
+    """Return the environment of a run; a second choice changes nothing."""
     found = {
         name: value
         for name, value in environment.items()

@@ -237,7 +237,7 @@ class Quiet(Console):
 
 
 def visible(text: str) -> str:
-    """Write control characters as what they are: a name from elsewhere shall not move a cursor."""
+    """Spell control characters out: a name from elsewhere shall not move a cursor."""
     if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
         return text
     return "".join(

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from blackwheel.core import site as sites
 from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
+from blackwheel.core.units import size
 
 
 def run(action: Callable[[Site], Any], *, inner: bool = False) -> int:
@@ -62,6 +67,18 @@ def _stop(number: int, _: Any) -> None:
 
 
 def _machine_error(error: OSError) -> BlackwheelError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        folder = str(error.filename or tempfile.gettempdir())
+        there = next((p for p in (Path(folder), *Path(folder).parents) if p.exists()), Path("/"))
+        free = size(shutil.disk_usage(there).free)
+        return BlackwheelError(
+            "disk-full",
+            f"{error.strerror}: {free} free there (temporary files: {tempfile.gettempdir()})",
+            where=folder,
+            fix="free space there; or, for temporary files, export TMPDIR=/a/larger/folder (a large"
+            "\nwheel takes about 1 GiB), and for the store export BLACKWHEEL_HOME=/a/larger/folder",
+            code=Exit.MACHINE,
+        )
     return BlackwheelError(
         "machine-refused",
         error.strerror or str(error),

@@ -1,4 +1,4 @@
-"""Reads answers over HTTP within bounds: bytes, seconds in all, a least speed; names what failed.
+"""Reads answers over HTTP within bounds: bytes, seconds in all, a least speed.
 
 Every request of this package goes through here. Tries are counted here too, and not by urllib3's
 Retry: that does not see a body that is cut off, and waits as long as a Retry-After says.
@@ -125,7 +125,7 @@ def opened(
     headers: Mapping[str, str] | None = None,
     login: tuple[str, str] | None = None,
 ) -> Iterator[requests.Response]:
-    """Give an answer of 200 or 206 whose body is still to be read; what breaks it is named."""
+    """Give an answer of 200 or 206 whose body is still to be read."""
 
     def ask() -> requests.Response:
         return requests.get(
@@ -141,7 +141,7 @@ def opened(
 
 @contextmanager
 def named() -> Iterator[None]:
-    """Turn what requests and the layers below raise into `FailedError`."""
+    """Turn the errors of requests and the layers below into `FailedError`."""
     try:
         yield
     except _BROKEN as error:
@@ -188,13 +188,13 @@ def chunks(
 
 
 def length(answer: requests.Response) -> int:
-    """Return what Content-Length says, 0 where it says nothing that is a number."""
+    """Return the number in Content-Length, 0 where there is none."""
     found = re.fullmatch(r"[0-9]{1,18}", answer.headers.get("Content-Length", "").strip())
     return int(found[0]) if found else 0
 
 
 def within(seconds: float, call: Callable[[], _T]) -> _T:
-    """Return what `call` returns; raise where it takes longer: no single timeout bounds headers."""
+    """Return the result of `call`; raise where it takes longer: no timeout bounds headers."""
     result: list[_T] = []
     raised: list[BaseException] = []
 

@@ -1,4 +1,4 @@
-"""Reads a project's page of a package index: any page that is none has a name for why."""
+"""Reads the page of a project on a package index; names each kind of a page that is none."""
 
 # ruff: noqa: PLC0415  parsing a page costs 0.3 s of imports, and most runs need none.
 
@@ -43,7 +43,7 @@ def project_page(
 
 
 def parsed(found: Page, project: str) -> ProjectPage:
-    """Parse a page as what its Content-Type says."""
+    """Parse a page by its Content-Type."""
     from bs4.exceptions import ParserRejectedMarkup
     from pypi_simple import ProjectPage
     from pypi_simple.errors import UnsupportedRepoVersionError

@@ -47,7 +47,8 @@ def preflight(site: Site, pending: Sequence[Work]) -> list[Work]:
             lock = item.request.lock("build", site.constraints)
             installed.require(python, stack, lock, store=site.store, environment=site.environment)
         found.append(replace(item, python=replace(item.python, where=str(python))))
-        host_compiler.host_compiler(site.environment, cuda=stack.toolchain.cuda)
+        compiler = host_compiler.host_compiler(site.environment, cuda=stack.toolchain.cuda)
+        host_compiler.require_shared_runtime(compiler, site.environment)
         if stack.toolchain.source == "host":
             _toolchain(site, item.request)
     return found

@@ -1,4 +1,4 @@
-"""Makes a session's environment hold its hashed pins and wheels; what uv refuses has a name."""
+"""Installs the hashed pins and wheels of a session, and names each refusal of uv."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _run(site: Site, argv: Sequence[str], given: Sequence[str]) -> None:
 
 
 def refused(code: int, said: str, *, where: str) -> BlackwheelError:
-    """Return the error of what uv says, by its cause."""
+    """Return the error of a refusal of uv, by its cause."""
     lines = [line.strip() for line in shown(said).splitlines() if line.strip()]
     fact, words = "\n".join(lines[-_LINES:]) or f"uv ended with {code} and no word", " ".join(lines)
     if "hash mismatch" in words.lower():

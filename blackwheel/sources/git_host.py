@@ -79,7 +79,7 @@ def said(text: str) -> list[str]:
 
 
 def cure(text: str) -> str:
-    """Return what mends a refusal, by what git and ssh said of it."""
+    """Return the cure of a refusal, by the words of git and ssh."""
     if found := _SAFE.search(text):
         return found[0].strip()
     if "publickey" in text:

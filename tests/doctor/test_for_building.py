@@ -286,10 +286,19 @@ def test_memory_of_wsl2_is_raised_in_windows() -> None:
 
 def test_examine_names_everything_it_looked_at(place: Place) -> None:
     checks = for_building.examine(STABLE, place, network=False)
-    names = "system python compiler git toolkit torch disk memory cores isolation driver gpu"
+    names = (
+        "system python compiler git toolkit torch disk memory cores store link isolation driver gpu"
+    )
     assert [check.name for check in checks] == names.split()
     bare = for_building.examine(None, place, network=False)
-    assert [check.name for check in bare] == ["system", "git", "isolation", "driver", "gpu"]
+    assert [check.name for check in bare] == [
+        "system",
+        "git",
+        "store",
+        "isolation",
+        "driver",
+        "gpu",
+    ]
 
 
 def test_cores_say_the_time_that_was_measured(place: Place) -> None:
@@ -456,7 +465,9 @@ def test_a_git_host_that_answers_no_is_a_lack_even_with_an_sdist(
 ) -> None:
     check = git_host(dict(place.environment), url=str(tmp_path / "none"))
     assert check.ok is False
-    assert check.cure == "correct the address in the stack file"
+    assert (
+        check.cure == "correct the address, or give git access to it (credentials, url.*.insteadOf)"
+    )
 
 
 def smi(tmp_path: Path, script: str) -> dict[str, str]:
