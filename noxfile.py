@@ -161,7 +161,7 @@ def smoke(session: nox.Session) -> None:
         nested = bool(_FILE and _typed("python"))  # started by the last lines below
         others = set()
         for number, group in enumerate(order["groups"]):
-            place = (group["stack"], group["python"])
+            place = (group["stack"], group["where"])
             if place == (STACK, PYTHON) if nested else group["here"]:
                 _install(session, file, group)
                 words = ["--group", str(number), "--environment", session.virtualenv.location]

@@ -65,8 +65,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def cuda_home(shared: Path) -> Path:
-    """The stable stack's toolchain."""
-    lock = Path(__file__).parents[1] / "constraints" / "stable" / "toolchain.txt"
+    """The toolchain of stack `torch211`."""
+    lock = Path(__file__).parents[1] / "constraints" / "torch211" / "toolchain.txt"
     uv = Path(find_uv_bin())
     return assemble(lock, store=shared, uv=uv, environment=persons_environment()).root
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "blackwheel"
 LEVELS = (
     {"core"},
-    {"stacks", "receipts"},
+    {"stacks", "receipts", "pages"},
     {"sources", "pytorch", "toolchain"},
     {"builder"},
     {"audit"},

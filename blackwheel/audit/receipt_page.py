@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from email import message_from_bytes
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,13 @@ from blackwheel.core import archs
 
 
 def recorded_page(
-    wheel: Path, sha256: str, size: int, metadata: bytes, held: Mapping[str, Any]
+    wheel: Path,
+    sha256: str,
+    size: int,
+    metadata: bytes,
+    held: Mapping[str, Any],
+    *,
+    crumbs: Sequence[tuple[str, str]] = (),
 ) -> str:
     """Draw the audit in the sections `held` of a receipt; empty where it holds none.
 
@@ -37,17 +43,14 @@ def recorded_page(
     )
     lines = message_from_bytes(metadata).get_all("Requires-Dist") or []
     requires = [one for one in map(Requirement, map(str, lines)) if one.name == "torch"]
-    return page(
-        [
-            Sheet(
-                report=report,
-                archs=wanted,
-                requires=tuple(map(str, requires)),
-                linked=held.get("torch", {}).get("runtime", "") if report.links else "",
-                closing=closing(report, wanted, requires),
-            )
-        ]
+    sheet = Sheet(
+        report=report,
+        archs=wanted,
+        requires=tuple(map(str, requires)),
+        linked=held.get("torch", {}).get("runtime", "") if report.links else "",
+        closing=closing(report, wanted, requires),
     )
+    return page([sheet], crumbs)
 
 
 def _library(one: Mapping[str, Any]) -> Library:

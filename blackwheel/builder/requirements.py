@@ -50,7 +50,9 @@ def shorten_readme(source: Path, stack: Stack, project: str) -> None:
             fix="name the file that its setup.py or pyproject.toml reads, or leave the key out",
             code=Exit.CONFIG,
         )
-    path.write_text(f"{pin.source.url} at {pin.source.commit}\n", encoding="utf-8")
+    archive = f", sdist {pin.sdist.name}" if pin.sdist else ""
+    which = f" at {pin.source.commit}" if pin.source.commit else archive
+    path.write_text(f"{pin.source.url}{which}\n", encoding="utf-8")
 
 
 def _edited(

@@ -241,11 +241,9 @@ def through_cache(  # noqa: PLR0917  each is another record
 
 
 def _kept(environment: Path, compiler: Compiler) -> tuple[Path, ...]:
-    """Return what must stay visible should it lie under /tmp: Pythons, their scripts, the compiler.
-
-    A console script names its Python by the real path: hidden, the host's cmake took its place.
-    """
+    """Return what must stay visible should it lie under /tmp: Pythons and the compiler."""
     base = (environment / "bin" / "python").resolve().parent.parent
     linked = environment / identity.INSTALLED / identity.VERSION_FILE
     other = (linked.resolve().parent.parent,) if linked.is_file() else ()
-    return (base, environment.absolute(), compiler.path.parent.parent, *other)
+    # Console scripts of the environment name its own place, not the one that the build sees.
+    return (base, environment, compiler.path.parent.parent, *other)

@@ -10,10 +10,11 @@ from typing import Any
 from blackwheel.core.errors import Exit
 from blackwheel.core.site import Site
 from blackwheel.core.units import size
-from blackwheel.pipeline.todo import work
+from blackwheel.pipeline.todo import adopted, work
 from blackwheel.receipts import document
 from blackwheel.shelf import index
 from blackwheel.stacks.ask import for_pythons
+from blackwheel.stacks.records import Stack
 
 
 def build_wheels(
@@ -40,12 +41,12 @@ def build_wheels(
         if move_torch.lock_first(site, asked[0][0].stack, lock=lock):
             asked = ask()
         run.require_locked(site, asked[0][0].stack)
-    todo = [work(site, request, chosen, again=again) for request, chosen in asked]
+    todo = [adopted(site, work(site, request, chosen, again=again)) for request, chosen in asked]
     done = [item.shelved for item in todo if item.shelved and not item.reasons]
     pending = [item for item in todo if item.reasons]
     if not pending:
         site.console.say(f"{stack}: nothing changed since these wheels were built")
-        _summary(site, done)
+        _summary(site, done, asked[0][0].stack)
         return Exit.OK
     from blackwheel.pipeline import run
 
@@ -59,11 +60,11 @@ def build_wheels(
         replace_shelved=replace,
     )
     if shelved or not code:
-        _summary(site, [*done, *shelved])
+        _summary(site, [*done, *shelved], asked[0][0].stack)
     return code
 
 
-def _summary(site: Site, wheels: Sequence[index.ShelvedWheel]) -> None:
+def _summary(site: Site, wheels: Sequence[index.ShelvedWheel], stack: Stack) -> None:
     """End with what was built, what is in it, and the line that installs it."""
     files: dict[str, list[str]] = {}
     for wheel in wheels:
@@ -82,7 +83,9 @@ def _summary(site: Site, wheels: Sequence[index.ShelvedWheel]) -> None:
         files.setdefault(held["environment"]["python"], []).append(f"'{_short(wheel.path)}'")
     for python, names in files.items():
         version = python if len(files) > 1 else "3"
-        site.console.result(f"install: python{version} -m pip install {' '.join(names)}")
+        torch = stack.torch.wheels.get(f"cp{python.replace('.', '')}")
+        words = [f"'{one.requirement}'" for one in (torch.by_url if torch else ())] + names
+        site.console.result(f"install: python{version} -m pip install {' '.join(words)}")
 
 
 def _archs(library: Any) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from blackwheel import __version__
-from blackwheel.commands import report
+from blackwheel.builder import timeline
 from blackwheel.core.errors import BlackwheelError
 from blackwheel.core.machine import read_machine
 from blackwheel.core.process import capture
@@ -108,10 +108,10 @@ def _builds(site: Site, stack: records.Stack) -> Iterator[tuple[str, str]]:
             continue
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
         yield f"builds/{name}.log", "\n".join(lines[-LOG_LINES:]) + "\n"
-        found = report.records(log.parent / "work" / "objects.jsonl")
+        found = timeline.records(log.parent / "work" / "objects.jsonl")
         if found:
-            run = report.drawn(found)
-            rows = [*report.told(run), *map(report.row, report.slowest(run))]
+            run = timeline.drawn(found)
+            rows = [*timeline.told(run), *map(timeline.row, timeline.slowest(run))]
             yield f"builds/{name}.txt", "\n".join(rows) + "\n"
 
 

@@ -106,7 +106,7 @@ def _made(site: Site, item: Work, *, proofs: bool = False) -> tuple[int, Path]:
     with file_lock.held(site.store, name, project=request.project, console=site.console):
         code = 0
         if not path.exists():
-            order = build_order(item, site.constraints, proofs=proofs)
+            order = build_order(item, chain.installed_pins(site, item.request), proofs=proofs)
             one = sessions.session(site, f"plan({request.project})", item, order)
             code = sessions.alone(site, one).code
     return code, path

@@ -2,94 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
 
-from blackwheel.builder import compile_cache, timeline_page
+from blackwheel.builder import compile_cache, timeline, timeline_page
 from blackwheel.builder.workspace import Workshop
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
-from blackwheel.core.units import duration, size
 from blackwheel.stacks.ask import requests
-
-SLOWEST: Final = 10
-PAUSE: Final = 300.0
-"""Seconds without any object after which a build was stopped and started again."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Drawn:
-    """Objects of the last uninterrupted run, each with its lane."""
-
-    objects: tuple[Mapping[str, Any], ...]
-    lanes: tuple[int, ...]
-    """Of each object: the first that was free when it began."""
-    began: float
-    seconds: float
-    cpu_seconds: float
-
-    @property
-    def width(self) -> int:
-        """Largest number of objects that were compiled at once."""
-        return max(self.lanes) + 1
-
-
-def records(path: Path) -> list[dict[str, Any]]:
-    """Read the launcher's records; half-written lines are left out."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    found = []
-    for line in lines:
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return sorted(found, key=lambda one: float(one["began"]))
-
-
-def drawn(found: Sequence[Mapping[str, Any]]) -> Drawn:
-    """Select the last run from the records, and give each object a lane."""
-    start, end = 0, 0.0
-    for number, one in enumerate(found):
-        if number and one["began"] - end > PAUSE:
-            start = number
-        end = max(end, one["began"] + one["seconds"])
-    chosen = tuple(found[start:])
-    free: list[float] = []
-    lanes: list[int] = []
-    for one in chosen:
-        lane = next((n for n, at in enumerate(free) if at <= one["began"] + 0.02), len(free))
-        free[lane : lane + 1] = [one["began"] + one["seconds"]]
-        lanes.append(lane)
-    return Drawn(
-        objects=chosen,
-        lanes=tuple(lanes),
-        began=chosen[0]["began"],
-        seconds=max(0.001, end - chosen[0]["began"]),
-        cpu_seconds=sum(one["cpu_seconds"] for one in chosen),
-    )
-
-
-def tail_seconds(run: Drawn) -> float:
-    """Return how long the last object ran alone."""
-    ends = sorted(one["began"] + one["seconds"] for one in run.objects)
-    last = max(run.objects, key=lambda one: float(one["began"] + one["seconds"]))
-    return float(ends[-1] - max(ends[-2], last["began"])) if len(ends) > 1 else 0.0
-
-
-def limit(run: Drawn) -> str:
-    """Return a sentence on the limit of the build, from its records alone."""
-    used, tail = run.cpu_seconds / run.seconds, tail_seconds(run)
-    if tail > run.seconds / 10:
-        return f"one long object at the end: {duration(tail)} alone"
-    if used > 0.85 * run.width:
-        return f"cores: the {run.width} lanes were busy with {used:.1f} cores"
-    return (
-        f"not its own work: {run.width} lanes used {used:.1f} cores; another build, other load,"
-        " waiting for memory or disk"
-    )
 
 
 def show_report(site: Site, stack: str, *, project: str, python: str, out: str) -> None:
@@ -98,21 +17,21 @@ def show_report(site: Site, stack: str, *, project: str, python: str, out: str) 
     seen = 0
     for request in asked:
         workshop = Workshop(root=site.store / "builds" / request.slug)
-        found = records(workshop.records)
+        found = timeline.records(workshop.records)
         if not found:
             continue
         seen += 1
-        run, used = drawn(found), compile_cache.figures(workshop.cached)
+        run, used = timeline.drawn(found), compile_cache.figures(workshop.cached)
         title = f"{request.project} {request.pin.version}, {stack}, Python {request.python}"
-        lines = told(run) + ([compile_cache.told(used)] if used else [])
+        lines = timeline.told(run) + ([compile_cache.told(used)] if used else [])
         site.console.result("\n".join([title, *(f"  {line}" for line in lines)]))
-        for one in slowest(run):
-            site.console.result(f"    {row(one)}")
+        for one in timeline.slowest(run):
+            site.console.result(f"    {timeline.row(one)}")
         if out:
             many = len(asked) > 1
             path = Path(out).absolute()
             path = path.with_stem(f"{path.stem}-{request.project}") if many else path
-            path.write_text(timeline_page.page(title, lines, run, slowest(run)), encoding="utf-8")
+            path.write_text(timeline_page.page(title, lines, run), encoding="utf-8")
             site.console.say(f"{request.project}: drawn in {path}")
     if not seen:
         raise BlackwheelError(
@@ -122,26 +41,3 @@ def show_report(site: Site, stack: str, *, project: str, python: str, out: str) 
             fix=f"invoke build-wheels --stack {stack}",
             code=Exit.USAGE,
         )
-
-
-def told(run: Drawn) -> list[str]:
-    """Return the lines of the report before the slowest objects."""
-    peak = max(run.objects, key=lambda one: int(one["peak_bytes"]))
-    cached = sum(1 for one in run.objects if one.get("cached"))
-    return [
-        f"{len(run.objects)} objects, {cached} from the cache, in {duration(run.seconds)} with"
-        f" {duration(run.cpu_seconds)} of CPU: {run.cpu_seconds / run.seconds:.1f} cores busy"
-        f" on {run.width} lanes",
-        f"largest process: {size(peak['peak_bytes'])}, {peak['source']}",
-        f"limited by {limit(run)}",
-    ]
-
-
-def slowest(run: Drawn) -> list[Mapping[str, Any]]:
-    """Return the objects that took the most CPU."""
-    return sorted(run.objects, key=lambda one: -float(one["cpu_seconds"]))[:SLOWEST]
-
-
-def row(one: Mapping[str, Any]) -> str:
-    """Return one line: `4 min 02 s  6.9 GiB  flash_bwd_….cu`: CPU, largest process, source."""
-    return f"{duration(one['cpu_seconds']):>12}  {size(one['peak_bytes']):>8}  {one['source']}"

@@ -109,7 +109,7 @@ def _resolved(site: Site, options: argparse.Namespace) -> session_file.Order:
     item = todo.work(site, asked, python, again=options.again)
     (item,) = chain.preflight(site, [item])
     given = {"jobs": options.jobs, "again": options.again, "proofs": options.proofs}
-    return session_file.build_order(item, site.constraints, **given)
+    return session_file.build_order(item, chain.installed_pins(site, item.request), **given)
 
 
 def _build(site: Site, options: argparse.Namespace) -> None:

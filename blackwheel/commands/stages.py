@@ -16,7 +16,7 @@ def clone(site: Site, stack: str, only: Sequence[str]) -> None:
     """Fetch the sources of a stack's projects."""
     for request in requests(site, stack, only=only)[0]:
         tree = chain.source_tree(site, request)
-        site.console.result(f"{request.project} {tree.commit[:12]} ({tree.origin}): {tree.root}")
+        site.console.result(f"{request.project} {tree.named} ({tree.origin}): {tree.root}")
 
 
 def apply_patches(site: Site, stack: str, only: Sequence[str]) -> None:

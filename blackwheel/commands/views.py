@@ -16,10 +16,12 @@ from blackwheel.core.units import size
 from blackwheel.doctor import for_building, for_serving, nightly_window
 from blackwheel.doctor.check import Check
 from blackwheel.doctor.for_building import place
+from blackwheel.pipeline.missing import missing
 from blackwheel.pipeline.todo import taken_labels, work
 from blackwheel.pytorch import archive
 from blackwheel.receipts.beside import key_section
 from blackwheel.shelf import index
+from blackwheel.sources.series import NoSeriesError
 from blackwheel.stacks import loader, projects, records
 from blackwheel.stacks.ask import for_pythons, requests
 from blackwheel.stacks.request import left_out
@@ -41,8 +43,14 @@ def show_plan(
     memory, shared = read_machine().memory_available, bool(memory_pool.folder(site.environment))
     rows: list[dict[str, Any]] = []
     expected: list[str] = []
+    lacks: dict[str, list[str]] = {}
     for request, chosen in asked:
-        item, pin = work(site, request, chosen), request.pin
+        lacking = lacks.setdefault(f"{request.project} {request.version}", [])
+        lacking += [line for line in missing(site, request) if line not in lacking]
+        try:
+            item, pin = work(site, request, chosen), request.pin
+        except NoSeriesError:
+            continue  # without it there is no key
         largest = projects.load(site.patches, request.project).largest_object(pin)
         wide, cost = memory_pool.width(site, request, jobs), plan.cpu_seconds(request)
         rows.append(
@@ -65,7 +73,8 @@ def show_plan(
         )
         expected.append(wide.took(cost) if cost else "unknown time")
     if as_json:
-        site.console.json(rows)
+        absent = {name: lines for name, lines in lacks.items() if lines}
+        site.console.json([*rows, {"missing": absent}] if absent else rows)
         return
     how = "shared out object by object among all builds here" if shared else "not shared out"
     for row, time in zip(rows, expected, strict=True):
@@ -79,18 +88,24 @@ def show_plan(
             f" the largest object takes {size(row['bytes_of_the_largest'])}\n"
             f"  key:    {row['key']}"
         )
+    for remark in asked[0][0].stack.remarks:
+        site.console.result(f"{stack}: {remark}")
+    for name, lines in lacks.items():
+        if lines:
+            site.console.result("\n  ".join([f"missing, before {name} can be built:", *lines]))
 
 
 def show_stacks(site: Site) -> None:
     """List the stacks with their contents, lowest driver, and this machine's lacks."""
-    rows = []
+    rows, remarks = [], []
     for name in loader.names(site.constraints):
         try:
             stack = loader.load(name, site.constraints)
         except BlackwheelError as error:
             site.console.error(error)
             continue
-        lacks = for_building.buildable(stack, place(site))
+        lacks, ptx = for_building.buildable(stack, place(site)), stack.driver_ptx
+        remarks += [f"{name}: {remark}" for remark in stack.remarks]
         rows.append(
             (
                 name,
@@ -98,7 +113,7 @@ def show_stacks(site: Site) -> None:
                 stack.toolchain.cuda,
                 ", ".join(stack.python),
                 ", ".join(stack.archs),
-                f"≥ {stack.driver}",
+                f"≥ {stack.driver}" + (f", PTX {ptx}" if ptx > stack.driver else ""),
                 ", ".join(
                     f"{project} {stack.projects[project].version}" for project in stack.build
                 ),
@@ -107,6 +122,8 @@ def show_stacks(site: Site) -> None:
         )
     columns = ("stack", "torch", "CUDA", "Python", "archs", "driver", "builds", "buildable here")
     site.console.table("", columns, rows)
+    for remark in remarks:
+        site.console.result(remark)
 
 
 def show_status(site: Site) -> None:

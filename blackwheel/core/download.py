@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Final
 
 import requests
 
@@ -12,7 +13,6 @@ from blackwheel.core.addresses import shown
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.http import (
     CHUNK,
-    FILE_BYTES,
     FailedError,
     Patience,
     chunks,
@@ -22,14 +22,15 @@ from blackwheel.core.http import (
 )
 from blackwheel.core.progress import Stage
 
+MOST: Final = 4 << 30
+"""Bytes after which a download stops whose size nobody knows: no torch was ever as large."""
 
-def download(
-    url: str, target: Path, *, stage: Stage, patience: Patience, most: int = FILE_BYTES
-) -> Path:
+
+def download(url: str, target: Path, *, stage: Stage, patience: Patience, most: int = MOST) -> Path:
     """Download all bytes of a file into `<target>.part`, not yet compared with a digest.
 
     A part that an earlier run left is continued where the server says that it is still the same
-    file. Raises `AbsentError`, `no-answer` and `not-a-file`.
+    file; after `most` bytes it stops. Raises `AbsentError`, `no-answer`, `not-a-file`, `too-long`.
     """
     part = target.with_name(f"{target.name}.part")
     failed, farthest = 0, 0
@@ -96,9 +97,12 @@ def _receive(
         _remember(part, url, answer)
     with part.open("ab" if begins else "wb") as sink:
         done = begins
-        for chunk in chunks(answer, patience=patience, most=most - begins):
+        for chunk in chunks(answer, patience=patience):
             sink.write(chunk)
             done += len(chunk)
+            if done > most:
+                forget(part)
+                raise _too_long(url, most)
             stage.update(done >> 10, total >> 10, "KiB")
     if total and done != total:
         raise FailedError(f"cut off at {done} of {total} bytes", again=True)
@@ -113,6 +117,16 @@ def _refuse_page(answer: requests.Response, url: str) -> None:
             fix="open the address in a browser; a proxy may want to be named: HTTPS_PROXY",
             code=Exit.INDEX,
         )
+
+
+def _too_long(url: str, most: int) -> BlackwheelError:
+    return BlackwheelError(
+        "too-long",
+        f"the server sends more than the {most} bytes that this file may have; nothing was kept",
+        where=shown(url),
+        fix="open the address in a browser; another file may lie there",
+        code=Exit.INDEX,
+    )
 
 
 def _extent(answer: requests.Response) -> tuple[int, int]:

@@ -26,7 +26,7 @@ from blackwheel.doctor.tried import link_check, store_check
 from blackwheel.pytorch import identity
 from blackwheel.stacks import projects
 from blackwheel.stacks.records import Stack
-from blackwheel.toolchain.host_compiler import host_compiler
+from blackwheel.toolchain.host_compiler import host_compiler, require_gcc
 from blackwheel.toolchain.toolkit import host_candidates, host_toolchain, lock_digest
 
 SYSTEM: Final = "Linux x86_64"
@@ -62,7 +62,9 @@ def buildable(stack: Stack, place: Place) -> tuple[str, ...]:
 
 def examine(stack: Stack | None, place: Place, *, network: bool = True) -> tuple[Check, ...]:
     """Check everything; without a stack, only the parts that concern all stacks."""
-    checks = [*required(stack, place)] if stack else [_system(place.machine), _git(place)]
+    remarks = stack.remarks if stack else ()
+    checks = [Check(name="stack", ok=None, fact=remark) for remark in remarks]
+    checks += [*required(stack, place)] if stack else [_system(place.machine), _git(place)]
     checks += [_cores(stack, place)] if stack else []
     checks += [store_check(place.store)]
     if stack and all(check.ok for check in checks if check.name == "compiler"):
@@ -82,7 +84,7 @@ def _network(stack: Stack | None, place: Place) -> Iterator[Check]:
     here = _in_store(stack, place)
     yield registry_check(place.environment, needed=not all(here))
     if stack.torch.source == "index":
-        yield index_check("torch index", stack.torch.index, needed=not here[1])
+        yield index_check("torch index", stack.torch.pages[0], needed=not here[1])
     for name in stack.build:
         yield git_host_check(name, stack.projects[name], place.environment)
 
@@ -157,6 +159,7 @@ def _python_packages(version: str) -> str:
 def _compiler(stack: Stack, place: Place) -> Check:
     try:
         found = host_compiler(place.environment, cuda=stack.toolchain.cuda)
+        require_gcc(found, stack, stack.build)
     except BlackwheelError as error:
         return Check(name="compiler", ok=False, fact=error.fact, cure=error.fix)
     return Check(name="compiler", ok=True, fact=f"{found.kind} {found.version} ({found.path})")

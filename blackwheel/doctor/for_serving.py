@@ -13,7 +13,7 @@ from blackwheel.core.machine import Machine, interpreters
 from blackwheel.core.process import capture
 from blackwheel.core.units import size
 from blackwheel.doctor.check import Check
-from blackwheel.doctor.machine_checks import gpu_checks, wsl_checks
+from blackwheel.doctor.machine_checks import PTX, gpu_checks, wsl_checks
 from blackwheel.stacks import projects
 from blackwheel.stacks.projects import Cache, Serve
 from blackwheel.stacks.records import Stack
@@ -47,7 +47,7 @@ def examine(
 def _devices(stack: Stack, environment: Mapping[str, str], machine: Machine) -> Iterator[Check]:
     """Driver and GPU as for a build, but here nothing runs without them."""
     for check in gpu_checks(stack, machine, environment):
-        if check.ok:
+        if check.ok or check.name == PTX:
             yield check
             continue
         cure = check.cure or f"a card of {', '.join(stack.archs)}, visible to this machine"

@@ -24,6 +24,7 @@ from blackwheel.stacks.records import ProjectPin, Stack
 
 _SETTING: Final = re.compile(r"\((?P<name>[a-z0-9_.]+)=(?P<value>\d)\)")
 _SMI: Final = ("--query-gpu=name,driver_version,compute_cap", "--format=csv,noheader")
+PTX: Final = "driver, PTX"
 _WSL_TOOLS: Final = "/usr/lib/wsl/lib"
 """Where Windows' driver puts nvidia-smi; not on every PATH."""
 
@@ -130,6 +131,7 @@ def gpu_checks(
     gpus = _gpus(smi, environment) if smi else ()
     driver = gpus[0][1] if gpus else machine.driver
     yield driver_check(stack, driver)
+    yield from ptx_checks(stack, driver)
     if not gpus:
         fact = "none is seen; building needs none, kernels are not run"
         yield Check(name="gpu", ok=None, fact=fact)
@@ -148,6 +150,18 @@ def driver_check(stack: Stack | None, driver: str) -> Check:
         cure = f"install driver {stack.driver} or newer, or take a stack of an older CUDA"
         return Check(name="driver", ok=None, fact=fact, cure=cure)
     return Check(name="driver", ok=True, fact=f"driver {driver}")
+
+
+def ptx_checks(stack: Stack | None, driver: str) -> Iterator[Check]:
+    """Tell where a driver runs the wheels, and does not compile PTX of the stack's toolkit."""
+    branch = int(driver.split(".", maxsplit=1)[0]) if driver else 0
+    if stack and stack.driver <= branch < stack.driver_ptx:
+        release = ".".join(stack.toolchain.cuda.split(".")[:2])
+        fact = (
+            f"driver {driver} runs the wheels; PTX of CUDA {release}, compiled at run time, fails"
+        )
+        cure = f"driver {stack.driver_ptx} takes it (docs/gpus-and-drivers.md says who makes PTX)"
+        yield Check(name=PTX, ok=None, fact=fact, cure=cure)
 
 
 def gpu_check(stack: Stack | None, name: str, capability: str) -> Check:

@@ -24,7 +24,7 @@ def archive_check(stack: Stack, kept: Archive, *, today: date, network: bool) ->
     wheels = stack.torch.wheels
     if stack.torch.source != "index" or not wheels:
         return None
-    lost = [tag for tag, one in wheels.items() if not all(map(kept.holds, (one, *one.family)))]
+    lost = [tag for tag, one in wheels.items() if not all(map(kept.holds, one.by_url))]
     version = Version(stack.torch.version)
     if not lost:
         return Check(name="archive", ok=True, fact=f"the wheels of torch {version} are archived")
@@ -47,7 +47,7 @@ def archive_check(stack: Stack, kept: Archive, *, today: date, network: bool) ->
 def _builds_left(stack: Stack, version: Version, kept: Archive) -> int | None:
     """Count how many builds may come before this one leaves the page."""
     try:
-        known = nightly_index.listing(stack.torch.index, "torch", patience=kept.patience)
+        known = nightly_index.listing(stack.torch.pages[0], "torch", patience=kept.patience)
     except BlackwheelError:
         return None
     newer = {offer.version for offer in known.offers if offer.version > version}

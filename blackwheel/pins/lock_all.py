@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +12,7 @@ from blackwheel.core.site import Site
 from blackwheel.pins import lock
 from blackwheel.pytorch import archive
 from blackwheel.stacks import loader
-from blackwheel.stacks.records import Stack
+from blackwheel.stacks.records import LockedWheel, Stack
 from blackwheel.stacks.request import filled
 
 DEVELOPED_WITH: Final = ("3.11", "3.12", "3.13", "3.14")
@@ -40,8 +39,8 @@ def lock_all(site: Site, *, names: Sequence[str] = (), upgrade: bool = False) ->
             changed = _compile(
                 site, stack, requirements, python=python, out=out, constraints=held, upgrade=upgrade
             )
-            if stack.torch.source == "index" and file != "toolchain":
-                torch = archive.locked_torch(stack, f"cp{python.replace('.', '')}")
+            if stack.torch.wheels and file != "toolchain":
+                torch = archive.locked_torch(stack, _tag(python))
                 archive.require_in_lock(torch, out, stack=name)
             site.console.say(f"{name}: {file}.txt {'written' if changed else 'unchanged'}")
     if not names:
@@ -65,20 +64,19 @@ def _compile(
     running = out.name.startswith("run-")
     own = tuple(stack.distribution(name) for name in stack.build) if running else ()
     installed = ("torch",) if stack.torch.source == "installed" else ()
-    with _wheels(site, stack, python) as wheels:
-        return lock.compile_lock(
-            requirements,
-            python=python,
-            out=out,
-            source=f"constraints/{stack.name}.toml",
-            uv=site.uv,
-            environment=site.environment,
-            upgrade=upgrade,
-            wheels=wheels,
-            without=(*installed, *own),
-            constraints=constraints,
-            platform=_platform(stack) if running else lock.PLATFORM,
-        )
+    return lock.compile_lock(
+        requirements,
+        python=python,
+        out=out,
+        source=f"constraints/{stack.name}.toml",
+        uv=site.uv,
+        environment=site.environment,
+        upgrade=upgrade,
+        wheels=() if out.name == "toolchain.txt" else _wheels(site, stack, python),
+        without=(*installed, *own),
+        constraints=constraints,
+        platform=_platform(stack) if running else lock.PLATFORM,
+    )
 
 
 def _agreed(site: Site, stack: Stack, python: str, *, upgrade: bool) -> tuple[str, ...]:
@@ -105,15 +103,12 @@ def _agreed(site: Site, stack: Stack, python: str, *, upgrade: bool) -> tuple[st
         return lock.pins_in(out.read_text(encoding="utf-8"))
 
 
-@contextmanager
-def _wheels(site: Site, stack: Stack, python: str) -> Iterator[Path | None]:
-    """Yield a folder with what a stack locks beside the package registry; None if nothing."""
+def _wheels(site: Site, stack: Stack, python: str) -> tuple[LockedWheel, ...]:
+    """Return the wheels of a stack that no package registry has."""
     if stack.torch.source != "index":
-        yield None
-        return
+        return ()
     kept = archive.archive(site.store, site.environment, site.console)
-    with archive.links(stack, f"cp{python.replace('.', '')}", kept) as folder:
-        yield folder
+    return archive.described(stack, _tag(python), kept)
 
 
 def _lock_development(site: Site, *, upgrade: bool) -> None:
@@ -133,6 +128,10 @@ def _lock_development(site: Site, *, upgrade: bool) -> None:
             upgrade=upgrade,
         )
         site.console.say(f"development: {file} {'written' if changed else 'unchanged'}")
+
+
+def _tag(python: str) -> str:
+    return f"cp{python.replace('.', '')}"
 
 
 def _platform(stack: Stack) -> str:

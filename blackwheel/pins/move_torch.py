@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +18,7 @@ from blackwheel.core.file_lock import held
 from blackwheel.core.http import AbsentError, Patience
 from blackwheel.core.site import Site
 from blackwheel.pins import lock_all, project_report
-from blackwheel.pins.stack_file import rewrite
+from blackwheel.pins.stack_file import Edited, rewrite
 from blackwheel.pytorch import archive, identity, installed, nightly_index
 from blackwheel.pytorch import wheel as torchwheel
 from blackwheel.pytorch.archive import Archive
@@ -38,7 +39,13 @@ class Asked:
     """None for the newest."""
     channel: str
     """`cu128`."""
-    index: str
+    place: TorchPin
+    """The present pin, with the index and the channel that are asked."""
+
+    @property
+    def index(self) -> str:
+        """Address of the page that lists torch."""
+        return self.place.pages[0]
 
 
 def pin(
@@ -120,11 +127,11 @@ def pin_torch(
                 f"torch: also archived in {archive_in}; export {archive.CARRIED}='{archive_in}'"
                 " takes them from there"
             )
-        before, after = rewrite(stack_name, site.constraints, moved)
-    _show(site, stack_name, before, after)
-    if before != after:
+        changed = rewrite(stack_name, site.constraints, moved)
+    _show(site, stack_name, changed)
+    if changed:
         site.console.say(f"{stack_name}: next: nox -s lock -- {stack_name}")
-    return before != after
+    return bool(changed)
 
 
 def pin_installed(site: Site, stack_name: str, python: str) -> None:
@@ -156,18 +163,24 @@ def pin_installed(site: Site, stack_name: str, python: str) -> None:
             git_version=seen.git_version,
             cxx11_abi=seen.cxx11_abi,
             libraries={one.name: one.sha256 for one in seen.libraries},
+            wheels={},
+            index="",
+            channel="",
         )
         _require_cuda(stack, seen.cuda)
-        before, after = rewrite(stack_name, site.constraints, moved)
-    _show(site, stack_name, before, after)
+        changed = rewrite(stack_name, site.constraints, moved)
+    _show(site, stack_name, changed)
 
 
-def _show(site: Site, stack_name: str, before: str, after: str) -> None:
-    path = f"constraints/{stack_name}.toml"
-    lines = difflib.unified_diff(
-        before.splitlines(), after.splitlines(), path, path, lineterm="", n=2
-    )
-    site.console.result(shown("\n".join(lines)) if before != after else f"{path}: nothing changed")
+def _show(site: Site, stack_name: str, changed: Sequence[Edited]) -> None:
+    if not changed:
+        site.console.result(f"constraints/{stack_name}.toml: nothing changed")
+    for one in changed:
+        path = f"constraints/{one.path.relative_to(site.constraints)}"
+        lines = difflib.unified_diff(
+            one.before.splitlines(), one.after.splitlines(), path, path, lineterm="", n=2
+        )
+        site.console.result(shown("\n".join(lines)))
 
 
 def lock_first(site: Site, stack: Stack, *, lock: bool) -> bool:
@@ -202,25 +215,28 @@ def _has_locks(site: Site, stack: Stack) -> bool:
 
 def asked(torch: TorchPin, version: str, channel: str) -> Asked:
     """Resolve VERSION and `--channel` against the stack's own index; raise `bad-version`."""
-    own = re.search(r"/(cu\d+)/?$", torch.index)
+    found = re.search(r"/(cu\d+)/?$", torch.index)
+    own = torch.channel or (found[1] if found else "")
     if version == LATEST:
-        named = channel or (own[1] if own else torch.runtime.partition("+")[2])
-        return Asked(version=None, channel=named, index=_index(torch.index, named))
+        named = channel or own or torch.runtime.partition("+")[2]
+        return Asked(version=None, channel=named, place=_place(torch, named))
     try:
         wanted = Version(version)
     except InvalidVersion:
         raise _bad_version(f"'{version}' is no version") from None
     if wanted.local and channel and wanted.local != channel:
         raise _bad_version(f"{version} is not of channel {channel}")
-    named = wanted.local or channel or (own[1] if own else "")
+    named = wanted.local or channel or own
     if not wanted.local:
         wanted = Version(f"{version}+{named}")
-    return Asked(version=wanted, channel=named, index=_index(torch.index, named))
+    return Asked(version=wanted, channel=named, place=_place(torch, named))
 
 
-def _index(index: str, channel: str) -> str:
-    """Return the index of a channel; a mirror that is not laid out by channel is left as it is."""
-    return re.sub(r"/cu\d+(?=/?$)", f"/{channel}", index)
+def _place(torch: TorchPin, channel: str) -> TorchPin:
+    """Return a pin with the index of a channel; a mirror that has no folder for it stays."""
+    if torch.channel:
+        return replace(torch, channel=channel)
+    return replace(torch, index=re.sub(r"/cu\d+(?=/?$)", f"/{channel}", torch.index))
 
 
 def _moved(stack: Stack, wanted: Asked, kept: Archive) -> TorchPin:
@@ -230,15 +246,15 @@ def _moved(stack: Stack, wanted: Asked, kept: Archive) -> TorchPin:
     version = wanted.version or nightly_index.newest(known, wanted.channel, tags)
     if wanted.version is None:
         kept.console.say(f"torch: the newest of {wanted.channel} is {version}")
+        _require_alive(version, wanted, kept)
     locked = stack.torch.wheels if stack.torch.version == str(version) else {}
     seen = _fetched(known, version, tags, locked=locked, kept=kept, stack=stack.name)
     first = seen[tags[0]][1].identity
     moved = replace(
-        stack.torch,
+        wanted.place,
         version=str(version),
         runtime=str(version),
         cuda=nightly_index.channel_cuda(wanted.channel),
-        index=wanted.index,
         git_version=first.git_version,
         cxx11_abi=first.cxx11_abi,
         wheels={},
@@ -251,9 +267,19 @@ def _moved(stack: Stack, wanted: Asked, kept: Archive) -> TorchPin:
     return replace(moved, wheels=wheels)
 
 
+def _require_alive(version: Version, wanted: Asked, kept: Archive) -> None:
+    """Raise `channel-ended` for what no index lists new builds of; where nothing tells, go on."""
+    root = re.sub(r"/cu\d+/?$", "", wanted.index)
+    if root == wanted.index:
+        return
+    with contextlib.suppress(nightly_index.IndexRefusedError, nightly_index.NotAnIndexError):
+        listed = nightly_index.listing(root, "torch", patience=kept.patience)
+        nightly_index.require_alive(version, listed)
+
+
 def _sought(version: Version, tag: str, wanted: Asked, wheel: TorchWheel) -> Sought:
     before = {known.name: known for known in wheel.family}
-    return Sought(torch=version, tag=tag, index=wanted.index, before=before)
+    return Sought(torch=version, tag=tag, pages=wanted.place.pages, before=before)
 
 
 def _fetched(
@@ -281,10 +307,7 @@ def _fetched(
             stage.conclude(f"git {file.identity.git_version[:12]}, CUDA {file.identity.cuda}")
         known_before = locked.get(tag)
         family = known_before.family if known_before else ()
-        one = TorchWheel(
-            name=wheel.name, sha256=wheel.sha256, size=wheel.size, url=wheel.url, family=family
-        )
-        seen[tag] = (one, file)
+        seen[tag] = (TorchWheel(**asdict(wheel) | {"family": family}), file)
     return seen
 
 

@@ -62,10 +62,14 @@ def moved(
     )
     readings: dict[str, Reading | None] = {"": after}
     pins: dict[str, NestedPin] = {}
-    notes, renamed = [], {}
+    notes: list[str] = []
+    renamed: dict[str, str] = {}
     for number, nested in sorted(enumerate(pin.nested), key=lambda pair: pair[1].path):
         where = f"projects.{project}.nested.{number}"
         found, ref = _found(asked, nested, readings, where)
+        if nested.archive and found.commit != nested.commit:
+            found = replace(found, archive=None)
+            notes.append(f"{nested.path}: {nested.archive.name} stands in for it no more")
         found, reading, note = _seen(asked, found, nested, where)
         pins[nested.path], readings[nested.path] = found, reading
         notes += [note] if note else []

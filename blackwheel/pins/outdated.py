@@ -95,7 +95,7 @@ def _torch(site: Site, stack: Stack) -> str:
         found = git_tags.newest(package_index.versions("torch", site))
         return str(found or torch.version)
     tags = [f"cp{python.replace('.', '')}" for python in stack.python]
-    listed = nightly_index.listing(torch.index, "torch", patience=_PATIENCE)
+    listed = nightly_index.listing(torch.pages[0], "torch", patience=_PATIENCE)
     return str(nightly_index.newest(listed, torch.version.partition("+")[2], tags))
 
 

@@ -18,6 +18,7 @@ from blackwheel.pins.objects import Pair
 from blackwheel.sources.series import Series, load_series, patch_digests
 from blackwheel.stacks import key as keys
 from blackwheel.stacks.key import Key
+from blackwheel.stacks.records import GitPin
 from blackwheel.stacks.request import Request
 
 _SHORT: Final = 12
@@ -79,12 +80,13 @@ def named_commits(words: Sequence[str]) -> dict[str, str]:
 def summary(site: Site, move: Move, pair: Pair | None = None) -> Iterator[str]:
     """Yield the parts that move: source, nested sources, sdist, series, and planned objects."""
     old, new = move.old, move.pin
-    named = f" (tag {move.tag})" if move.tag else " (commit as named, not seen)"
+    unseen = " (commit as named, not seen)" if new.source.commit else " (its commit is unknown)"
+    named = f" (tag {move.tag})" if move.tag else unseen
     yield f"{move.project} in stack {move.stack.name}: {_pair(old.version, new.version)}{named}"
-    yield f"  source   {_pair(old.source.commit[:_SHORT], new.source.commit[:_SHORT])}"
+    yield f"  source   {_pair(_short(old.source), _short(new.source))}"
     for was, is_ in zip(old.nested, new.nested, strict=True):
         unseen = "" if is_.tree else ", its tree not seen"
-        yield f"  nested   {is_.path}: {_pair(was.commit[:_SHORT], is_.commit[:_SHORT])}{unseen}"
+        yield f"  nested   {is_.path}: {_pair(_short(was), _short(is_))}{unseen}"
     if new.sdist:
         yield f"  sdist    {new.sdist.name}, {new.sdist.size} bytes, sha256 {new.sdist.sha256}"
     for patch in move.rebased.patches:
@@ -93,6 +95,10 @@ def summary(site: Site, move: Move, pair: Pair | None = None) -> Iterator[str]:
     yield from _plan(site, move)
     yield from (f"  objects  {line}" for line in pair.lines()) if pair else _uncounted(move)
     yield from (f"  look at  {note}" for note in move.notes)
+
+
+def _short(pin: GitPin) -> str:
+    return pin.commit[:_SHORT] or "unknown"
 
 
 def difference(move: Move) -> Iterator[str]:

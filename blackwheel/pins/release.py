@@ -25,6 +25,9 @@ from blackwheel.stacks import loader
 from blackwheel.stacks.records import GitPin, ProjectPin, SdistPin
 
 LATEST: Final = "latest"
+_SHORT: Final = 9
+"""Digits of a commit that setuptools-scm writes into an sdist."""
+_WHOLE: Final = 40
 _COMMIT_ID: Final = re.compile(r"^__commit_id__ = .*'g([0-9a-f]{7,40})'", re.MULTILINE)
 
 
@@ -65,7 +68,7 @@ def find(asked: Sought, version: str, *, commit: str = "") -> Release:
             pin.source.url, where=f"{asked.where}.source.url", environment=site.environment
         )
     except UnreachableError as error:
-        if not commit or version == LATEST:
+        if version == LATEST:
             raise _unreachable(error) from None
         return _without_git(asked, _version(version), commit, error)
     listed = git_tags.releases(known)
@@ -82,7 +85,8 @@ def find(asked: Sought, version: str, *, commit: str = "") -> Release:
     except UnreachableError as error:  # between two calls
         raise _unreachable(error) from None
     # A tree that nobody wrote down stays so: to write it would change the key of the same source.
-    tree = pin.source.tree if known[tag].startswith(pin.source.commit) else reading.tree
+    same = pin.source.commit and known[tag].startswith(pin.source.commit)
+    tree = pin.source.tree if same else reading.tree
     return Release(
         version=wanted,
         tag=tag,
@@ -132,19 +136,19 @@ def require_same_sdist(site: Site, project: str, found: SdistPin) -> None:
 
 
 def _without_git(asked: Sought, version: Version, commit: str, error: UnreachableError) -> Release:
-    """Take the release from its sdist, and a person's word for the commit."""
+    """Take the release from its sdist, and a person's word for the commit, or the sdist's own.
+
+    Where neither names one, the sdist alone is the source, and its commit stays unknown.
+    """
     pin = asked.pin
     archive = _archive(asked, version)
     if archive is None:
         raise _unreachable(error)
-    say = asked.site.console.say
-    say(f"{asked.project}: {error.url} cannot be reached ({error}): --commit is believed")
     texts = sdist.entries(archive, lambda path: path.endswith("_version.py"))
     said = [m[1] for one in texts if (m := _COMMIT_ID.search(one.data.decode("utf-8", "replace")))]
-    source = replace(pin.source, commit=commit, tree=None)
-    if source.only_sdist and not said:
+    if commit and len(commit) != _WHOLE and not said:
         raise _unreachable(error)
-    if said and not commit.startswith(said[0]):
+    if commit and said and not commit.startswith(said[0]):
         raise BlackwheelError(
             "other-commit",
             f"{archive.name} says that it was made of another commit"
@@ -153,8 +157,15 @@ def _without_git(asked: Sought, version: Version, commit: str, error: Unreachabl
             fix="name the commit of the release",
             code=Exit.SOURCE,
         )
-    if commit == pin.source.commit:
-        source = pin.source
+    short = said[0] if said and len(said[0]) in (_SHORT, _WHOLE) else ""
+    commit, known = (commit, "--commit is believed") if commit else (short, f"commit {short}")
+    how = known if commit else "nobody here knows its commit"
+    asked.site.console.say(
+        f"{asked.project}: {error.url} cannot be reached ({error}): {archive.name} is the source;"
+        f" {how}"
+    )
+    same = commit == pin.source.commit and str(version) == pin.version
+    source = pin.source if same else replace(pin.source, commit=commit, tree=None)
     return Release(
         version=version,
         tag="",
@@ -177,7 +188,9 @@ def _require_unmoved(asked: Sought, version: Version, tag: str, commit: str) -> 
     url = asked.pin.source.url
     for name, other in _pins(asked.site, asked.project):
         same = other.version == str(version) and other.source.url == url
-        if same and not commit.startswith(other.source.commit):
+        # Where nobody knew the commit, nothing tells that a tag was moved.
+        known = other.source.commit
+        if same and known and not commit.startswith(known):
             where = f"constraints/{name}.toml, projects.{asked.project}.source.commit"
             raise moved_tag(tag, url, commit, other.source.commit, where=where)
 

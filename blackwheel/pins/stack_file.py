@@ -6,8 +6,8 @@ import contextlib
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, Final
@@ -20,21 +20,43 @@ from blackwheel.core.files import replace
 from blackwheel.stacks import loader, records
 from blackwheel.stacks.records import GitPin, LockedWheel, ProjectPin, TorchPin, TorchWheel
 
-PLAIN: Final = ("version", "runtime", "cuda", "index", "git_version")
+PLAIN: Final = ("version", "runtime", "cuda", "git_version")
+PLACE: Final = ("index", "channel")
+"""Where wheels are looked for: a torch.toml names it only where the stack file says otherwise."""
 
 
-def rewrite(name: str, constraints: Path, torch: TorchPin) -> tuple[str, str]:
-    """Write a torch into the file of a stack; return its text before and after.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Edited:
+    """One file of a stack, before and after a pin moved."""
+
+    path: Path
+    before: str
+    after: str
+
+
+def rewrite(name: str, constraints: Path, torch: TorchPin) -> tuple[Edited, ...]:
+    """Write a torch into the files of a stack; return those that changed.
 
     The new text is loaded as a stack before it replaces the old. Raises `cannot-write-pin`.
     """
-    path = (constraints / f"{name}.toml").resolve()
+    path, own = constraints / f"{name}.toml", loader.torch_file(name, constraints)
     before = path.read_text(encoding="utf-8")
-    after = edited(before, torch)
-    _require_same(name, constraints, after, torch)
-    if after != before:
-        replace(path, after)
-    return before, after
+    if not own.is_file():
+        texts = {path: (before, edited(before, torch))}
+    else:
+        text = own.read_text(encoding="utf-8")
+        table = loader.file_table(name, constraints).get("torch", {})
+        told = _described(tomlkit.parse(before), str(tomlkit.parse(text).get("version")), torch)
+        texts = {path: (before, told), own: (text, _apart(text, torch, table))}
+    _require_same(name, constraints, {file: after for file, (_, after) in texts.items()}, torch)
+    changed = [
+        Edited(path=file, before=was, after=is_)
+        for file, (was, is_) in reversed(texts.items())
+        if was != is_
+    ]
+    for one in changed:
+        replace(one.path.resolve(), one.after)
+    return tuple(changed)
 
 
 def edited(text: str, torch: TorchPin) -> str:
@@ -42,43 +64,69 @@ def edited(text: str, torch: TorchPin) -> str:
     document = tomlkit.parse(text)
     table = document["torch"]
     assert isinstance(table, Table)  # noqa: S101  the caller loaded the stack
+    _described(document, str(table.get("version", torch.version)), torch)
+    installed = torch.source == "installed"
+    place = [key for key in PLACE if not installed and (key in table or getattr(torch, key))]
+    _put_torch(table, torch, place)
+    return _spaced(tomlkit.dumps(document))
+
+
+def _apart(text: str, torch: TorchPin, told: Mapping[str, Any]) -> str:
+    """Return the text of a torch.toml with this torch; `told` is what the stack file says of it."""
+    document = tomlkit.parse(text)
+    place = [key for key in PLACE if getattr(torch, key) != told.get(key, "")]
+    for key in PLACE:
+        if key in document and key not in place:
+            document.remove(key)
+    _put_torch(document, torch, place)
+    return _spaced(tomlkit.dumps(document))
+
+
+def _described(document: Any, before: str, torch: TorchPin) -> str:
+    """Name the new version in the description, where it names the old one; return the text."""
     told = document.get("description", "")
-    before = str(table.get("version", torch.version))
     if torch.version not in told and before in told:
         document["description"] = told.replace(before, torch.version)
-    installed = torch.source == "installed"
-    for key in (key for key in PLAIN if not (installed and key == "index")):
+    return tomlkit.dumps(document)
+
+
+def _put_torch(table: Any, torch: TorchPin, place: Sequence[str]) -> None:
+    for key in (*PLAIN[:3], *place, *PLAIN[3:]):
         _set(table, key, getattr(torch, key))
     if "cxx11_abi" in table or not torch.cxx11_abi:
         _set(table, "cxx11_abi", torch.cxx11_abi)
-    if installed:
+    if torch.source == "installed":
         _set(table, "libraries", dict(sorted(torch.libraries.items())))
-        return _spaced(tomlkit.dumps(document))
+        return
     if "wheels" not in table:
         table.add("wheels", tomlkit.table(is_super_table=True))
-    wheels = table["wheels"]
-    assert isinstance(wheels, Table)  # noqa: S101  as the stack's schema has it
+    wheels: Any = table["wheels"]
     for tag in [tag for tag in wheels if tag not in torch.wheels]:
         wheels.remove(tag)
     for tag, wheel in torch.wheels.items():
         if tag not in wheels:
             wheels.add(tag, tomlkit.table())
         _fill(wheels[tag], wheel)
-    return _spaced(tomlkit.dumps(document))
 
 
 def _spaced(text: str) -> str:
     """Add the empty line that tomlkit leaves out between an added table and the next one."""
-    return re.sub(r'^((?:url|"torch/.*") = ".*"\n)(?=\[)', r"\1\n", text, flags=re.MULTILINE)
+    last = r'^((?:sha256|size|url|told_by|requires_python|"torch/.*") = .*\n)(?=\[)'
+    return re.sub(last, r"\1\n", text, flags=re.MULTILINE)
 
 
 def _set(table: Any, key: str, value: Any) -> None:
     if table.get(key) != value:
         table[key] = value
+        if isinstance(value, list):
+            table[key].multiline(True)
 
 
 def _fill(table: Any, wheel: TorchWheel) -> None:
-    for key, value in _fields(wheel).items():
+    fields = _fields(wheel)
+    for key in [key for key in table if key != "family" and key not in fields]:
+        table.remove(key)
+    for key, value in fields.items():
         _set(table, key, value)
     wanted = [_fields(known) for known in wheel.family]
     if table.unwrap().get("family", []) == wanted:
@@ -89,15 +137,16 @@ def _fill(table: Any, wheel: TorchWheel) -> None:
         family = tomlkit.aot()
         for known in wanted:
             row = tomlkit.table()
-            row.update(known)
+            for key, value in known.items():
+                _set(row, key, value)
             family.append(row)
         table.add("family", family)
 
 
 def _fields(wheel: LockedWheel) -> dict[str, Any]:
-    fields = asdict(wheel)
-    fields.pop("family", None)
-    return fields
+    """Return the keys of a wheel that say something, lists for tuples."""
+    fields = {**asdict(wheel), "requires": list(wheel.requires), "family": None}
+    return {key: value for key, value in fields.items() if value}
 
 
 def edited_project(
@@ -129,6 +178,8 @@ def edited_project(
     known = {nested.path: nested for nested in pin.nested}
     for row in table.get("nested", []):
         _set_source(row, known[row["path"]])
+        if "archive" in row and known[row["path"]].archive is None:
+            row.remove("archive")
         _requote(row, renamed)
     return tomlkit.dumps(document)
 
@@ -136,17 +187,17 @@ def edited_project(
 def _set_source(table: Any, pin: GitPin) -> None:
     """Set what moves of a git source; the keys stay in their order."""
     _set(table, "url", pin.url)
-    _set(table, "commit", pin.commit)
-    if pin.tree:
-        if "tree" in table or "sparse" not in table:
-            _set(table, "tree", pin.tree)
+    for key, value in (("commit", pin.commit), ("tree", pin.tree)):
+        if not value:
+            if key in table:
+                table.remove(key)
+        elif key in table or "sparse" not in table:
+            _set(table, key, value)
         else:
-            after = table["sparse"]  # tree belongs above it, and a table only grows at its end
+            after = table["sparse"]  # both belong above it, and a table only grows at its end
             table.remove("sparse")
-            table.add("tree", pin.tree)
+            table.add(key, value)
             table.add("sparse", after)
-    elif "tree" in table:
-        table.remove("tree")
 
 
 def _requote(row: Any, renamed: Mapping[str, str]) -> None:
@@ -177,7 +228,7 @@ def _put(table: Any, key: str, value: Any) -> None:
 
 def loaded(name: str, constraints: Path, text: str) -> records.Stack:
     """Load a stack as if its file had this text, and every stack that extends it."""
-    with _copy(name, constraints, text) as folder:
+    with _copy(constraints, {constraints / f"{name}.toml": text}) as folder:
         for other in loader.names(folder):
             if loader.own_table(other, folder).get("extends") == name:
                 loader.load(other, folder)
@@ -185,23 +236,27 @@ def loaded(name: str, constraints: Path, text: str) -> records.Stack:
 
 
 @contextlib.contextmanager
-def _copy(name: str, constraints: Path, text: str) -> Iterator[Path]:
+def _copy(constraints: Path, texts: Mapping[Path, str]) -> Iterator[Path]:
+    """Yield a copy of the stack files, some of them with another text."""
     with tempfile.TemporaryDirectory(prefix="blackwheel-pin-") as folder:
-        for path in constraints.glob("*.toml"):
-            shutil.copyfile(path, Path(folder) / path.name)
-        (Path(folder) / f"{name}.toml").write_text(text, encoding="utf-8")
+        for path in (*constraints.glob("*.toml"), *constraints.glob("*/torch.toml")):
+            target = Path(folder) / path.relative_to(constraints)
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, target)
+        for path, text in texts.items():
+            (Path(folder) / path.relative_to(constraints)).write_text(text, encoding="utf-8")
         yield Path(folder)
 
 
-def _require_same(name: str, constraints: Path, text: str, torch: TorchPin) -> None:
-    """Raise `cannot-write-pin` unless the new text loads as exactly this torch."""
-    with _copy(name, constraints, text) as folder:
+def _require_same(name: str, constraints: Path, texts: Mapping[Path, str], torch: TorchPin) -> None:
+    """Raise `cannot-write-pin` unless the new texts load as exactly this torch."""
+    with _copy(constraints, texts) as folder:
         found = loader.load(name, folder).torch
     if found != torch:
         raise BlackwheelError(
             "cannot-write-pin",
             "the stack file would not hold the torch that was seen",
             where=f"constraints/{name}.toml",
-            fix="write [torch] as one table of its own, as constraints/nightly.toml does",
+            fix="write [torch] as one table of its own, as constraints/report-2025-10.toml does",
             code=Exit.CONFIG,
         )

@@ -2,6 +2,7 @@
 
 In: `Work`, a request with its key and the reasons to build it (`todo`). Out: exit code and shelved
 wheels (`run`). `chain` takes one project through source, patches, build, audit and receipt;
-`sessions` runs nox; `smoke_session` smokes what lies on the shelf; `receipt` writes what each
-record saw; `patch_proof` shows what each patch changes.
+`sessions` runs nox, hands it a `session_file` and reads its `session_records`; `smoke_session`
+smokes wheels in their environments; `receipt` writes the sections of the records; `patch_proof`
+shows what each patch changes.
 """

@@ -39,9 +39,11 @@ def preflight(site: Site, pending: Sequence[Work]) -> list[Work]:
         stack = item.request.stack
         identity.require_locked(stack)
         if stack.torch.source == "index":
-            kept = archive.archive(site.store, site.environment, site.console)
+            installed_pins(site, item.request)
+        elif stack.torch.wheels:
+            torch = archive.locked_torch(stack, item.request.tag)
             lock = item.request.lock("build", site.constraints)
-            archive.obtain(stack, item.request.tag, kept, lock=lock)
+            archive.require_in_lock(torch, lock, stack=stack.name)
         python = pythons.located(item.python, uv=site.uv, environment=site.environment)
         if stack.torch.source == "installed":
             lock = item.request.lock("build", site.constraints)
@@ -49,9 +51,17 @@ def preflight(site: Site, pending: Sequence[Work]) -> list[Work]:
         found.append(replace(item, python=replace(item.python, where=str(python))))
         compiler = host_compiler.host_compiler(site.environment, cuda=stack.toolchain.cuda)
         host_compiler.require_shared_runtime(compiler, site.environment)
+        host_compiler.require_gcc(compiler, stack, [item.request.project])
         if stack.toolchain.source == "host":
             _toolchain(site, item.request)
     return found
+
+
+def installed_pins(site: Site, asked: Request) -> Path:
+    """Return the hashed pins of a build as an installer gets them, its torch fetched and kept."""
+    kept = archive.archive(site.store, site.environment, site.console)
+    lock = asked.lock("build", site.constraints)
+    return archive.installable(asked.stack, asked.tag, lock, kept)
 
 
 def source_tree(site: Site, asked: Request) -> fetch.SourceTree:

@@ -26,12 +26,7 @@ def sync(site: Site, environment: Path, locks: Sequence[str], wheels: Sequence[s
     Raises `wrong-sha256`, `no-answer`, `disk-full`, `program-killed` and `environment-refused`.
     """
     pip, python = [str(site.uv), "pip"], ["--python", str(environment / "bin" / "python")]
-    archive = site.store / "torch"  # the nightlies that `invoke pin torch` keeps
-    folders = [str(archive)] if any(archive.glob("*.whl")) else []
-    # An option hides what the variable says, and carried wheels are named there.
-    carried = site.environment.get("UV_FIND_LINKS", "").split(",") if folders else []
-    found = [word for each in (*folders, *filter(None, carried)) for word in ("--find-links", each)]
-    _run(site, [*pip, "sync", "--quiet", "--require-hashes", *python, *found, *locks], locks)
+    _run(site, [*pip, "sync", "--quiet", "--require-hashes", *python, *locks], locks)
     if wheels:
         _run(site, [*pip, "install", "--quiet", "--no-deps", *python, *wheels], wheels)
 

@@ -18,6 +18,7 @@ from blackwheel.pytorch.guard import GUARD, built_for, expected_guard, guard_dif
 from blackwheel.pytorch.identity import TorchIdentity
 from blackwheel.receipts import document
 from blackwheel.sources.patch import PatchedTree
+from blackwheel.stacks.records import ArchivePin, SdistPin
 from blackwheel.stacks.request import Request
 
 
@@ -43,7 +44,7 @@ def receipt(
         audited.path.name,
         audited.sha256,
         {
-            "stack": _stack(made),
+            "stack": _stack(made, built.variables),
             "sources": _sources(made.tree),
             "patches": _patches(made.tree),
             "torch": {
@@ -96,8 +97,9 @@ def _version(made: BuildPlan) -> str:
     return f"{made.request.pin.version}+{made.key.part('label')}"
 
 
-def _stack(made: BuildPlan) -> dict[str, Any]:
+def _stack(made: BuildPlan, variables: Mapping[str, str]) -> dict[str, Any]:
     request: Request = made.request
+    holds = [part.limits(variables) for part in made.known.holds]
     return {
         "name": request.stack.name,
         "project": request.project,
@@ -105,6 +107,7 @@ def _stack(made: BuildPlan) -> dict[str, Any]:
         "archs": list(request.archs),
         "driver": request.stack.driver,
         "blackwheel": __version__,
+        **({"holds": holds} if holds else {}),
         "key": {"digest": made.key.digest, "slug": request.slug, "parts": dict(made.key.parts)},
     }
 
@@ -112,23 +115,34 @@ def _stack(made: BuildPlan) -> dict[str, Any]:
 def _sources(tree: PatchedTree) -> dict[str, Any]:
     source = tree.source
     urls = {nested.path: nested.url for nested in source.pin.nested}
+    archive = source.pin.sdist if source.origin == "sdist" else None
+    wheels = {nested.path: nested.archive for nested in source.pin.nested if nested.archive}
     return {
         "origin": source.origin,
         "reason": source.reason,
         "project": {
             "name": source.project,
             "uri": source.pin.source.url,
-            "digest": {"gitCommit": source.commit, "gitTree": source.tree},
+            "digest": {
+                **({"gitCommit": source.commit} if source.commit else {}),
+                "gitTree": source.tree,
+            },
         },
+        **({"sdist": _file(archive)} if archive else {}),
         "nested": [
             {
                 "name": nested.path,
                 "uri": urls[nested.path],
                 "digest": {"gitCommit": nested.commit, "gitTree": nested.tree},
+                **({"wheel": _file(wheels[nested.path])} if nested.wheel else {}),
             }
             for nested in source.nested
         ],
     }
+
+
+def _file(archive: SdistPin | ArchivePin) -> dict[str, Any]:
+    return {"name": archive.name, "digest": {"sha256": archive.sha256}}
 
 
 def _patches(tree: PatchedTree) -> dict[str, Any]:

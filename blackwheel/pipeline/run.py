@@ -102,7 +102,8 @@ def _built(
 def _order(site: Site, item: Work, *, jobs: int, again: bool) -> BuildOrder:
     """Tell a session all of it; its sources are at hand before hours begin."""
     tree = chain.patched_tree(site, item.request, todo.read_series(site, item))
-    return build_order(item, site.constraints, tree=tree, jobs=jobs, again=again)
+    lock = chain.installed_pins(site, item.request)
+    return build_order(item, lock, tree=tree, jobs=jobs, again=again)
 
 
 def _made(outcome: Outcome) -> Path:
@@ -160,11 +161,16 @@ def _place(site: Site) -> for_building.Place:
 
 
 def buildable_stacks(site: Site) -> list[str]:
-    """Return the stacks for which this machine lacks nothing."""
+    """Return the stacks for which this machine lacks nothing, and that were seen to be built.
+
+    Those that are kept for their old wheels are left out.
+    """
     place, found = _place(site), []
     for name in loader.names(site.constraints):
         with contextlib.suppress(BlackwheelError):  # a broken stack cannot be built
-            if not for_building.buildable(loader.load(name, site.constraints), place):
+            stack = loader.load(name, site.constraints)
+            known = not stack.remarks and not stack.formerly
+            if known and not for_building.buildable(stack, place):
                 found.append(name)
     return found
 
@@ -172,8 +178,8 @@ def buildable_stacks(site: Site) -> list[str]:
 def _opening(site: Site, pending: Sequence[Work], jobs: int) -> None:
     """Say what is known before hours begin; raise `disk-too-small`."""
     age = nightly_index.age_line(pending[0].request.stack, datetime.now(UTC).date())
-    if age:
-        site.console.say(age)
+    for line in filter(None, (age, *pending[0].request.stack.remarks)):
+        site.console.say(line)
     for item in pending:
         request, pin = item.request, item.request.pin
         wide, cost = memory_pool.width(site, request, jobs), plan.cpu_seconds(request)

@@ -85,14 +85,17 @@ Order = BuildOrder | SmokeOrder
 _Kind = TypeVar("_Kind", BuildOrder, SmokeOrder)
 
 
-def build_order(item: Work, constraints: Path, **options: Any) -> BuildOrder:
-    """Return the order of a piece of work; `options` are further fields of it."""
+def build_order(item: Work, lock: Path, **options: Any) -> BuildOrder:
+    """Return the order of a piece of work; `lock` are the pins that an installer gets.
+
+    `options` are further fields of it.
+    """
     request = item.request
     return BuildOrder(
         stack=request.stack.name,
         python=item.python.where,
         project=request.project,
-        lock=request.lock("build", constraints),
+        lock=lock,
         work=item,
         **options,
     )

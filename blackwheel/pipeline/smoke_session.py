@@ -73,19 +73,29 @@ def groups(
         here = version == running.version
         if only and not here:
             continue
+        where = running.where if here else _located(site, version)
         newest = _newest(members)
         for group in [[wheel] for wheel in members] + ([newest] if len(newest) > 1 else []):
             found.append(
                 SmokeGroup(
                     stack=stack.name,
                     python=version,
-                    where=running.where if here else version,
+                    where=where,
                     here=here,
                     wheels=tuple(group),
                     locks=_locks(site, stack, group, version),
                 )
             )
     return found
+
+
+def _located(site: Site, version: str) -> str:
+    """Return the path of another Python; its version where there is none, for nox to say so."""
+    python = Python(version=version, where=version)
+    try:
+        return str(pythons.located(python, uv=site.uv, environment=site.environment))
+    except pythons.PythonMissingError:
+        return version
 
 
 def _newest(wheels: Sequence[Path]) -> list[Path]:
@@ -158,8 +168,5 @@ def _locks(
     """Return the hashed pins of the environment that these wheels run in, their torch obtained."""
     folder, tag = site.constraints / stack.locks, f"cp{version.replace('.', '')}"
     locks = {folder / f"run-{project_of(stack, wheel)}-py{tag[2:]}.txt" for wheel in wheels}
-    if stack.torch.source == "index":
-        kept = archive.archive(site.store, site.environment, site.console)
-        for lock in locks:
-            archive.obtain(stack, tag, kept, lock=lock)
-    return tuple(sorted(locks))
+    kept = archive.archive(site.store, site.environment, site.console)
+    return tuple(sorted(archive.installable(stack, tag, lock, kept) for lock in locks))

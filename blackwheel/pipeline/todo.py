@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site, isolation_mode
+from blackwheel.receipts import document as receipts
 from blackwheel.receipts.beside import key_section
 from blackwheel.shelf import index
 from blackwheel.sources.series import Series, patch_digests, series_of
@@ -31,7 +32,11 @@ class Work:
 
 
 def work(site: Site, asked: Request, python: pythons.Python, *, again: bool = False) -> Work:
-    """Compare a request's key with the shelf; touches no tree, network or environment."""
+    """Compare a request's key with the shelf; touches no tree, network or environment.
+
+    A stack that was renamed also finds its wheels on the shelf of its old name, where those of
+    another torch may lie beside them.
+    """
     chosen = series_of(site, asked)
     build_variables(asked, jobs=1)  # for its errors: not after an environment was made
     mode = isolation_mode(site).mode
@@ -45,11 +50,14 @@ def work(site: Site, asked: Request, python: pythons.Python, *, again: bool = Fa
 def looked_up(site: Site, item: Work, *, again: bool = False) -> Work:
     """Compare a known key with the shelf again: another run may have added its wheel."""
     found, before = None, None
-    for wheel in index.shelved(site.wheels / item.request.stack.name):
-        made = key_section(wheel.receipt)
-        if made.get("slug") == item.request.slug:
-            before = made["parts"]
-            found = wheel if made["digest"] == item.key.digest else found
+    asked = item.request
+    for name in filter(None, (asked.stack.formerly, asked.stack.name)):
+        for wheel in index.shelved(site.wheels / name):
+            made = key_section(wheel.receipt)
+            own = name == asked.stack.name or wheel.version == asked.version
+            if own and made.get("slug") in asked.slugs:
+                before = made["parts"]
+                found = wheel if made["digest"] == item.key.digest else found
     reasons: tuple[str, ...] = ()
     if again:
         reasons = ("--again was given",)
@@ -97,6 +105,20 @@ def changed_meanwhile(item: Work, places: Sequence[str]) -> BlackwheelError:
     )
 
 
+def adopted(site: Site, item: Work) -> Work:
+    """Put a wheel of the stack's old name on its own shelf; a damaged one is built anew."""
+    wheel, shelf = item.shelved, site.wheels / item.request.stack.name
+    if wheel is None or wheel.path.parent == shelf:
+        return item
+    document = receipts.load(wheel.receipt)
+    if receipts.verify(document, wheel.path):
+        why = f"{wheel.path.name} on the shelf of {item.request.stack.formerly} is damaged"
+        return replace(item, shelved=None, reasons=(why,))
+    moved = index.shelve(wheel.path, document, shelf)
+    index.show_all(site.wheels)
+    return replace(item, shelved=moved)
+
+
 def taken_labels(
     site: Site, pending: Sequence[Work]
 ) -> list[tuple[Work, index.ShelvedWheel, dict[str, str]]]:
@@ -107,7 +129,7 @@ def taken_labels(
         version = request.version
         for wheel in index.shelved(site.wheels / request.stack.name):
             made = key_section(wheel.receipt)
-            same = wheel.version == version and made.get("slug") == request.slug
+            same = wheel.version == version and made.get("slug") in request.slugs
             if same and made["digest"] != item.key.digest:
                 found.append((item, wheel, made["parts"]))
     return found

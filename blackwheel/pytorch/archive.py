@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import parse_wheel_filename
 from packaging.version import Version
 
+from blackwheel.core import files
 from blackwheel.core.addresses import shown
 from blackwheel.core.console import Console
-from blackwheel.core.download import download, forget
+from blackwheel.core.download import MOST, download, forget
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.file_lock import held
 from blackwheel.core.files import component, sha256
@@ -40,7 +44,7 @@ class Archive:
 
     @property
     def folder(self) -> Path:
-        """Folder that installers get as `--find-links`."""
+        """Folder of kept wheels; installers get one file of it by name, never the folder."""
         return self.store / "torch"
 
     def has(self, name: str) -> bool:
@@ -49,8 +53,9 @@ class Archive:
 
     def holds(self, wheel: LockedWheel) -> bool:
         """Tell whether the archive has a wheel of this name and size; `take` compares bytes."""
-        files = (place / wheel.name for place in self._places())
-        return any(file.is_file() and file.stat().st_size == wheel.size for file in files)
+        files = [place / wheel.name for place in self._places()]
+        sizes = [file.stat().st_size for file in files if file.is_file()]
+        return wheel.size in sizes or bool(sizes and not wheel.size)
 
     def _places(self) -> tuple[Path, ...]:
         return (self.folder, self.carried) if self.carried else (self.folder,)
@@ -75,9 +80,9 @@ def archive(
 def take(
     offer: nightly_index.Offer, kept: Archive, *, locked: LockedWheel | None = None
 ) -> LockedWheel:
-    """Download or copy an offered wheel into the archive; return it with the digest of its bytes.
+    """Download or copy an offered wheel into the archive; return it as its bytes say it is.
 
-    Raises `AbsentError`, `other-bytes`, `not-a-wheel`, and what `downloads` raises.
+    Raises `AbsentError`, `other-bytes`, `other-wheel`, `not-a-wheel`, and what `downloads` raises.
     """
     place = kept.folder / component(offer.name, where=shown(offer.url))
     kept.folder.mkdir(parents=True, exist_ok=True)
@@ -94,8 +99,16 @@ def take(
                 raise _other_bytes(offer.name, shown(offer.url), offer.sha256, "archived", digest)
         else:
             digest = _downloaded(offer, place, kept, locked=locked)
+    seen = torchwheel.needs(place, offer.name)
+    if locked and locked.told_by:
+        _require_told(locked, seen)
     return LockedWheel(
-        name=offer.name, sha256=digest, size=place.stat().st_size, url=shown(offer.url)
+        name=offer.name,
+        sha256=digest,
+        size=place.stat().st_size,
+        url=shown(offer.url),
+        requires=seen.requires,
+        requires_python=seen.python,
     )
 
 
@@ -132,7 +145,8 @@ def _downloaded(
 ) -> str:
     """Download, compare, read to the last byte; only then it gets its name in the archive."""
     with kept.console.stage(_project(offer), f"download {offer.name}") as stage:
-        part = download(offer.url, place, stage=stage, patience=kept.patience)
+        most = (locked.size if locked else 0) or MOST
+        part = download(offer.url, place, stage=stage, patience=kept.patience, most=most)
     try:
         digest, url = sha256(part), shown(offer.url)
         if locked and digest != locked.sha256:
@@ -156,7 +170,7 @@ def obtain(stack: Stack, tag: str, kept: Archive, *, lock: Path | None = None) -
     Raises `torch-not-locked`, `lock-of-another-torch`, `torch-gone` and `other-bytes`.
     """
     torch = locked_torch(stack, tag)
-    wheels: Sequence[LockedWheel] = (torch, *torch.family)
+    wheels: Sequence[LockedWheel] = torch.by_url
     if lock:
         require_in_lock(torch, lock, stack=stack.name)
         text = lock.read_text(encoding="utf-8")
@@ -166,7 +180,7 @@ def obtain(stack: Stack, tag: str, kept: Archive, *, lock: Path | None = None) -
             take(_offer(wheel), kept, locked=wheel)
         except AbsentError:
             project, version, _, _ = parse_wheel_filename(wheel.name)
-            known = nightly_index.listing(stack.torch.index, project, patience=kept.patience)
+            known = nightly_index.gathered(stack.torch.pages, project, patience=kept.patience)
             served = [_tag(python) for python in stack.python]
             raise nightly_index.gone(
                 known, version, served, stack=stack.name, lacking=[tag]
@@ -184,7 +198,8 @@ def locked_torch(stack: Stack, tag: str) -> TorchWheel:
 def require_in_lock(torch: LockedWheel, lock: Path, *, stack: str) -> None:
     """Raise `lock-of-another-torch` where the hashed pins are older than the torch pin."""
     found = identity.locked_digests(lock)
-    if found != (torch.sha256,):
+    # The registry has a wheel of this version for every Python, and a lock accepts each.
+    if found != (torch.sha256,) if torch.url else torch.sha256 not in found:
         raise BlackwheelError(
             "lock-of-another-torch",
             "these hashed pins accept another torch wheel than the stack"
@@ -195,20 +210,52 @@ def require_in_lock(torch: LockedWheel, lock: Path, *, stack: str) -> None:
         )
 
 
-@contextmanager
-def links(stack: Stack, tag: str, kept: Archive) -> Iterator[Path]:
-    """Yield a folder with the locked wheels of one Python alone, for a resolver."""
-    paths = obtain(stack, tag, kept)
-    with tempfile.TemporaryDirectory(prefix=".links-", dir=kept.folder) as folder:
-        for path in paths:
-            (Path(folder) / path.name).symlink_to(path)
-        yield Path(folder)
+def installable(stack: Stack, tag: str, lock: Path, kept: Archive) -> Path:
+    """Return hashed pins that an installer can follow: kept files in the place of addresses.
+
+    So it neither asks the nightly index again nor sees the kept wheels of another stack. Raises
+    what `obtain` raises, and `lock-of-another-torch` for an address that is not of this stack.
+    """
+    if stack.torch.source != "index":
+        return lock
+    obtain(stack, tag, kept, lock=lock)
+    torch, text = locked_torch(stack, tag), lock.read_text(encoding="utf-8")
+    for wheel in torch.by_url:
+        text = text.replace(f" @ {wheel.url}#", f" @ {(kept.folder / wheel.name).as_uri()}#")
+    if strange := re.search(r" @ (?!file://)(\S+)", text):
+        raise BlackwheelError(
+            "lock-of-another-torch",
+            f"these hashed pins take a file that the stack does not name: {shown(strange[1])}",
+            where=f"constraints/{lock.parent.name}/{lock.name}",
+            fix=f"nox -s lock -- {stack.name}",
+            code=Exit.TORCH,
+        )
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    place = kept.store / "pins" / digest / lock.name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    files.replace_file(place, text.encode())
+    return place
+
+
+def described(stack: Stack, tag: str, kept: Archive) -> tuple[LockedWheel, ...]:
+    """Return the wheels that no registry has, each with its requirements.
+
+    Only a wheel of which the stack does not say that is fetched. Raises what `obtain` raises.
+    """
+    wheels = locked_torch(stack, tag).by_url
+    if all(wheel.told_by or wheel.requires or wheel.requires_python for wheel in wheels):
+        return wheels
+    obtain(stack, tag, kept)
+    seen = [(wheel, torchwheel.needs(kept.folder / wheel.name, wheel.name)) for wheel in wheels]
+    return tuple(
+        replace(wheel, requires=told.requires, requires_python=told.python) for wheel, told in seen
+    )
 
 
 def keep_in(folder: Path, wheels: Sequence[LockedWheel], kept: Archive) -> None:
     """Copy archived wheels to a second folder; never replace a file by other bytes."""
     folder.mkdir(parents=True, exist_ok=True)
-    for wheel in wheels:
+    for wheel in (wheel for wheel in wheels if wheel.url):
         target = folder / component(wheel.name)
         if not target.is_file():
             _copy(kept.folder / wheel.name, target)
@@ -246,6 +293,29 @@ def _project(offer: nightly_index.Offer) -> str:
 
 def _tag(python: str) -> str:
     return f"cp{python.replace('.', '')}"
+
+
+def _require_told(locked: LockedWheel, seen: torchwheel.Needs) -> None:
+    """Raise `other-wheel` where a wheel requires something else than its publisher said."""
+    told = {str(Requirement(line)) for line in locked.requires}
+    found = {str(Requirement(line)) for line in seen.requires}
+    faults = [f"requires {line}: not in the lock" for line in sorted(found - told)]
+    faults += [f"requires {line}: not in the wheel" for line in sorted(told - found)]
+    if SpecifierSet(locked.requires_python) != SpecifierSet(seen.python):
+        faults.append(f"Python: {seen.python} instead of {locked.requires_python}")
+    if faults:
+        raise BlackwheelError(
+            "other-wheel",
+            "\n".join(
+                [
+                    f"{locked.name} has the bytes that {locked.told_by} published, and says else",
+                    *faults,
+                ]
+            ),
+            where=locked.name,
+            fix="invoke pin torch latest, and nox -s lock: these hashed pins were made from that",
+            code=Exit.TORCH,
+        )
 
 
 def _damaged(place: Path, found: str, locked: str) -> BlackwheelError:

@@ -33,7 +33,8 @@ class Sought:
     torch: Version
     tag: str
     """`cp311`."""
-    index: str
+    pages: tuple[str, ...]
+    """Addresses that list wheels, the channel's own first."""
     before: Mapping[str, LockedWheel]
     """What was locked with this torch before, by name: bytes that changed since are refused."""
 
@@ -78,7 +79,7 @@ def _applies(requirement: Requirement, tag: str) -> bool:
 
 def _required(project: str, version: Version, sought: Sought, kept: Archive) -> LockedWheel:
     """Take what torch requires by a local version: no package registry may hold such a version."""
-    known = nightly_index.listing(sought.index, project, patience=kept.patience)
+    known = nightly_index.gathered(sought.pages, project, patience=kept.patience)
     try:
         return archive.find(known, version, sought.tag, kept, before=sought.before)
     except AbsentError:
@@ -86,7 +87,7 @@ def _required(project: str, version: Version, sought: Sought, kept: Archive) -> 
             "family-gone",
             f"torch requires {project} {version}, which is not listed for {sought.tag}, not at its"
             " address and not archived",
-            where=shown(f"{sought.index.rstrip('/')}/{project}/"),
+            where=shown(f"{sought.pages[0].rstrip('/')}/{project}/"),
             fix="pin a newer torch: invoke pin torch latest",
             code=Exit.TORCH,
         ) from None
@@ -94,7 +95,7 @@ def _required(project: str, version: Version, sought: Sought, kept: Archive) -> 
 
 def _companion(project: str, sought: Sought, kept: Archive) -> LockedWheel | None:
     """Take the build of a project that requires exactly this torch, if there is one."""
-    known = nightly_index.listing(sought.index, project, patience=kept.patience)
+    known = nightly_index.gathered(sought.pages, project, patience=kept.patience)
     for offer in _candidates(known, sought.torch, sought.tag):
         try:
             told = _metadata(offer, kept) if offer.metadata else ""

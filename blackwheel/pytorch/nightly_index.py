@@ -30,9 +30,24 @@ if TYPE_CHECKING:
 
 WINDOW: Final = 60
 """How many builds of a package its page lists."""
-PLATFORMS: Final = ("manylinux_2_28_x86_64", "linux_x86_64")
+ENDED_DAYS: Final = 30
+"""A channel without a build for so long, while others have some, gets none any more."""
+_ABI3: Final = "abi3-"
+PLATFORMS: Final = (
+    "manylinux_2_28_x86_64",
+    "manylinux_2_27_x86_64.manylinux_2_28_x86_64",
+    "linux_x86_64",
+)
 """How the nightlies' files have been named, newest way first."""
 _SHOWN: Final = 4
+
+
+class NotAnIndexError(BlackwheelError):
+    """The page lists no wheel of its project: `not-an-index`."""
+
+
+class IndexRefusedError(BlackwheelError):
+    """The index answers 403 for a page: `index-refused`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +58,7 @@ class Offer:
     url: str
     version: Version
     pythons: frozenset[str]
-    """`cp311`; `py3` for any."""
+    """`cp311`; `abi3-cp312` for that one and newer ones; `py3` for any."""
     sha256: str = ""
     """What the index claims; empty where it claims nothing."""
     metadata: str = ""
@@ -51,7 +66,8 @@ class Offer:
 
     def fits(self, tag: str) -> bool:
         """Tell whether the wheel serves this Python."""
-        return bool(self.pythons & {tag, "py3"})
+        least = [int(one.removeprefix(f"{_ABI3}cp3")) for one in self.pythons if _ABI3 in one]
+        return bool(self.pythons & {tag, "py3"}) or any(one <= int(tag[3:]) for one in least)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,7 +133,7 @@ def listing(index: str, project: str, *, patience: Patience) -> Listing:
     except AbsentError as error:
         if error.status != 403:
             return Listing(project=project, index=index, offers=())
-        raise BlackwheelError(
+        raise IndexRefusedError(
             "index-refused",
             f"the index {error}",
             where=shown(address),
@@ -126,7 +142,7 @@ def listing(index: str, project: str, *, patience: Patience) -> Listing:
         ) from None
     offers = tuple(offer for package in packages if (offer := _offer(package, project)))
     if not offers:
-        raise BlackwheelError(
+        raise NotAnIndexError(
             "not-an-index",
             f"the page lists no {project} wheel for Linux on x86-64: {why}",
             where=shown(address),
@@ -134,6 +150,43 @@ def listing(index: str, project: str, *, patience: Patience) -> Listing:
             code=Exit.INDEX,
         )
     return Listing(project=project, index=index, offers=offers)
+
+
+def gathered(pages: Sequence[str], project: str, *, patience: Patience) -> Listing:
+    """Read every page of a project, a channel's own first; refused pages list nothing.
+
+    Storage that may not be listed answers 403 for a page that does not exist, and some packages
+    have their page above the channel's alone.
+    """
+    found: list[Offer] = []
+    for index in pages:
+        try:
+            found += listing(index, project, patience=patience).offers
+        except IndexRefusedError:
+            continue
+    return Listing(project=project, index=pages[0], offers=tuple(found))
+
+
+def require_alive(newest: Version, root: Listing) -> None:
+    """Raise `channel-ended` where other channels have had builds for weeks, and this one none."""
+    day = build_date(newest)
+    last: dict[str, date] = {}
+    for offer in root.offers:
+        of, when = offer.version.local or "", build_date(offer.version)
+        if when and re.fullmatch(r"cu\d+", of):
+            last[of] = max(when, last.get(of, when))
+    alive = {of: when for of, when in last.items() if day and (when - day).days > ENDED_DAYS}
+    if alive:
+        others = ", ".join(f"{of} ({when})" for of, when in sorted(alive.items()))
+        raise BlackwheelError(
+            "channel-ended",
+            f"the newest build of {newest.local} is of {day}, and there were others since:"
+            f"\n{others}",
+            where=shown(root.index),
+            fix="a stack of another CUDA, docs/nightly-stack.md; or name the build itself:"
+            f" invoke pin torch {newest}",
+            code=Exit.TORCH,
+        )
 
 
 def _offer(package: DistributionPackage, project: str) -> Offer | None:
@@ -159,8 +212,10 @@ def _python(tag: Tag) -> str:
     """Return the Python that a tag serves on Linux on x86-64; free-threaded ones are others."""
     if tag.platform != "any" and not re.fullmatch(r"(many)?linux\w*_x86_64", tag.platform):
         return ""
-    if tag.abi == tag.interpreter and tag.interpreter.startswith("cp3"):
+    if tag.abi == tag.interpreter and re.fullmatch(r"cp3\d+", tag.interpreter):
         return tag.interpreter
+    if tag.abi == "abi3" and re.fullmatch(r"cp3\d+", tag.interpreter):
+        return f"{_ABI3}{tag.interpreter}"
     return "py3" if tag.interpreter == "py3" and tag.abi == "none" else ""
 
 

@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from packaging.metadata import InvalidMetadata, Metadata
 from packaging.requirements import Requirement
@@ -17,6 +18,8 @@ from packaging.version import Version
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.pytorch import identity as torchpin
 from blackwheel.pytorch.identity import TorchIdentity
+
+_METADATA: Final = r"[^/]+\.dist-info/METADATA"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +48,27 @@ def read_torch(path: Path) -> TorchFile:
     return TorchFile(identity=identity, requires=requirements(text, path.name))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Needs:
+    """Requirements of a wheel, as its METADATA writes them."""
+
+    requires: tuple[str, ...]
+    python: str
+
+
+def needs(path: Path, name: str) -> Needs:
+    """Read the requirements of the wheel at `path`, whose other files are not looked at."""
+    with zipfile.ZipFile(path) as wheel:
+        found = [n for n in wheel.namelist() if re.fullmatch(_METADATA, n)]
+        text = wheel.read(found[0]).decode("utf-8") if found else ""
+    try:
+        metadata = Metadata.from_email(text, validate=False)
+        requires = tuple(map(str, metadata.requires_dist or ()))
+        return Needs(requires=requires, python=str(metadata.requires_python or ""))
+    except (ExceptionGroup, InvalidMetadata) as error:
+        raise _not_a_wheel(name, f"its METADATA cannot be read: {error}") from None
+
+
 def metadata_text(path: Path, name: str) -> str:
     """Return the METADATA of the wheel at `path`, whose name shall be `name`; reads all of it.
 
@@ -55,7 +79,7 @@ def metadata_text(path: Path, name: str) -> str:
             broken = wheel.testzip()
             if broken:
                 raise _not_a_wheel(name, f"{broken} is damaged in it")
-            found = [n for n in wheel.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", n)]
+            found = [n for n in wheel.namelist() if re.fullmatch(_METADATA, n)]
             text = wheel.read(found[0]).decode("utf-8") if len(found) == 1 else ""
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise _not_a_wheel(name, f"it is no whole zip file: {error}") from None

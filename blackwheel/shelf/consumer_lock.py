@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +17,7 @@ from blackwheel.shelf import index
 from blackwheel.stacks.ask import requests
 from blackwheel.stacks.request import Request
 
-_PIN: Final = re.compile(r"^([A-Za-z0-9._-]+)==", re.MULTILINE)
+_PIN: Final = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?(?:==| @ )", re.MULTILINE)
 
 
 def lock_consumer(
@@ -63,7 +62,7 @@ def _wheel(site: Site, request: Request, revision: int) -> index.ShelvedWheel:
     found = [
         wheel
         for wheel in index.shelved(site.wheels / request.stack.name)
-        if key_section(wheel.receipt).get("slug") == request.slug
+        if key_section(wheel.receipt).get("slug") in request.slugs
         and (not revision or wheel.version.endswith(f".{revision}"))
     ]
     if not found:
@@ -111,6 +110,6 @@ def requirements(
 def _pins(lock: str) -> dict[str, str]:
     """Each pin of a lock file with its hashes, by name."""
     lines = "".join(line for line in lock.splitlines(keepends=True) if not line.startswith("#"))
-    starts = [found.start() for found in _PIN.finditer(lines)]
-    texts = [lines[a:b] for a, b in pairwise([*starts, len(lines)])]
-    return {text.partition("==")[0]: text for text in texts}
+    found = list(_PIN.finditer(lines))
+    ends = [*(one.start() for one in found[1:]), len(lines)]
+    return {one[1]: lines[one.start() : end] for one, end in zip(found, ends, strict=False)}

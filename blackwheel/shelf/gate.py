@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
 from blackwheel.receipts import document as receipts
 from blackwheel.shelf import index, verify
 from blackwheel.shelf.index import current
+from blackwheel.shelf.wheel_facts import NOT_RUN
 from blackwheel.stacks import loader, records
 from blackwheel.stacks.request import Request
-
-NOT_RUN: Final = "not run"
-"""How smoke begins what it says of an arch on which no kernel ran."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,7 +1,7 @@
 """Writes a shelf: one stack's wheels as a directory index that pip and uv use as it is.
 
-`wheels/<stack>/` holds the wheels, beside each `.metadata` (PEP 658), `.receipt.json` and
-`.audit.html`; under `simple/` lie the pages of PEP 503 and 691, and `index.html` is for people.
+`wheels/<stack>/` holds the wheels, beside each `.metadata` (PEP 658), `.receipt.json` and three
+pages; under `simple/` lie the pages of PEP 503 and 691, and `index.html` is for people.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -106,9 +106,9 @@ def withdraw(wheel: ShelvedWheel, shelf: Path) -> None:
         others = [one for one in _listed(page) if one.path != wheel.path]
         _write_page(folder, simple_page(wheel.project, others))
         files.sync_folder(folder)
-        for path in (wheel.path, wheel.metadata, wheel.receipt, wheel.audit):
+        for path in (wheel.path, wheel.metadata, wheel.receipt, *wheel.pages):
             path.unlink(missing_ok=True)
-        _show(shelf, {wheel.path})
+        _show(shelf)
 
 
 def _check_subject(receipt: receipts.Document, name: str, sha256: str) -> None:
@@ -204,7 +204,7 @@ def _list(shelf: Path, entries: Sequence[ShelvedWheel]) -> tuple[ShelvedWheel, .
         for project, members in by_project.items()
         for one in _list_project(shelf / "simple", project, members)
     }
-    _show(shelf, set(listed))
+    _show(shelf)
     return tuple(listed[entry.path] for entry in entries)
 
 
@@ -228,17 +228,13 @@ def _list_project(
     return tuple(known[entry.path.name] for entry in entries)
 
 
-def _show(shelf: Path, changed: Set[Path]) -> None:
-    """Write what people read, after what installers read."""
+def _show(shelf: Path) -> None:
+    """Write all that people read, after what installers read: an earlier version drew otherwise."""
     from blackwheel.shelf import landing_page  # noqa: PLC0415  0.3 s that only shelving pays
 
-    wheels = shelved(shelf)
-    for wheel in wheels:
-        if wheel.path in changed or not wheel.audit.is_file():
-            page = landing_page.audit_page(wheel)
-            if page:
-                _write_text(wheel.audit, page)
-    _write_text(shelf / "index.html", landing_page.shelf_page(shelf.name, wheels))
+    for path, text in landing_page.pages(shelf, shelved(shelf)):
+        if text:
+            _write_text(path, text)
 
 
 def _write_page(folder: Path, page: SimplePage) -> None:
@@ -253,12 +249,31 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def show_all(wheels: Path) -> Path:
-    """Write the landing page over every shelf in a folder; return it."""
+    """Write the page over every shelf in a folder, and theirs where another version drew them.
+
+    Returns it. A page there that blackwheel did not draw stays: a published folder may have one.
+    Raises `pages-unwritable`.
+    """
     from blackwheel.shelf import landing_page  # noqa: PLC0415  0.3 s that only shelving pays
 
     shelves = sorted(page.parent.parent for page in wheels.glob("*/simple/index.json"))
     page = wheels / "index.html"
-    _write_text(page, landing_page.root_page([(one.name, shelved(one)) for one in shelves]))
+    try:
+        for shelf in shelves:
+            if not landing_page.is_current(shelf / "index.html"):
+                with _held(shelf):
+                    _show(shelf)
+        if landing_page.is_ours(page):
+            _write_text(page, landing_page.root_page([(one.name, shelved(one)) for one in shelves]))
+    except OSError as error:
+        raise BlackwheelError(
+            "pages-unwritable",
+            f"pages for people cannot be written: {error.strerror or error}\n"
+            "the wheels and the pages that installers read are as they should be",
+            where=str(error.filename or wheels),
+            fix="free space or correct the rights of the folder, then the same command again",
+            code=Exit.INDEX,
+        ) from error
     return page
 
 

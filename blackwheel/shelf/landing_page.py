@@ -1,224 +1,117 @@
-"""Draws the pages of shelves for people: one a shelf, one over all, one of each wheel's audit.
+"""Draws the pages of shelves for people: over all, one a shelf, and three of each wheel.
 
-All of it comes from the receipts beside the wheels, and `verify_pages` computes it again.
+All of it comes from the receipts beside the wheels, and `verify_pages` draws it again.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from html import escape
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Final
 from urllib.parse import quote
 
-from packaging.utils import parse_wheel_filename
 from packaging.version import Version
 
 from blackwheel.audit.receipt_page import recorded_page
-from blackwheel.core.errors import BlackwheelError
-from blackwheel.core.units import size
-from blackwheel.receipts import document
+from blackwheel.builder import timeline_page
+from blackwheel.pages.render import render, stamp, without_stamp
 from blackwheel.shelf.simple_api import ShelvedWheel
-from blackwheel.toolchain.releases import releases
+from blackwheel.shelf.wheel_facts import UNREADABLE, Facts, facts
 
-_HERE: Final = "https://ADDRESS-OF-THIS-PAGE/"
-_SCRIPT: Final = (
-    "<script>for (const one of document.querySelectorAll('.here'))"
-    " one.textContent = new URL('.', location.href).href;</script>"
-)
-"""A page that is moved cannot know its address; what reads it does."""
+TITLE = "Wheels by stack"
+Crumbs = tuple[tuple[str, str], ...]
+_ALL: Crumbs = ((TITLE, "../index.html"),)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Facts:
-    """Facts of one wheel on the page of its shelf; `unknown` where its receipt lacks one."""
+def pages(shelf: Path, wheels: Sequence[ShelvedWheel]) -> Iterator[tuple[Path, str]]:
+    """Yield path and text of all pages of a shelf, its own last.
 
-    wheel: ShelvedWheel
-    stack: str
-    python: str
-    torch: str
-    cuda: str
-    archs: str
-    driver: str
-    native: int
-    kernels: int
-    ran: str
-
-
-def facts(wheel: ShelvedWheel) -> Facts:
-    """Read the facts from a wheel's receipt without verifying it; `invoke verify` does that."""
-    try:
-        held: dict[str, Any] = dict(document.sections(json.loads(wheel.receipt.read_bytes())))
-    except (OSError, ValueError, KeyError, TypeError):
-        held = {}
-    stack, torch = held.get("stack", {}), held.get("torch", {})
-    counts = [one["kernels"] for one in held.get("audit", {}).get("libraries", [])]
-    cuda = torch.get("cuda", "")
-    # Receipts of before 2026-11 do not name the driver.
-    known = releases().get(cuda)
-    driver = stack.get("driver") or (known.driver if known else None)
-    tags = parse_wheel_filename(wheel.path.name)[3]
-    return Facts(
-        wheel=wheel,
-        stack=stack.get("name", "unknown"),
-        python=", ".join(sorted({_python(tag.interpreter) for tag in tags})),
-        torch=torch.get("runtime", "unknown"),
-        cuda=cuda or "unknown",
-        archs=", ".join(stack.get("archs", ())) or "unknown",
-        driver=f"{driver} or newer" if driver else "unknown",
-        native=sum(one["native"] for one in counts),
-        kernels=sum(sum(one.values()) for one in counts),
-        ran=_ran(held.get("smoke", {})),
-    )
+    The text is empty where a receipt has nothing of which that page can be drawn.
+    """
+    projects = _projects(wheels)
+    for group in (group for versions in projects for group in versions):
+        for one in group:
+            audit, build = _audit_page(shelf.name, one), _build_page(shelf.name, one)
+            yield one.wheel.audit, audit
+            yield one.wheel.build, build
+            drawn = {"audit": bool(audit), "build": bool(build)}
+            others = [other for other in group if other is not one]
+            yield one.wheel.page, _wheel_page(shelf.name, one, others, drawn)
+    yield shelf / "index.html", _shelf_page(shelf.name, projects)
 
 
-def _python(interpreter: str) -> str:
-    number = interpreter[2:]
-    return f"{number[0]}.{number[1:]}" if len(number) > 1 else number
+def is_current(page: Path) -> bool:
+    """Tell whether this version of blackwheel drew a page."""
+    return page.is_file() and without_stamp(page.read_bytes())[0] == stamp()
 
 
-def _ran(smoke: dict[str, Any]) -> str:
-    """What is known of its kernels on a device: the plain words of the smoke."""
-    if not smoke:
-        return "not recorded"
-    return "; ".join(f"{arch}: {what}" for arch, what in sorted(smoke.get("kernels", {}).items()))
-
-
-def audit_page(wheel: ShelvedWheel) -> str:
-    """Draw the page of a wheel's audit; empty where its receipt has none that can be drawn."""
-    try:
-        held = document.sections(json.loads(wheel.receipt.read_bytes()))
-        metadata = wheel.metadata.read_bytes()
-        return recorded_page(wheel.path, wheel.sha256, wheel.size, metadata, held)
-    except (BlackwheelError, OSError, ValueError, KeyError, TypeError):
-        return ""
-
-
-def shelf_page(name: str, wheels: Sequence[ShelvedWheel]) -> str:
-    """Draw the page of one shelf: a card a wheel, the newest version first."""
-    ordered = sorted(
-        wheels,
-        key=lambda one: (one.project, Version(one.version), one.path.name),
-        reverse=True,
-    )
-    seen = [facts(wheel) for wheel in ordered]
-    title = f"Wheels of {name}"
-    cards = "\n".join(_card(one) for one in seen) or "<p>There is no wheel here.</p>"
-    return _document(
-        title,
-        f"<h1>{escape(title)}</h1>\n"
-        f'<p class="lead">{_count(len(seen))}. The address of this index for pip and uv:</p>\n'
-        f'<pre><code><span class="here">{_HERE}</span>simple/</code></pre>\n'
-        f"{cards}\n"
-        '<p class="foot"><a href="../index.html">All stacks</a> ·'
-        ' <a href="simple/index.html">simple index</a></p>',
-    )
+def is_ours(page: Path) -> bool:
+    """Tell whether the page over all stacks may be written: there is none, or blackwheel's own."""
+    if not page.exists():
+        return True
+    by, text = without_stamp(page.read_bytes())
+    return bool(by) or f"<title>{TITLE}</title>".encode() in text
 
 
 def root_page(shelves: Sequence[tuple[str, Sequence[ShelvedWheel]]]) -> str:
     """Draw the page over all stacks."""
-    cards = "\n".join(_stack(name, wheels) for name, wheels in shelves)
-    return _document(
-        "Wheels by stack",
-        "<h1>Wheels by stack</h1>\n"
-        '<p class="lead">A stack is one locked combination of torch, CUDA and archs. Choose the one'
-        " whose torch you run; its driver line says what your machine needs.</p>\n"
-        f"{cards or '<p>There is no shelf here.</p>'}",
+    stacks = [(name, _projects(wheels)) for name, wheels in shelves]
+    return render("stacks", title=TITLE, crumbs=(), stacks=stacks)
+
+
+def _projects(wheels: Sequence[ShelvedWheel]) -> list[list[list[Facts]]]:
+    """Each project's versions, the newest first, each with its wheels by Python."""
+
+    def version(one: Facts) -> Version:
+        return Version(one.wheel.version)
+
+    seen = sorted(map(facts, wheels), key=lambda one: (len(one.python), one.python))
+    seen = sorted(sorted(seen, key=version, reverse=True), key=lambda one: one.wheel.project)
+    return [
+        [list(members) for _, members in groupby(group, version)]
+        for _, group in groupby(seen, lambda one: one.wheel.project)
+    ]
+
+
+def _shelf_page(name: str, projects: list[list[list[Facts]]]) -> str:
+    title = f"Wheels of {name}"
+    return render("stack", title=title, crumbs=_ALL, here=name, projects=projects)
+
+
+def _wheel_page(name: str, one: Facts, others: Sequence[Facts], drawn: dict[str, bool]) -> str:
+    return render(
+        "wheel",
+        title=_title(one),
+        crumbs=(*_ALL, (name, "index.html")),
+        here=_title(one),
+        one=one,
+        others=others,
+        drawn=drawn,
     )
 
 
-def _stack(name: str, wheels: Sequence[ShelvedWheel]) -> str:
-    seen = [facts(wheel) for wheel in wheels]
-    rows = (
-        ("wheels", _joined(f"{one.wheel.project} {one.wheel.version}" for one in seen)),
-        ("Python", _joined(one.python for one in seen)),
-        ("torch", _joined(one.torch for one in seen)),
-        ("archs", _joined(one.archs for one in seen)),
-        ("driver", _joined(one.driver for one in seen)),
-        ("size", f"{_count(len(seen))}, {size(sum(one.wheel.size for one in seen))}"),
-    )
-    link = f'<a href="{quote(name)}/index.html">{escape(name)}</a>'
-    return f"<article>\n<h2>{link}</h2>\n{_table(rows)}\n</article>"
+def _title(one: Facts) -> str:
+    return f"{one.wheel.project} {one.release} for Python {one.python}"
 
 
-def _joined(words: Iterable[str]) -> str:
-    return "; ".join(dict.fromkeys(words)) or "none"
+def _crumbs(name: str, one: Facts) -> Crumbs:
+    return (*_ALL, (name, "index.html"), (_title(one), quote(one.wheel.page.name)))
 
 
-def _count(number: int) -> str:
-    return f"{number} wheel{'' if number == 1 else 's'}"
+def _audit_page(name: str, one: Facts) -> str:
+    wheel, crumbs = one.wheel, _crumbs(name, one)
+    try:
+        metadata = wheel.metadata.read_bytes()
+        return recorded_page(
+            wheel.path, wheel.sha256, wheel.size, metadata, one.held, crumbs=crumbs
+        )
+    except UNREADABLE:
+        return ""
 
 
-def _card(one: Facts) -> str:
-    wheel = one.wheel
-    name = quote(wheel.path.name)
-    exact = f"{wheel.project}=={wheel.version}"
-    rows = (
-        ("Python", one.python),
-        ("torch", one.torch),
-        ("CUDA", one.cuda),
-        ("archs", one.archs),
-        ("driver", one.driver),
-        ("ran on a GPU", one.ran),
-        ("size", size(wheel.size)),
-        ("sha256", wheel.sha256),
-    )
-    audit = f'<a class="audit" href="{name}.audit.html">Audit</a>' if wheel.audit.is_file() else ""
-    links = (
-        audit,
-        f'<a href="{name}.receipt.json">Receipt</a>',
-        f'<a href="{name}">File</a>',
-    )
-    file = f'<span class="here">{_HERE}</span>{escape(name)}#sha256={wheel.sha256}'
-    index = f'--index-url <span class="here">{_HERE}</span>simple/'
-    return (
-        f'<article id="{quote(exact)}">\n'
-        f"<h2>{escape(wheel.project)} <small>{_breakable(wheel.version)}</small></h2>\n"
-        f"{_coverage(one)}{_table(rows)}\n"
-        f'<p class="links">{" ".join(filter(None, links))}</p>\n'
-        "<h3>Install this file; torch and the rest come from your own index</h3>\n"
-        f"{_command('pip', f'python3 -m pip install &#x27;{file}&#x27;')}"
-        f"{_command('uv', f'uv pip install &#x27;{file}&#x27;')}"
-        f"<h3>Beside the torch {escape(one.torch)} that is installed</h3>\n"
-        f"{_command('pip', f'python3 -m pip install --no-deps {index} {escape(exact)}')}"
-        f"{_command('uv', f'uv pip install --no-deps {index} {escape(exact)}')}"
-        "</article>"
-    )
-
-
-def _coverage(one: Facts) -> str:
-    if not one.kernels:
-        return '<p class="coverage"><b>no kernels</b></p>\n'
-    share = 100 * one.native / one.kernels
-    text = f"{one.native} of {one.kernels} kernels native {one.archs}"
-    return (
-        f'<p class="coverage"><b>{escape(text)}</b>'
-        f'<span role="img" aria-label="{share:.0f} %"><i style="width:{share:.2f}%"></i></span></p>'
-        "\n"
-    )
-
-
-def _command(tool: str, line: str) -> str:
-    return f'<div class="command"><b>{tool}</b><pre><code>{line}</code></pre></div>\n'
-
-
-def _table(rows: Iterable[tuple[str, str]]) -> str:
-    cells = "".join(f"<dt>{name}</dt><dd>{_breakable(text)}</dd>" for name, text in rows)
-    return f"<dl>{cells}</dl>"
-
-
-def _breakable(text: str) -> str:
-    """Escaped, and a browser may break the line after each part of a version."""
-    return "".join(escape(letter) + ("<wbr>" if letter in "+-_/" else "") for letter in text)
-
-
-def _document(title: str, body: str) -> str:
-    style = Path(__file__).with_name("landing.css").read_text(encoding="utf-8")
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n"
-        f"<body>\n<main>\n{body}\n</main>\n{_SCRIPT}\n</body>\n</html>\n"
-    )
+def _build_page(name: str, one: Facts) -> str:
+    try:
+        objects = one.held["objects"]["each"]
+        return timeline_page.recorded_page(_title(one), objects, _crumbs(name, one))
+    except UNREADABLE:
+        return ""

@@ -75,4 +75,5 @@ def prune(site: Site, stack: str, *, keep: int, folder: str = "", yes: bool = Fa
         for wheel in leaving:
             index.withdraw(wheel, shelf)
             site.console.result(f"removed {wheel.path.name}")
+        index.show_all(root)
     return Exit.OK

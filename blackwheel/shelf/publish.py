@@ -71,6 +71,8 @@ def publish(
     login = target.index.login if target.index else None
     imported = readback.install(proved, simple=target.simple, site=site, login=login)
     _show_done(site, proved, states, target, offers=offers, imported=imported, as_json=as_json)
+    if target.shelf is not None:
+        shelves.show_all(target.shelf.parent)
     return Exit.OK
 
 

@@ -11,11 +11,13 @@ from typing import Final
 from blackwheel.core import process
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
+from blackwheel.pytorch import archive
 from blackwheel.shelf import index as shelves
 from blackwheel.shelf import remote_index, verify_pages
 from blackwheel.shelf.gate import Proved
 from blackwheel.shelf.remote_index import Index, Limits, Offers
 from blackwheel.stacks import pythons
+from blackwheel.stacks.request import Request
 
 IMPORT_SECONDS: Final = 300
 
@@ -123,10 +125,8 @@ def _install_one(
         ),
         encoding="utf-8",
     )
-    locks = sorted({one.request.lock("run", site.constraints) for one in members})
-    torch = site.store / "torch"  # the nightlies that `invoke pin torch` keeps
-    links = ["--find-links", str(torch)] if torch.is_dir() else []
-    sync = [*pip, "sync", "--quiet", "--require-hashes", *links, "--python", python]
+    locks = sorted({_pins(site, one.request) for one in members})
+    sync = [*pip, "sync", "--quiet", "--require-hashes", "--python", python]
     # What this run's own cache holds proves nothing about the index.
     from_index = [*pip, "install", "--quiet", "--no-deps", "--require-hashes", "--no-cache"]
     from_index += ["--python", python, "--default-index", f"blackwheel={simple}"]
@@ -148,8 +148,14 @@ def _install_one(
             raise _failed(process.masked(tail, secrets), simple)
 
 
+def _pins(site: Site, asked: Request) -> Path:
+    kept = archive.archive(site.store, site.environment, site.console)
+    lock = asked.lock("run", site.constraints)
+    return archive.installable(asked.stack, asked.tag, lock, kept)
+
+
 def _any_pins(locks: Sequence[Path]) -> bool:
-    return any("==" in lock.read_text(encoding="utf-8") for lock in locks)
+    return any("--hash=" in lock.read_text(encoding="utf-8") for lock in locks)
 
 
 def _import(module: str, folder: Path, simple: str) -> None:

@@ -54,6 +54,21 @@ class ShelvedWheel:
         """Path of the audit page beside the wheel."""
         return _beside(self.path, ".audit.html")
 
+    @property
+    def page(self) -> Path:
+        """Path of the wheel's own page beside it."""
+        return _beside(self.path, ".html")
+
+    @property
+    def build(self) -> Path:
+        """Path of the build report beside the wheel."""
+        return _beside(self.path, ".build.html")
+
+    @property
+    def pages(self) -> tuple[Path, ...]:
+        """Paths of all that people read beside the wheel."""
+        return (self.page, self.audit, self.build)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SimplePage:

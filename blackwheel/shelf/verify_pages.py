@@ -14,6 +14,7 @@ from typing import Final
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from blackwheel.core.errors import BlackwheelError
+from blackwheel.pages.render import stamp, without_stamp
 from blackwheel.receipts import document
 from blackwheel.shelf import index, landing_page
 
@@ -141,15 +142,24 @@ def _described(listed: index.ShelvedWheel) -> tuple[index.ShelvedWheel, list[Che
 
 
 def _for_people(shelf: Path, listed: Sequence[index.ShelvedWheel]) -> Iterator[Check]:
-    """The page of the shelf and those of the audits say what the receipts say."""
+    """The pages of the shelf and of its wheels say what the receipts say."""
     if not all(map(_holds, listed)):
         yield Check(what="index.html", ok=None, found="drawn from a receipt that does not hold")
         return
-    yield _same(shelf / "index.html", "index.html", landing_page.shelf_page(shelf.name, listed))
-    for wheel in listed:
-        drawn = landing_page.audit_page(wheel)
-        if drawn or wheel.audit.exists():
-            yield _same(wheel.audit, wheel.audit.name, drawn)
+    drawn = list(landing_page.pages(shelf, listed))
+    last, text = drawn[-1]
+    by, found = without_stamp(last.read_bytes() if last.is_file() else b"")
+    if found and by != stamp() and found != without_stamp(text.encode())[1]:
+        yield Check(
+            what="pages for people",
+            ok=False,
+            found=f"drawn by {by or 'an earlier blackwheel'} or edited: nothing proves their words",
+            expected=f"as {stamp()} draws them: invoke serve-index, or invoke publish, does",
+        )
+        return
+    for path, text in drawn:
+        if text or path.exists():
+            yield _same(path, path.name, text)
 
 
 def _holds(wheel: index.ShelvedWheel) -> bool:
@@ -169,10 +179,11 @@ def _rendered(folder: Path, page: index.SimplePage) -> Iterator[Check]:
 
 
 def _same(path: Path, what: str, text: str) -> Check:
-    """A file is byte for byte a text."""
+    """A file is byte for byte a text, but for the line that names the code that drew it."""
     if not path.is_file():
         return Check(what=what, ok=False, found="no such file", expected="a page")
-    found, expected = path.read_bytes().split(b"\n"), text.encode().split(b"\n")
+    pages = (path.read_bytes(), text.encode())
+    found, expected = (without_stamp(page)[1].split(b"\n") for page in pages)
     same = 0
     while same < min(len(found), len(expected)) and found[same] == expected[same]:
         same += 1

@@ -39,15 +39,26 @@ def key_checks(held: Mapping[str, document.Section], parts: Mapping[str, str]) -
     from_git = sources["origin"] == "git"
     tree = parts["source.tree"] if from_git else json.loads(parts["sdist"])["tree"]
     seen = sources["project"]["digest"]
-    yield compared("source commit", seen["gitCommit"], parts["source.commit"])
-    yield compared(f"source tree ({sources['origin']})", seen["gitTree"], tree)
+    commit = seen.get("gitCommit", "")
+    if commit or parts["source.commit"] or from_git:
+        yield compared("source commit", commit, parts["source.commit"])
+    else:  # nobody knows the commit: then the bytes of the sdist are the source
+        archive = sources.get("sdist", {}).get("digest", {}).get("sha256", "")
+        yield compared("sdist", archive, json.loads(parts["sdist"])["sha256"])
+    if tree != "null":  # nobody had seen it when the key was made: the commit decides
+        yield compared(f"source tree ({sources['origin']})", seen["gitTree"], tree)
     pins = {k.partition(".")[2]: json.loads(v) for k, v in parts.items() if k.startswith("nested.")}
-    there = {one["name"]: one["digest"] for one in sources["nested"]}
+    there = {one["name"]: one for one in sources["nested"]}
     yield compared_all("nested sources", sorted(there), sorted(pins))
     for path, pin in sorted(pins.items()):
-        seen = there.get(path, {})
+        row = there.get(path, {})
+        seen, wheel = row.get("digest", {}), row.get("wheel", {}).get("digest", {})
         yield compared(f"{path} commit", seen.get("gitCommit", ""), pin["commit"])
-        if from_git:  # an sdist holds a part of it, which the sdist's own tree covers
+        if wheel:
+            known = pin.get("archive") or {}
+            yield compared(f"{path} wheel", wheel.get("sha256", ""), known.get("sha256", "none"))
+            yield compared(f"{path} tree", seen.get("gitTree", ""), known.get("tree", "none"))
+        elif from_git and pin["tree"]:  # of an sdist the whole tree covers its part of it
             yield compared(f"{path} tree", seen.get("gitTree", ""), pin["tree"])
     series = held["patches"]["series"]
     names = [one["name"] for one in series]

@@ -16,17 +16,17 @@ from typing import Any, Final, Literal
 from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.file_lock import held
-from blackwheel.sources import sdist
+from blackwheel.sources import sdist, stand_in
 from blackwheel.sources.git_host import UnreachableError, disk_full
 from blackwheel.sources.git_store import GitStore
+from blackwheel.sources.stand_in import StandIn
 from blackwheel.sources.tree import is_selected, selected_paths, tree_id, write_entries
-from blackwheel.stacks.records import GitPin, ProjectPin, SdistPin
+from blackwheel.stacks.records import GitPin, NestedPin, ProjectPin, SdistPin
 
 __all__ = ["NestedTree", "SourceTree", "fetch", "selected_paths", "tree_id"]
 
 Origin = Literal["git", "sdist"]
 _MARKER: Final = "fetched.json"
-_TOLD_BY_SDIST: Final = "only the sdist tells its commit"
 
 
 class SourceUnreachableError(BlackwheelError):
@@ -46,7 +46,9 @@ class NestedTree:
     commit: str
     """The pinned one; of an sdist nobody can tell, its files are held by the sdist's tree."""
     tree: str
-    """Git tree id of the commit; from an sdist, of the files that were taken."""
+    """Git tree id of the commit; from an sdist or a wheel, of the files that were taken."""
+    wheel: str = ""
+    """The wheel that stood in for its git host."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,12 +60,17 @@ class SourceTree:
     root: Path
     origin: Origin
     commit: str
-    """The pinned one; for an sdist, the commit of the same release."""
+    """The pinned one; for an sdist, that of the same release, or empty: nobody knows it."""
     tree: str
     """Git tree id: of the commit, or of the sdist's selected files."""
     nested: tuple[NestedTree, ...]
     reason: str = ""
     """Why the sdist stands in for git."""
+
+    @property
+    def named(self) -> str:
+        """Short name for messages: the commit, or the sdist where nobody knows one."""
+        return self.commit[:12] or (self.pin.sdist.name if self.pin.sdist else "")
 
 
 def fetch(
@@ -101,7 +108,10 @@ def digest(pin: ProjectPin, origin: Origin) -> str:
     """Return the name of an export's folder: a digest of every pin that selects its files."""
     chosen: dict[str, Any] = {
         "source": (pin.source.commit, pin.source.tree, pin.source.sparse),
-        "nested": [(n.path, n.commit, n.tree, n.sparse) for n in pin.nested],
+        "nested": [
+            (n.path, n.commit, n.tree, n.sparse, *([asdict(n.archive)] if n.archive else []))
+            for n in pin.nested
+        ],
         "sdist": asdict(pin.sdist) if origin == "sdist" and pin.sdist else None,
     }
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]
@@ -131,7 +141,7 @@ def _from_git(
 
 _Place = tuple[str, str, GitPin]
 """Path in the tree, key path of the pin, and the pin."""
-_Fetched = list[tuple[str, str, GitStore]]
+_Fetched = list[tuple[str, str, GitStore | StandIn]]
 
 
 def _nested_places(project: str, pin: ProjectPin) -> list[_Place]:
@@ -146,8 +156,16 @@ def _fetched(
     environment: Mapping[str, str],
     console: Console,
 ) -> _Fetched:
-    """Fetch all before anything is written."""
-    stores = []
+    """Fetch all before anything is written; raise `nested-not-pinned`, never take HEAD."""
+    if unknown := [path for path, _, source in places if not source.commit]:
+        raise BlackwheelError(
+            "nested-not-pinned",
+            f"nobody here has seen which commit of {', '.join(unknown)} is wanted",
+            where=f"projects.{project}.nested",
+            fix=f"where its git host answers: invoke pin {project} VERSION --stack STACK",
+            code=Exit.SOURCE,
+        )
+    stores: _Fetched = []
     for path, where, source in places:
         repository = GitStore(
             source,
@@ -157,7 +175,17 @@ def _fetched(
             environment=environment,
             console=console,
         )
-        repository.fetch()
+        try:
+            repository.fetch()
+        except UnreachableError as reason:
+            if not isinstance(source, NestedPin):
+                raise
+            known: Any = {"store": store, "environment": environment, "console": console}
+            found = stand_in.obtain(source, reason, project=project, where=where, **known)
+            stores.append((path, where, found))
+            continue
+        if isinstance(source, NestedPin):
+            stand_in.require_same(source, repository.entries(), where=where, store=store)
         stores.append((path, where, repository))
     return stores
 
@@ -166,7 +194,13 @@ def _written(stores: _Fetched, root: Path) -> tuple[NestedTree, ...]:
     for path, where, repository in stores:
         write_entries(repository.entries(), root / path, where=where)
     return tuple(
-        NestedTree(path=path, commit=one.pin.commit, tree=one.tree) for path, _, one in stores
+        NestedTree(
+            path=path,
+            commit=one.pin.commit,
+            tree=one.tree,
+            wheel=one.archive.name if isinstance(one, StandIn) else "",
+        )
+        for path, _, one in stores
     )
 
 
@@ -191,7 +225,7 @@ def _from_sdist(
         )
     except sdist.UnavailableError as error:
         if reason is None:
-            raise _no_sdist(project, pin.sdist, error) from None
+            raise _no_sdist(project, pin, pin.sdist, error) from None
         lack = f"{pin.sdist.name} cannot be had either: {error}"
         raise _unreachable(reason, project, pin, lack) from None
     inner = {n.path: n.sparse for n in pin.nested}
@@ -215,7 +249,7 @@ def _from_sdist(
             )
         except UnreachableError as error:
             raise _nested_unreachable(error, project, pin) from None
-        told = str(reason) if reason else _TOLD_BY_SDIST
+        told = str(reason) if reason else _only_sdist(pin.source)
         _mark(folder, found, (*bundled, *_written(stores, root)), told)
     return _announced(project, pin, "sdist", store=store, console=console)
 
@@ -285,7 +319,7 @@ def _announced(
         nested=tuple(NestedTree(**one) for one in marker["nested"]),
         reason=marker["reason"],
     )
-    what = f"commit {source.commit[:12]} from git"
+    what = f"commit {source.named} from git"
     if origin == "sdist" and pin.sdist:
         what = f"{pin.sdist.name} instead of git ({source.reason})"
     console.say(f"{project}: source: {what}, tree {source.tree[:12]}")
@@ -339,10 +373,17 @@ def _nested_unreachable(
     )
 
 
-def _no_sdist(project: str, pin: SdistPin, error: Exception) -> BlackwheelError:
+def _only_sdist(source: GitPin) -> str:
+    return "only the sdist tells its commit" if source.commit else "nobody here knows its commit"
+
+
+def _no_sdist(
+    project: str, pin: ProjectPin, archive: SdistPin, error: Exception
+) -> BlackwheelError:
+    why = _only_sdist(pin.source)
     return BlackwheelError(
         "no-sdist",
-        f"{pin.name} cannot be had: {error}\nno git host can be asked instead: {_TOLD_BY_SDIST}",
+        f"{archive.name} cannot be had: {error}\nno git host can be asked instead: {why}",
         where=f"projects.{project}.sdist",
         fix=f"connect to the network, or carry the sdist here: {sdist.CARRIED}=folder",
         code=Exit.SOURCE,

@@ -70,6 +70,10 @@ class GitStore:
         Raises `UnreachableError`, `wrong-commit`, `wrong-tree`, `missing-folder`, `git-refused`
         and `disk-full`.
         """
+        if not self.pin.commit:
+            fact = f"nobody here has seen which commit of {shown(self.pin.url)} is wanted"
+            fix = "name it in the stack file, where you know it"
+            raise self._error("commit-unknown", fact, key="commit", fix=fix)
         name = "git-" + str(self.path.relative_to(self._store / "git")).replace("/", "-")
         with held(self._store, name, project=self._project, console=self._console):
             if not self._has_commit():

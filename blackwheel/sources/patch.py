@@ -189,7 +189,7 @@ def stale(
     """Return the error of a patch that does not fit its source."""
     return BlackwheelError(
         "stale-patch",
-        f"{patch.name} does not apply to {source.project} at {source.commit[:12]}\n{reasons}",
+        f"{patch.name} does not apply to {source.project} at {source.named}\n{reasons}",
         where=f"{series.place}, line {patch.line}",
         fix=fix,
         code=Exit.PATCH,

@@ -231,9 +231,9 @@ def _conflict(
     facts += _unfitting(scratch, patch, [name for name in names if name])
     return BlackwheelError(
         "refresh-conflict",
-        "\n".join([f"{patch.name} conflicts with {new.project} at {new.commit[:12]}", *facts]),
+        "\n".join([f"{patch.name} conflicts with {new.project} at {new.named}", *facts]),
         where=f"{series.place}, line {patch.line}",
-        fix=f"correct {patch.name} by hand for {new.commit[:12]}, or take it out of the series",
+        fix=f"correct {patch.name} by hand for {new.named}, or take it out of the series",
         code=Exit.PATCH,
     )
 

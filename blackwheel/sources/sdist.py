@@ -18,7 +18,7 @@ from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.file_lock import held
 from blackwheel.core.files import component, sha256
 from blackwheel.sources.tree import FILE, LINK, PROGRAM, Entry
-from blackwheel.stacks.records import SdistPin
+from blackwheel.stacks.records import ArchivePin, SdistPin
 
 CARRIED: Final = "BLACKWHEEL_SDISTS"
 """Names a folder of sdists that a person brought along, for a machine without any network."""
@@ -29,14 +29,21 @@ class UnavailableError(Exception):
 
 
 def obtain(
-    pin: SdistPin, *, project: str, store: Path, environment: Mapping[str, str], console: Console
+    pin: SdistPin | ArchivePin,
+    *,
+    project: str,
+    store: Path,
+    environment: Mapping[str, str],
+    console: Console,
+    where: str = "",
 ) -> Path:
-    """Return the verified sdist in `sdists/`: kept, brought along or downloaded.
+    """Return the verified file in `sdists/`: kept, brought along or downloaded.
 
     Raises `UnavailableError`, `wrong-sha256` and `wrong-size`; a wrong file is deleted, a carried
     one stays.
     """
-    kept = store / "sdists" / component(pin.name, where=f"projects.{project}.sdist.name")
+    where = where or f"projects.{project}.sdist"
+    kept = store / "sdists" / component(pin.name, where=f"{where}.name")
     kept.parent.mkdir(parents=True, exist_ok=True)
     carried = Path(environment[CARRIED]) / pin.name if environment.get(CARRIED) else None
     with held(store, f"sdist-{pin.name}", project=project, console=console):
@@ -55,9 +62,9 @@ def obtain(
                 if carried:
                     console.say(f"{project}: {carried} is not there: the package index is asked")
                 origin = _download(
-                    new, pin, project=project, environment=environment, console=console
+                    new, pin, project=project, where=where, environment=environment, console=console
                 )
-            _verify(new, pin, project=project, origin=origin)
+            _verify(new, pin, where=where, origin=origin)
             new.replace(kept)
     return kept
 
@@ -78,27 +85,29 @@ def entries(archive: Path, selected: Callable[[str], bool]) -> Iterator[Entry]:
                 yield Entry(path=path, mode=mode, data=source.read())
 
 
-def _verify(path: Path, pin: SdistPin, *, project: str, origin: str) -> None:
+def _verify(path: Path, pin: SdistPin | ArchivePin, *, where: str, origin: str) -> None:
     if path.stat().st_size != pin.size:
-        raise _wrong_size(pin, f"{path.stat().st_size} bytes", project=project, origin=origin)
+        raise _wrong_size(pin, f"{path.stat().st_size} bytes", where=where, origin=origin)
     found = sha256(path)
     if found != pin.sha256:
         raise BlackwheelError(
             "wrong-sha256",
             f"{pin.name} is not the pinned file; it was not kept"
             f"\nfound:  {found}\npinned: {pin.sha256}",
-            where=f"{origin}, projects.{project}.sdist.sha256",
+            where=f"{origin}, {where}.sha256",
             fix="find out who changed the file before you change the pin",
             code=Exit.SOURCE,
         )
 
 
-def _wrong_size(pin: SdistPin, found: str, *, project: str, origin: str) -> BlackwheelError:
+def _wrong_size(
+    pin: SdistPin | ArchivePin, found: str, *, where: str, origin: str
+) -> BlackwheelError:
     return BlackwheelError(
         "wrong-size",
         f"{pin.name} is not the pinned file; it was not kept"
         f"\nfound:  {found}\npinned: {pin.size} bytes",
-        where=f"{origin}, projects.{project}.sdist.size",
+        where=f"{origin}, {where}.size",
         fix="find out who changed the file before you change the pin",
         code=Exit.SOURCE,
     )
@@ -106,19 +115,21 @@ def _wrong_size(pin: SdistPin, found: str, *, project: str, origin: str) -> Blac
 
 def _download(
     path: Path,
-    pin: SdistPin,
+    pin: SdistPin | ArchivePin,
     *,
     project: str,
+    where: str,
     environment: Mapping[str, str],
     console: Console,
 ) -> str:
     """Take the file from the package index and return its address, without any password."""
-    from packaging.utils import parse_sdist_filename
+    from packaging.utils import parse_sdist_filename, parse_wheel_filename
     from pypi_simple import PYPI_SIMPLE_ENDPOINT
 
     from blackwheel.core import http, simple_index
 
-    name, _ = parse_sdist_filename(pin.name)
+    wheel = pin.name.endswith(".whl")
+    name = parse_wheel_filename(pin.name)[0] if wheel else parse_sdist_filename(pin.name)[0]
     endpoint = index_address(environment) or PYPI_SIMPLE_ENDPOINT
     patience = http.Patience(tries=2)
     try:
@@ -137,7 +148,7 @@ def _download(
                 for chunk in http.chunks(answer, patience=patience):
                     done += len(chunk)
                     if done > pin.size:
-                        raise _wrong_size(pin, "more than that", project=project, origin=origin)
+                        raise _wrong_size(pin, "more than that", where=where, origin=origin)
                     sink.write(chunk)
                     stage.update(done // 1024, pin.size // 1024, "KiB")
     except http.AbsentError as error:

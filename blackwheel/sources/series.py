@@ -158,6 +158,20 @@ def _bad_series(faults: list[str], place: str) -> BlackwheelError:
     )
 
 
+class NoSeriesError(BlackwheelError):
+    """Nobody has made the series of a release yet: `no-series`."""
+
+
 def series_of(site: Site, asked: Request) -> Series:
-    """Return the series of a request's project at its version."""
-    return load_series(site.patches / asked.project / asked.pin.version)
+    """Return the series of a request's project at its version; raise `no-series`."""
+    project, version = asked.project, asked.pin.version
+    folder = site.patches / project / version
+    if not folder.is_dir():
+        raise NoSeriesError(
+            "no-series",
+            f"there is no series of patches for {project} {version}, not even an empty one",
+            where=f"patches/{project}/{version}/series",
+            fix=f"invoke pin {project} {version} --stack {asked.stack.name} makes it",
+            code=Exit.CONFIG,
+        )
+    return load_series(folder)

@@ -53,12 +53,18 @@ def key(
     }
     wheel = stack.torch.wheels.get(request.tag)
     named = asdict(torch)
-    if not torch.libraries:
-        del named["libraries"]  # only a torch that is installed is locked by them
+    # What came later than the first wheels is a part only where it is not the default.
+    for field in ("libraries", "channel"):
+        if not named[field]:
+            del named[field]
     parts |= {f"torch.{name}": value for name, value in named.items()}
     parts["torch.wheel"] = wheel.sha256 if wheel else None
     parts |= {f"toolchain.{n}": v for n, v in asdict(stack.toolchain).items()}
-    parts |= {f"nested.{nested.path}": asdict(nested) for nested in pin.nested}
+    for nested in pin.nested:
+        row = asdict(nested)
+        if nested.archive is None:
+            del row["archive"]
+        parts[f"nested.{nested.path}"] = row
     parts |= {f"patches.{name}": sha256 for name, sha256 in patches}
     parts["patches"] = [name for name, _ in patches]
     if request.without:
@@ -68,7 +74,6 @@ def key(
         lines = [line for one in pin.requires for line in one.set]
         if any(f"{{{name}}}" in line for line in lines for name in COMPANIONS):
             parts["requires.set"] = [filled(line, stack, request.python) for line in lines]
-    # What came later than the first wheels is a part only where it is not the default.
     later = ("one_folder", "readme", "subfolder", "command", "distribution")
     parts |= {name: value for name in later if (value := getattr(pin, name))}
     # The number of jobs changes no byte.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,18 @@ def load(name: str, constraints: Path) -> Stack:
 
 
 def own_table(name: str, constraints: Path) -> dict[str, Any]:
-    """Return the table of a stack's own file, without the stack that it extends."""
+    """Return the table of a stack's own files, without the stack that it extends.
+
+    `constraints/NAME/torch.toml`, where it is there, is laid over `[torch]`: `invoke pin torch`
+    writes it, and no hand does.
+    """
+    table = file_table(name, constraints)
+    torch = torch_file(name, constraints)
+    return _overlaid(table, {"torch": _table(torch, name)}) if torch.is_file() else table
+
+
+def file_table(name: str, constraints: Path) -> dict[str, Any]:
+    """Return the table of a stack's own file alone; raise `unknown-stack` or `bad-stack`."""
     path = constraints / f"{name}.toml"
     known = names(constraints)
     if name not in known:
@@ -48,14 +59,28 @@ def own_table(name: str, constraints: Path) -> dict[str, Any]:
             fix=f"one of: {', '.join(known)}",
             code=Exit.USAGE,
         )
+    return _table(path, name)
+
+
+def torch_file(name: str, constraints: Path) -> Path:
+    """Return the file that holds the torch of a stack apart from the rest, there or not."""
+    return constraints / name / "torch.toml"
+
+
+def _table(path: Path, name: str) -> dict[str, Any]:
     try:
         return table_of(path)
     except FaultsError as error:
-        raise _bad_stack(name, error.faults) from None
+        where = "torch.toml: " if path.name == "torch.toml" else ""
+        raise _bad_stack(name, [f"{where}{fault}" for fault in error.faults]) from None
 
 
 def _merged(name: str, constraints: Path, seen: tuple[str, ...]) -> dict[str, Any]:
-    """Read a stack over the one it extends: tables merge, everything else replaces."""
+    """Read a stack over the one it extends: tables merge, everything else replaces.
+
+    A torch with a version and a toolkit with a release are of the stack alone: nothing of the
+    parent's is left in them, and the parent's hashed pins are of another torch.
+    """
     if name in seen:
         raise _bad_stack(seen[0], [f"extends: {' → '.join((*seen, name))} is a circle"])
     table = own_table(name, constraints)
@@ -64,6 +89,11 @@ def _merged(name: str, constraints: Path, seen: tuple[str, ...]) -> dict[str, An
         return table
     base = _merged(parent, constraints, (*seen, name))
     base.pop("extends", None)
+    base.pop("formerly", None)  # the old name of a stack is not that of its children
+    for own, marked in (("torch", "version"), ("toolchain", "cuda")):
+        if isinstance(table.get(own), dict) and marked in table[own]:
+            base.pop(own, None)
+            base.pop("locks", None)
     return _overlaid(base, table)
 
 
@@ -103,9 +133,24 @@ def _inconsistencies(stack: Stack) -> list[str]:
         for number, contract in enumerate(pin.contract):
             if (contract.older or not contract.native) and not contract.why:
                 faults.append(f"projects.{name}.contract.{number}.why: missing: say why")
-    if stack.torch.source == "index" and not stack.torch.index:
-        faults.append("torch.index: missing: torch.source is 'index'")
-    return faults
+    return [*faults, *_torch_faults(stack)]
+
+
+def _torch_faults(stack: Stack) -> Iterator[str]:
+    """Find what contradicts itself in a torch and its wheels."""
+    torch = stack.torch
+    if torch.source == "index" and not torch.index:
+        yield "torch.index: missing: torch.source is 'index'"
+    if torch.channel and torch.version.partition("+")[2] != torch.channel:
+        yield f"torch.channel: torch {torch.version} is not of '{torch.channel}'"
+    for tag, wheel in torch.wheels.items():
+        for number, one in enumerate((wheel, *wheel.family)):
+            key = f"torch.wheels.{tag}" + (f".family.{number - 1}" if number else "")
+            if not one.size and not one.told_by:
+                yield f"{key}.size: missing: only a wheel with told_by has none"
+    lacking = [p for p in stack.python if f"cp{p.replace('.', '')}" not in torch.wheels]
+    if torch.source == "registry" and torch.wheels and lacking:  # of an index `pin` locks them
+        yield f"python: {', '.join(lacking)}: torch.wheels has no wheel for it"
 
 
 def _bad_stack(name: str, faults: Sequence[str]) -> BlackwheelError:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, StringConstraints
 from pydantic.dataclasses import dataclass
@@ -179,9 +179,32 @@ class Serve:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
+class Part:
+    """A thing in which wheels of a project differ, with the words for people: pages show them."""
+
+    title: Line
+    variable: Variable
+    """The build variable that lists words, separated by commas; unset it means all of them."""
+    words: Annotated[dict[Line, Line], Few]
+    left_out: bool = False
+    """The variable lists the parts that a wheel lacks; nothing is claimed of the others."""
+
+    def limits(self, variables: Mapping[str, str]) -> dict[str, Any]:
+        """Return the words for the parts that a build with these variables has and lacks."""
+        given = [word.strip() for word in variables.get(self.variable, "").split(",")]
+        named = [self.words.get(word, word) for word in given if word]
+        if self.left_out:
+            return {"title": self.title, "can": [], "cannot": named}
+        known = list(self.words.values())
+        lacking = [word for word in known if named and word not in named]
+        return {"title": self.title, "can": named or known, "cannot": lacking}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class Project:
     """Facts about one upstream."""
 
+    holds: Annotated[tuple[Part, ...], Few] = ()
     build: Build = field(default_factory=Build)
     refuse: Annotated[tuple[Refusal, ...], Few] = ()
     smoke: Smoke = field(default_factory=Smoke)

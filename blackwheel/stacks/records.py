@@ -25,10 +25,12 @@ class UnknownProjectError(BlackwheelError):
 
 
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
-SourceCommit = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{9}|[0-9a-f]{40})$")]
+SourceCommit = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{9}|[0-9a-f]{40})?$")]
+NestedCommit = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40})?$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 PythonVersion = Annotated[str, StringConstraints(pattern=r"^3\.\d{1,2}$")]
 RelativePath = Annotated[str, AfterValidator(_inside)]
+Version = Annotated[str, StringConstraints(pattern=r"^(\d+(\.\d+)?)?$")]
 Variant = Annotated[str, StringConstraints(pattern=r"^([a-z][a-z0-9]*)?$")]
 
 Distribution = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
@@ -42,9 +44,9 @@ class GitPin:
     """A git source, pinned by commit and by the tree that this commit must hold."""
 
     url: str
-    commit: SourceCommit
-    """Nine digits where the sdist alone tells it: then no git host is asked, the sdist is the
-    source (docs/decisions/0026-vllm-0.11.0.md)."""
+    commit: SourceCommit = ""
+    """Nine digits where the sdist alone tells it, empty where nobody knows it: then no git host is
+    asked, the sdist is the source (docs/decisions/0026-vllm-0.11.0.md)."""
     tree: Commit | None = None
     """None where nobody has seen it yet: then the commit alone decides."""
     sparse: tuple[RelativePath, ...] = ()
@@ -52,8 +54,26 @@ class GitPin:
 
     @property
     def only_sdist(self) -> bool:
-        """Tell whether the commit is too short to ask a git host for it."""
+        """Tell whether the commit is unknown, or too short to ask a git host for it."""
         return len(self.commit) != 40
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
+class ArchivePin:
+    """A folder of a published wheel that stands in for a nested source."""
+
+    name: str
+    """File name of the wheel."""
+    sha256: Sha256
+    size: int
+    folder: RelativePath
+    """The folder in the wheel."""
+    into: RelativePath
+    """The folder of the nested source that it is a copy of."""
+    tree: Commit
+    """Git tree id of the files."""
+    suffix: str = ".py"
+    """The end of the names of those files: all that the wheel took from the folder."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
@@ -61,7 +81,9 @@ class NestedPin(GitPin):
     """A nested source and the path in the project's tree where it belongs."""
 
     path: RelativePath
-    commit: Commit
+    commit: NestedCommit = ""
+    """Empty where nobody has seen it: then nothing is fetched, and `invoke pin` is named."""
+    archive: ArchivePin | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
@@ -130,6 +152,8 @@ class ProjectPin:
     """Compile device code in one working folder whatever the Python: nvcc puts it into names."""
     optional: tuple[str, ...] = ()
     """Nested sources, by the last part of their path, that `--without` may leave out."""
+    gcc: Version = ""
+    """The oldest GCC whose library its host code compiles with: `13`, or `11.3`."""
     subfolder: RelativePath | None = None
     """The folder of the tree that is built, where it is not the top."""
     command: tuple[str, ...] = ()
@@ -149,13 +173,24 @@ class ProjectPin:
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class LockedWheel:
-    """One wheel whose bytes were downloaded and hashed here."""
+    """One wheel by its bytes: downloaded and hashed here, or published by somebody else."""
 
     name: str
     sha256: Sha256
-    size: int
+    size: int = 0
+    """0 where nobody here has had the bytes."""
     url: str = ""
     """Where it was taken from; empty for the package registry."""
+    told_by: str = ""
+    """Whose publication name and digest were copied from; empty where the bytes were seen here."""
+    requires: tuple[str, ...] = ()
+    """Requires-Dist of a wheel that no registry has: with it a lock needs no download."""
+    requires_python: str = ""
+
+    @property
+    def requirement(self) -> str:
+        """Requirement that takes exactly this file from its address."""
+        return f"{self.name.partition('-')[0]} @ {self.url}#sha256={self.sha256}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
@@ -164,6 +199,11 @@ class TorchWheel(LockedWheel):
 
     family: tuple[LockedWheel, ...] = ()
     """What torch requires by a local version (its triton), and torchvision and torchaudio."""
+
+    @property
+    def by_url(self) -> tuple[LockedWheel, ...]:
+        """Wheels of this torch and its family that no package registry has."""
+        return tuple(one for one in (self, *self.family) if one.url)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
@@ -177,12 +217,27 @@ class TorchPin:
     cuda: str
     source: Literal["registry", "index", "installed"]
     index: str = ""
+    """Address of the pages of `channel`, or of the folder above them where there is one."""
+    channel: str = ""
+    """Folder of the index that holds the builds of one CUDA: `cu134`."""
     git_version: Commit | None = None
     cxx11_abi: bool = True
     wheels: dict[str, TorchWheel] = field(default_factory=dict)
     """By Python tag (`cp312`); empty while the pin is not locked."""
     libraries: dict[str, Sha256] = field(default_factory=dict)
     """Of a torch that is installed, which no wheel was seen of: sha256 by `torch/lib/libc10.so`."""
+
+    @property
+    def pages(self) -> tuple[str, ...]:
+        """Addresses that list wheels: those of the channel, then the index itself."""
+        root = self.index.rstrip("/")
+        return (f"{root}/{self.channel}", root) if self.channel else (self.index,)
+
+    @property
+    def told_by(self) -> str:
+        """Publishers of the digests of wheels that nobody here has had."""
+        wheels = [one for torch in self.wheels.values() for one in (torch, *torch.family)]
+        return ", ".join(dict.fromkeys(wheel.told_by for wheel in wheels if wheel.told_by))
 
     @property
     def requirement(self) -> str:
@@ -220,6 +275,8 @@ class Stack:
     archs: tuple[str, ...]
     driver: int
     """The lowest NVIDIA driver branch that runs it."""
+    driver_ptx: int = 0
+    """The lowest that also takes PTX of this toolkit, which is compiled at run time; 0: any."""
     glibc: str
     """The newest glibc that its wheels may need."""
     build: tuple[str, ...]
@@ -233,6 +290,17 @@ class Stack:
     locks: str = ""
     """The folder under constraints/ with the hashed pins; the stack's own name when empty."""
     extends: str = ""
+    formerly: str = ""
+    """The name under which its wheels were built before: they are on that shelf."""
+    note: str = ""
+    """What was not seen of this stack, or can no longer be had."""
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Warnings before hours begin: the note, and wheels whose bytes nobody here has had."""
+        told = self.torch.told_by
+        unseen = f"its torch is locked as {told} published it: nobody here has had the bytes"
+        return tuple(filter(None, (self.note, unseen if told else "")))
 
     def project(self, name: str) -> ProjectPin:
         """Return the pin of a project that this stack builds, or raise `unknown-project`."""

@@ -55,9 +55,17 @@ class Request:
     @property
     def slug(self) -> str:
         """Path of its build tree in the store: `quickstart/PROJECT/cp312`."""
+        return self._slug(self.stack.name)
+
+    @property
+    def slugs(self) -> tuple[str, ...]:
+        """Slugs that a receipt of its wheel may name: today's, and that of the stack's old name."""
+        return tuple(self._slug(name) for name in (self.stack.name, self.stack.formerly) if name)
+
+    def _slug(self, stack: str) -> str:
         suffix = "" if self.archs == self.stack.archs else f"-{'-'.join(self.archs)}"
         suffix += "".join(f"-less-{name}" for name in self.without)
-        return f"{self.stack.name}{suffix}/{self.project}/{self.tag}"
+        return f"{stack}{suffix}/{self.project}/{self.tag}"
 
     def lock(self, kind: str, constraints: Path) -> Path:
         """Return the hashed pins of its `build` or `run` environment."""

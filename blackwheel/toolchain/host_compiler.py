@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.process import capture
+from blackwheel.stacks.records import Stack
 from blackwheel.toolchain.releases import release
 
 OLDEST: Final = 9
@@ -70,6 +71,29 @@ def host_compiler(environment: Mapping[str, str], *, cuda: str) -> Compiler:
             code=Exit.MACHINE,
         )
     return Compiler(path=Path(found), kind=kind, version=version)
+
+
+def require_gcc(compiler: Compiler, stack: Stack, projects: Iterable[str]) -> None:
+    """Raise `old-compiler` where a project's host code wants a newer GCC than this one."""
+    if compiler.kind != "gcc":
+        return
+    for project in projects:
+        wanted = stack.projects[project].gcc
+        if wanted and _numbers(compiler.version) < _numbers(wanted):
+            major = wanted.partition(".")[0]
+            raise BlackwheelError(
+                "old-compiler",
+                f"{project} {stack.projects[project].version} wants gcc {wanted} or newer;"
+                f" {compiler.path} is gcc {compiler.version}",
+                where=f"constraints/{stack.name}.toml, projects.{project}.gcc",
+                fix=f"apt-get install g++-{major}, then: export CXX=g++-{major}"
+                "\nDebian 12 has none above 12: a container of a newer release",
+                code=Exit.MACHINE,
+            )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
 
 
 _THROWING: Final = """#include <stdexcept>

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from filelock import FileLock, Timeout
+from packaging.version import Version
 
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.process import capture, run
@@ -86,7 +87,8 @@ def locked_versions(lock: Path) -> dict[str, str]:
             f"not of one release with cuda-toolkit {versions.get('cuda-toolkit', '(missing)')}: "
             + ", ".join(strays),
             where=str(lock),
-            fix="name every part as an extra of cuda-toolkit in the stack, then: nox -s lock",
+            fix="name every part as an extra of cuda-toolkit in the stack, then: nox -s lock\n"
+            "nvidia-nvjitlink floats even so: name its version as well (nvidia-nvjitlink==)",
             code=Exit.CONFIG,
         )
     return versions
@@ -98,7 +100,7 @@ def _strays(versions: dict[str, str]) -> list[str]:
     A part that no extra names floats to the newest minor. The mathematical libraries and CCCL (3.3
     in CUDA 13.4) count their own versions, so only parts that follow the toolkit's are compared.
     """
-    release = versions.get("cuda-toolkit", "").rpartition(".")[0] + "."
+    release = ".".join(versions.get("cuda-toolkit", "").split(".")[:2]) + "."
     nvcc = versions.get("nvidia-cuda-nvcc")
     return [
         f"{name} {version}"
@@ -305,7 +307,8 @@ def toolchain_for(
         return host_toolchain(where, cuda=pin.cuda, nvcc=pin.nvcc, environment=environment)
     versions = locked_versions(lock)
     locked = (versions["cuda-toolkit"], versions["nvidia-cuda-nvcc"])
-    if locked != (pin.cuda, pin.nvcc or locked[1]):
+    same = Version(locked[0]) == Version(pin.cuda)  # 13.0.3.0 is 13.0.3
+    if not same or locked[1] != (pin.nvcc or locked[1]):
         raise BlackwheelError(
             "stale-lock",
             f"the lock holds CUDA {locked[0]} with nvcc {locked[1]}, "

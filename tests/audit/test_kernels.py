@@ -25,7 +25,7 @@ from blackwheel.toolchain.toolkit import assemble
 pytestmark = [pytest.mark.toolchain, pytest.mark.network]
 
 TOYS = Path(__file__).parents[1] / "toys" / "cuda"
-LOCK = Path(__file__).parents[2] / "constraints" / "stable" / "toolchain.txt"
+LOCK = Path(__file__).parents[2] / "constraints" / "torch211" / "toolchain.txt"
 WANTED = parse_list("12.0a")
 NATIVE = ("arch=compute_120a,code=sm_120a",)
 LIBRARY = "toy/_C.so"

@@ -17,11 +17,11 @@ from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.sources import series
 from blackwheel.stacks import key, loader, request
 from blackwheel.stacks.projects import Project
-from blackwheel.stacks.records import RequirementFile, Stack
+from blackwheel.stacks.records import GitPin, RequirementFile, SdistPin, Stack
 from blackwheel.stacks.request import filled
 from blackwheel.toolchain.host_compiler import Compiler
 
-STABLE = loader.load("stable", Path(__file__).parents[2] / "constraints")
+STABLE = loader.load("torch211", Path(__file__).parents[2] / "constraints")
 TEXT = """-r common.txt
 # Dependencies for NVIDIA GPUs
 torch==2.11.0
@@ -61,13 +61,13 @@ def test_a_requirement_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert str(raised.value) == (
         "error: requirement-missing\n"
         "  cuda.txt requires no xformers\n"
-        "  where: constraints/stable.toml, projects.vllm.requires.0\n"
+        "  where: constraints/torch211.toml, projects.vllm.requires.0\n"
         "  fix:   correct the table: this release names its requirements otherwise"
     )
 
 
 def test_the_companion_of_a_nightly_torch_that_nobody_locked_is_named() -> None:
-    nightly = loader.load("nightly", Path(__file__).parents[2] / "constraints")
+    nightly = loader.load("report-2025-10", Path(__file__).parents[2] / "constraints")
     with pytest.raises(BlackwheelError) as raised:
         filled("{torchvision}", nightly, "3.11")
     assert raised.value.code == Exit.CONFIG
@@ -75,8 +75,8 @@ def test_the_companion_of_a_nightly_torch_that_nobody_locked_is_named() -> None:
         "error: companion-not-locked\n"
         "  '{torchvision}' wants the torchvision of torch 2.10.0.dev20251016+cu128 for Python"
         " 3.11, and none is locked\n"
-        "  where: constraints/nightly.toml\n"
-        "  fix:   invoke pin torch latest --stack nightly: a day that has one,\n"
+        "  where: constraints/report-2025-10.toml\n"
+        "  fix:   invoke pin torch latest --stack report-2025-10: a day that has one,\n"
         "         or name another release: torchvision==VERSION"
     )
 
@@ -109,6 +109,16 @@ def test_a_readme_that_the_stack_names_is_one_line_in_metadata(tmp_path: Path) -
     assert len(metadata) < 300
 
 
+def test_a_short_readme_names_the_sdist_where_nobody_knows_the_commit(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("Long words.\n", encoding="utf-8")
+    archive = SdistPin(name="flash_attn-9.tar.gz", sha256="5" * 64, size=1, tree="7" * 40)
+    pin = replace(FLASH, source=GitPin(url="https://upstream.invalid/x"), sdist=archive)
+    stack = replace(STABLE, projects={**STABLE.projects, "flash-attn": pin})
+    shorten_readme(tmp_path, stack, "flash-attn")
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert text == "https://upstream.invalid/x, sdist flash_attn-9.tar.gz\n"
+
+
 def test_a_readme_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(BlackwheelError) as raised:
         shorten_readme(tmp_path, STABLE, "flash-attn")
@@ -116,7 +126,7 @@ def test_a_readme_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert str(raised.value) == (
         "error: readme-missing\n"
         "  flash-attn has no README.md\n"
-        "  where: constraints/stable.toml, projects.flash-attn.readme\n"
+        "  where: constraints/torch211.toml, projects.flash-attn.readme\n"
         "  fix:   name the file that its setup.py or pyproject.toml reads, or leave the key out"
     )
 

@@ -1,7 +1,7 @@
 """The whole chain, as a person runs it: invoke, nox, isolation, setup.py, ninja, launcher, nvcc.
 
 A toy stands for the upstream: its one real kernel is compiled for sm_120a with the registry's nvcc,
-against the stable stack's torch.
+against the torch of stack `torch211`.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def slow(twins: tuple[Checkout, Done], tmp_path: Path) -> Checkout:
     """A copy that has to compile anew, with seconds of cicc for one object of each project."""
     checkout = twins[0].copy(tmp_path / "slow")
     text = checkout.toml.read_text(encoding="utf-8")
-    text = text.replace('NVCC_FLAGS = ""', 'NVCC_FLAGS = "-DSTEPS=300"')
+    text = text.replace('NVCC_FLAGS = ""', 'NVCC_FLAGS = "-DSTEPS=500"')
     checkout.toml.write_text(text.replace("revision = 1", "revision = 2"), encoding="utf-8")
     return checkout
 

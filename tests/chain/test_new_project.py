@@ -28,6 +28,10 @@ command = [
 distribution = "toy-cuda"
 """
 KNOWN = """
+[[holds]]
+title = "archs"
+variable = "TOY_CUDA_ARCHS"
+words = { "9.0" = "data centers", "12.0a" = "desktops" }
 [build]
 objects = "made"
 stale = ["build/lib*", "build/bdist*"]
@@ -81,6 +85,9 @@ def test_project_that_looks_like_no_other_is_built_smoked_and_shelved(other: Oth
     assert (other.shelf / "simple" / "toy-cuda").is_dir()
     receipt = document.sections(document.load(wheel.with_name(f"{wheel.name}.receipt.json")))
     assert receipt["stack"]["project"] == "toy"
+    limits = {"title": "archs", "can": ["desktops"], "cannot": ["data centers"]}
+    assert receipt["stack"]["holds"] == [limits]
+    assert "not: data centers" in (other.shelf / "index.html").read_text(encoding="utf-8")
     made = sorted(Path(one["source"]).name for one in receipt["objects"]["each"])
     assert made == ["bindings.c", "offset.cu", "scale.cu"], "objects are found where they land"
     assert receipt["command"]["argv"][1:5] == ["setup.py", "-q", "build", "--build-temp"]

@@ -20,7 +20,7 @@ from blackwheel.stacks import loader
 ROOT = Path(__file__).parents[2]
 PATCHES = ROOT / "patches"
 STABLE = loader.load("stable", ROOT / "constraints")
-REGISTRY = ("stable", "quickstart")
+REGISTRY = ("stable", "quickstart", "latest", "torch211")
 
 
 def test_files_of_the_checkout_are_those_that_stable_gives(tmp_path: Path) -> None:
@@ -85,11 +85,11 @@ def test_python_without_a_base_image_is_refused() -> None:
 
 
 def test_stack_that_takes_the_hosts_toolkit_is_refused() -> None:
-    assert str(refused("nightly", "3.11")) == (
+    assert str(refused("report-2025-10", "3.11")) == (
         "error: no-container-file\n"
-        "  stack nightly takes CUDA 12.8 of the host, and no image with\n"
+        "  stack report-2025-10 takes CUDA 12.8 of the host, and no image with\n"
         "  it was ever seen here\n"
-        "  where: constraints/nightly.toml, toolchain.source\n"
+        "  where: constraints/report-2025-10.toml, toolchain.source\n"
         "  fix:   a stack whose compiler comes from the package registry: --stack stable"
     )
 

@@ -60,7 +60,7 @@ class Environment:
         )
 
     def flash_attn(self, text: str = f"TORCH = {BUILT!r}\n") -> None:
-        """The wheel of the stable stack, with the file that its setup.py wrote."""
+        """The wheel of stack torch211, with the file that its setup.py wrote."""
         (self.packages / "flash_attn").mkdir()
         (self.packages / "flash_attn" / "_built_for.py").write_text(text)
         files = ("flash_attn/__init__.py", "flash_attn/_built_for.py")

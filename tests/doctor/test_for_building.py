@@ -19,9 +19,9 @@ from blackwheel.stacks import loader, records
 
 GIB = 1 << 30
 CONSTRAINTS = Path(__file__).parents[2] / "constraints"
-STABLE = replace(loader.load("stable", CONSTRAINTS), build=("flash-attn",))
-QUICK = loader.load("quickstart", CONSTRAINTS)
-NIGHTLY = loader.load("nightly", CONSTRAINTS)
+STABLE = replace(loader.load("torch211", CONSTRAINTS), build=("flash-attn",))
+QUICK = loader.load("torch211-quick", CONSTRAINTS)
+NIGHTLY = loader.load("report-2025-10", CONSTRAINTS)
 FLASH = STABLE.projects["flash-attn"]
 PATCHES = CONSTRAINTS.parent / "patches"
 LARGEST = for_building.largest_object(STABLE, PATCHES)
@@ -82,8 +82,8 @@ def test_nightly_lacks_toolkit_and_torch_and_says_both_at_once(place: Place) -> 
     lacks = for_building.buildable(unlocked, replace(place, machine=MACHINE))
     assert "the stack wants nvcc 12.8 of this machine, and there is none" in lacks
     assert (
-        "torch 2.10.0.dev20251016+cu128 of stack 'nightly' is not locked: its wheel's bytes were"
-        " never seen" in lacks
+        "torch 2.10.0.dev20251016+cu128 of stack 'report-2025-10' is not locked: its wheel's bytes"
+        " were never seen" in lacks
     )
 
 
@@ -117,7 +117,7 @@ def test_no_served_python_is_a_lack() -> None:
     assert for_building.python_check(STABLE, ()) == Check(
         name="python",
         ok=False,
-        fact="stack 'stable' serves Python 3.11, 3.12, 3.13, and none of them is here",
+        fact="stack 'torch211' serves Python 3.11, 3.12, 3.13, and none of them is here",
         cure=APT_PYTHON.format("13"),
     )
 
@@ -171,14 +171,14 @@ def test_a_registry_stack_does_not_look_at_the_hosts_toolkit(place: Place) -> No
 
 
 def test_missing_locks_are_named(place: Place, tmp_path: Path) -> None:
-    folder = tmp_path / "constraints" / "stable"
+    folder = tmp_path / "constraints" / "torch211"
     folder.mkdir(parents=True)
     for tag in ("311", "312"):
         (folder / f"build-flash-attn-py{tag}.txt").touch()
     assert named("locks", STABLE, replace(place, constraints=folder.parent)) == Check(
         name="locks",
         ok=False,
-        fact="constraints/stable/ lacks build-flash-attn-py313.txt, toolchain.txt",
+        fact="constraints/torch211/ lacks build-flash-attn-py313.txt, toolchain.txt",
         cure="nox -s lock",
     )
 
@@ -221,7 +221,7 @@ def test_a_toolchain_of_this_lock_in_the_store_is_not_counted_again(place: Place
     home.mkdir(parents=True)
     (home / "toolchain.json").touch()
     assert "about 10 GiB wanted" in named("disk", STABLE, place).fact
-    other = place.store / "nox" / "stable-3.12" / "build" / "lib" / "python3.12" / "site-packages"
+    other = place.store / "nox" / "torch211-3.12" / "build" / "lib" / "python3.12" / "site-packages"
     (other / "torch").mkdir(parents=True)
     assert "about 1.0 GiB wanted" in named("disk", STABLE, place).fact
 
@@ -486,7 +486,7 @@ def test_a_5090_with_the_reports_driver_runs_nightly_and_not_stable(tmp_path: Pa
         Check(
             name="driver",
             ok=None,
-            fact="driver 575.64.05 does not run what stack 'stable' builds",
+            fact="driver 575.64.05 does not run what stack 'torch211' builds",
             cure="install driver 580 or newer, or take a stack of an older CUDA",
         ),
         card,

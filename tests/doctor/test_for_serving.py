@@ -13,7 +13,7 @@ from blackwheel.stacks import loader
 
 ROOT = Path(__file__).parents[2]
 PATCHES = ROOT / "patches"
-STABLE = loader.load("stable", ROOT / "constraints")
+STABLE = loader.load("torch211", ROOT / "constraints")
 
 
 def tool(folder: Path, name: str, said: str) -> Path:
@@ -62,7 +62,7 @@ def test_old_driver_is_a_lack_and_a_right_card_is_none(tmp_path: Path) -> None:
     (driver,) = checks(seen, "driver")
     assert (driver.ok, driver.fact) == (
         False,
-        "driver 575.64.05 does not run what stack 'stable' builds",
+        "driver 575.64.05 does not run what stack 'torch211' builds",
     )
     (gpu,) = checks(seen, "gpu")
     assert (gpu.ok, gpu.fact) == (True, "NVIDIA GeForce RTX 5090 is 12.0: the wheels run there")

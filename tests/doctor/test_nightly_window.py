@@ -12,8 +12,8 @@ from nightly_index import PLATFORM, Index, serving
 from packaging.version import Version
 
 from blackwheel.core.console import Quiet
-from blackwheel.core.download import Patience
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.http import Patience
 from blackwheel.doctor import nightly_window
 from blackwheel.pins import move_torch
 from blackwheel.pytorch import archive, nightly_index
@@ -24,8 +24,8 @@ from blackwheel.stacks.records import Stack, TorchWheel
 CONSTRAINTS = Path(__file__).parents[2] / "constraints"
 VERSION = "2.10.0.dev20251016+cu128"
 NAME = f"torch-{VERSION}-cp311-cp311-{PLATFORM}.whl"
-UNLOCKED = loader.load("nightly", CONSTRAINTS)
-STABLE = loader.load("stable", CONSTRAINTS)
+UNLOCKED = loader.load("report-2025-10", CONSTRAINTS)
+STABLE = loader.load("torch211", CONSTRAINTS)
 
 
 @pytest.fixture
@@ -36,7 +36,8 @@ def index() -> Iterator[Index]:
 
 @pytest.fixture
 def stack(index: Index) -> Stack:
-    wheel = TorchWheel(name=NAME, sha256="0" * 64, size=5)
+    url = f"{index.channel()}/{NAME}"
+    wheel = TorchWheel(name=NAME, sha256="0" * 64, size=5, url=url)
     locked = replace(UNLOCKED.torch, index=index.channel(), wheels={"cp311": wheel})
     return replace(UNLOCKED, torch=locked)
 
@@ -48,7 +49,8 @@ def kept(tmp_path: Path) -> Archive:
 
 def test_age_line_says_days_and_the_command() -> None:
     assert nightly_index.age_line(UNLOCKED, date(2025, 10, 17)) == (
-        f"torch {VERSION} is 1 day old; to move the pin: invoke pin torch latest --stack nightly"
+        f"torch {VERSION} is 1 day old;"
+        " to move the pin: invoke pin torch latest --stack report-2025-10"
     )
     assert "is 365 days old" in nightly_index.age_line(UNLOCKED, date(2026, 10, 16))
     assert nightly_index.age_line(STABLE, date(2026, 10, 16)) == ""
@@ -61,7 +63,7 @@ def test_pin_that_leaves_soon_and_is_not_archived_is_a_warning(stack: Stack, kep
         None,
         f"torch {VERSION} is not archived here for cp311, and leaves the index's newest 60 builds"
         " in about 5 nights",
-        f"invoke pin torch {VERSION} --stack nightly --archive FOLDER",
+        f"invoke pin torch {VERSION} --stack report-2025-10 --archive FOLDER",
     )
 
 
@@ -169,3 +171,13 @@ def test_builds_are_nearest_by_day_and_the_newer_of_two_first(index: Index) -> N
         for version in nightly_index.nearest(known, Version(VERSION), ["cp311"])
     ]
     assert days == ["17", "15", "18", "14"]
+
+
+def test_wheel_of_unknown_size_is_archived_when_it_is_there(stack: Stack, kept: Archive) -> None:
+    (wheel,) = stack.torch.wheels.values()
+    unseen = replace(wheel, size=0, told_by="somebody")
+    assert not kept.holds(unseen)
+    kept.folder.mkdir(parents=True)
+    (kept.folder / NAME).write_bytes(b"12345678")
+    assert kept.holds(unseen)
+    assert not kept.holds(wheel), "its size is known, and another"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ from blackwheel.core.console import Quiet
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.process import capture
 from blackwheel.core.site import Site
-from blackwheel.pins import lock_all, move_torch
+from blackwheel.pins import lock_all, move_torch, stack_file
 from blackwheel.pytorch import archive
 from blackwheel.pytorch import identity as torchpin
 from blackwheel.stacks import loader, records
@@ -60,7 +61,7 @@ def site(tmp_path: Path, index: Index) -> Site:
     """A stack for the running Python that needs torch and its triton alone."""
     constraints = tmp_path / "checkout" / "constraints"
     constraints.mkdir(parents=True)
-    text = (REPOSITORY / "constraints" / "nightly.toml").read_text(encoding="utf-8")
+    text = (REPOSITORY / "constraints" / "report-2025-10.toml").read_text(encoding="utf-8")
     text = text.partition("[projects.vllm]")[0].replace('["flash-attn", "vllm"]', '["flash-attn"]')
     text = text.replace("https://download.pytorch.org/whl/nightly/cu128", index.channel())
     text = re.sub(r"^requirements = .*$", "requirements = []", text, flags=re.MULTILINE)
@@ -82,7 +83,7 @@ def stack(site: Site) -> records.Stack:
     return loader.load("nightly", site.constraints)
 
 
-def test_lock_of_a_nightly_names_the_seen_bytes_and_no_address(site: Site) -> None:
+def test_lock_of_a_nightly_names_address_and_bytes_of_its_own_wheels_alone(site: Site) -> None:
     move_torch.pin_torch(site, "nightly", VERSION)
     lock_all.lock_all(site, names=["nightly"])
     lock = site.constraints / "nightly" / LOCK
@@ -90,24 +91,110 @@ def test_lock_of_a_nightly_names_the_seen_bytes_and_no_address(site: Site) -> No
     torch_wheel = stack(site).torch.wheels[TAG]
     assert torchpin.locked_digests(lock) == (torch_wheel.sha256,)
     assert torchpin.locked_digests(lock, "pytorch-triton") == (torch_wheel.family[0].sha256,)
-    assert "://" not in text and str(site.store) not in text
+    addresses = {f"{one.url}#sha256={one.sha256}" for one in torch_wheel.by_url}
+    assert set(re.findall(r" @ (\S+)", text)) == addresses
+    assert text.count("://") == 2 and str(site.store) not in text
 
 
-def test_locked_nightly_is_installed_from_the_archive_alone(site: Site, tmp_path: Path) -> None:
+@pytest.mark.parametrize("setting", ["", "UV_NO_CONFIG", "UV_CONFIG_FILE"])
+def test_wheels_that_nobody_has_had_are_locked_without_a_request(
+    site: Site, index: Index, tmp_path: Path, setting: str
+) -> None:
+    """Whatever the person's own uv configuration is."""
+    (site.checkout / "pyproject.toml").write_text('[project]\nname = "it"\nversion = "1"\n')
+    move_torch.pin_torch(site, "nightly", VERSION)
+    torch = stack(site).torch
+    wheel = torch.wheels[TAG]
+    told = [replace(one, size=0, told_by="somebody") for one in wheel.family]
+    unseen = replace(wheel, size=0, told_by="somebody", family=tuple(told))
+    stack_file.rewrite("nightly", site.constraints, replace(torch, wheels={TAG: unseen}))
+    shutil.rmtree(site.store)
+    index.files.clear()
+    index.asked.clear()
+    (tmp_path / "uv.toml").write_text("no-cache = true\n", encoding="utf-8")
+    value = {"UV_NO_CONFIG": "1", "UV_CONFIG_FILE": str(tmp_path / "uv.toml")}.get(setting, "")
+    environment = {**site.environment, **({setting: value} if setting else {})}
+    lock_all.lock_all(replace(site, environment=environment), names=["nightly"])
+    lock = site.constraints / "nightly" / LOCK
+    assert torchpin.locked_digests(lock) == (wheel.sha256,)
+    assert torchpin.locked_digests(lock, "pytorch-triton") == (wheel.family[0].sha256,)
+    assert index.asked == []
+
+
+def installed(site: Site, lock: Path, venv: Path) -> subprocess.CompletedProcess[str]:
+    """Install hashed pins into a new environment, as nox does it."""
+    environment = {**site.environment, "VIRTUAL_ENV": str(venv)}
+    uv = str(site.uv)
+    argv = [uv, "venv", "--quiet", "--python", sys.executable, str(venv)]
+    capture(argv, environment=environment, cwd=venv.parent)
+    return subprocess.run(
+        [uv, "pip", "sync", "--require-hashes", str(lock)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def installable(site: Site, name: str = "nightly") -> Path:
+    kept = archive.archive(site.store, site.environment, site.console)
+    loaded = loader.load(name, site.constraints)
+    return archive.installable(loaded, TAG, site.constraints / name / LOCK, kept)
+
+
+def test_locked_nightly_is_installed_from_the_archive_alone(
+    site: Site, index: Index, tmp_path: Path
+) -> None:
     move_torch.pin_torch(site, "nightly", VERSION)
     lock_all.lock_all(site, names=["nightly"])
-    kept = site.store / "torch"
-    environment = {**site.environment, "VIRTUAL_ENV": str(tmp_path / "venv")}
-    uv, lock = str(site.uv), str(site.constraints / "nightly" / LOCK)
-    capture(
-        [uv, "venv", "--quiet", "--python", sys.executable, "venv"],
-        environment=environment,
-        cwd=tmp_path,
-    )
-    sync = [uv, "pip", "sync", "--require-hashes", "--find-links", str(kept), lock]
-    capture(sync, environment=environment, cwd=tmp_path)
+    index.files.clear()
+    index.asked.clear()
+    lock = installable(site)
+    assert (lock.name, index.asked) == (LOCK, [])
+    done = installed(site, lock, tmp_path / "venv")
+    assert done.returncode == 0, done.stderr
     identity = torchpin.seen(torchpin.site_packages(tmp_path / "venv"))
     torchpin.check(identity, stack(site).torch, where="venv")
+
+
+def test_kept_wheel_of_one_stack_never_reaches_another(
+    site: Site, index: Index, tmp_path: Path
+) -> None:
+    """Two nightlies and a stack of the registry, whose triton has one public version."""
+    text = (site.constraints / "nightly.toml").read_text(encoding="utf-8")
+    other, triton = index.channel("mirror/cu128"), "3.5.0+git99999999"
+    (site.constraints / "other.toml").write_text(
+        text.replace(index.channel(), other).replace("20251016", "20251017"), encoding="utf-8"
+    )
+    version = VERSION.replace("20251016", "20251017")
+    marked = wheel("pytorch_triton", triton, files={"mark.py": "2"})
+    for name, data in {
+        f"torch-{version}": torch(version, requires=(f"pytorch-triton=={triton}",)),
+        f"pytorch_triton-{triton}": marked,
+    }.items():
+        index.add(f"{name}-{TAG}-{TAG}-{PLATFORM}.whl", data, channel="mirror/cu128")
+    for name, pinned, marks in (("nightly", VERSION, 0), ("other", version, 1)):
+        move_torch.pin_torch(site, name, pinned)
+        lock_all.lock_all(site, names=[name])
+        done = installed(site, installable(site, name), tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        assert len(list((tmp_path / name).glob("lib/*/site-packages/mark.py"))) == marks
+    data = wheel("pytorch_triton", "3.5.0")
+    (tmp_path / "no-packages" / f"pytorch_triton-3.5.0-{TAG}-{TAG}-{PLATFORM}.whl").write_bytes(
+        data
+    )
+    pins = tmp_path / "registry.txt"
+    digest = hashlib.sha256(data).hexdigest()
+    pins.write_text(f"pytorch-triton==3.5.0 --hash=sha256:{digest}\n", encoding="utf-8")
+    registry = {**site.environment, "UV_FIND_LINKS": str(tmp_path / "no-packages")}
+    done = installed(replace(site, environment=registry), pins, tmp_path / "registry")
+    assert done.returncode == 0, done.stderr
+    registry["UV_FIND_LINKS"] += f",{site.store / 'torch'}"
+    done = installed(replace(site, environment=registry), pins, tmp_path / "shown")
+    assert done.returncode != 0
+    assert "3.5.0+git" in done.stderr, "so no installer may see the folder of kept wheels"
+    sync = (REPOSITORY / "noxfile.py").read_text("utf-8").partition("def _sync")[2]
+    assert "find" not in sync.partition("\ndef ")[0].lower()
 
 
 def test_lock_of_another_torch_is_refused_before_a_build(site: Site) -> None:

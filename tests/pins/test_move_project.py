@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -264,12 +266,19 @@ def test_sdist_with_other_bytes_than_are_pinned_under_its_name_is_refused(site: 
     )
 
 
-def test_git_host_that_is_away_wants_the_commit_named(world: World, tmp_path: Path) -> None:
+def test_git_host_that_is_away_wants_the_commit_named_where_there_is_no_sdist(
+    world: World, tmp_path: Path
+) -> None:
     site = world.site(tmp_path, unreachable=("toy",))
+    text = toml(site).read_text("utf-8")
+    start = text.index("[projects.toy.sdist]")
+    without = text[:start] + text[text.index("\n[", start) :]
+    toml(site).write_text(without, encoding="utf-8")
     error = refused(site)
     assert error.code == Exit.SOURCE
     assert error.fact.splitlines()[1] == "nothing else tells the commit of a release"
     assert "--commit COMMIT" in error.fix
+    toml(site).write_text(text, encoding="utf-8")
     error = refused(site, commits=["0" * 40])
     assert str(error) == (
         "error: other-commit\n"
@@ -290,6 +299,41 @@ def test_nine_digits_that_the_sdist_tells_make_it_the_source(world: World, tmp_p
     assert (made.source.commit, made.source.tree) == (digits, None)
     assert made.nested[0].commit == world.headers.commits["v4.1"]
     assert "(commit as named, not seen)" in said(site)
+
+
+@pytest.mark.parametrize("tells", [True, False], ids=["told", "unknown"])
+def test_sdist_alone_is_the_source_where_git_is_away_and_no_commit_is_invented(
+    world: World, tmp_path: Path, tells: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = world.site(tmp_path, unreachable=("toy",))
+    digits = world.toy.commits["v1.1"][:9] if tells else ""
+    if not tells:
+        data = world.index.files["toy-1.1.tar.gz"]
+        silent = re.sub(rb"__commit_id__", b"__commit_as__", gzip.decompress(data))
+        # its own store: an sdist of a name has one content
+        site = replace(site, store=tmp_path / "store")
+        monkeypatch.setitem(world.index.files, "toy-1.1.tar.gz", gzip.compress(silent))
+    named = [f"third_party/sub={world.sub.commits['two']}"]  # a link that an sdist does not tell
+    assert pinned(site, commits=named)
+    made = loader.load("toy", site.constraints).projects["toy"]
+    assert (made.source.commit, made.source.tree, made.source.only_sdist) == (digits, None, True)
+    assert ("commit =" in toml(site).read_text("utf-8").partition("[[")[0]) is tells
+    how = f"commit {digits}" if tells else "nobody here knows its commit"
+    assert isinstance(site.console, Quiet)
+    assert f"toy-1.1.tar.gz is the source; {how}" in "\n".join(site.console.lines)
+    seen = "(commit as named, not seen)" if tells else "(its commit is unknown)"
+    assert seen in said(site)
+
+
+def test_commit_that_was_unknown_is_found_when_git_answers(site: Site, world: World) -> None:
+    """Its tag is not called moved, and its tree is written down."""
+    pin = loader.load("toy", site.constraints).projects["toy"].source
+    edit(toml(site), f'commit = "{pin.commit}"\n', "")
+    edit(toml(site), f'tree = "{pin.tree}"\n', "")
+    assert loader.load("toy", site.constraints).projects["toy"].source.only_sdist
+    assert pinned(site, "1.0")
+    found = loader.load("toy", site.constraints).projects["toy"].source
+    assert (found.commit, found.tree) == (world.toy.commits["v1.0"], world.toy.tree("v1.0"))
 
 
 def test_stack_that_has_the_project_of_another_says_where_to_pin_it(site: Site) -> None:

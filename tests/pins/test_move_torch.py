@@ -13,8 +13,8 @@ import pytest
 from nightly_index import GIT, PLATFORM, TRITON, Index, serving, torch, wheel
 
 from blackwheel.core.console import Quiet
-from blackwheel.core.download import Patience
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.http import Patience
 from blackwheel.core.site import Site
 from blackwheel.pins import move_torch
 from blackwheel.pytorch import archive
@@ -45,10 +45,10 @@ def site(tmp_path: Path, index: Index) -> Site:
     """A checkout whose stack `nightly` names that server."""
     constraints = tmp_path / "checkout" / "constraints"
     constraints.mkdir(parents=True)
-    text = (CONSTRAINTS / "nightly.toml").read_text(encoding="utf-8")
+    text = (CONSTRAINTS / "report-2025-10.toml").read_text(encoding="utf-8")
     text = text.replace("https://download.pytorch.org/whl/nightly/cu128", index.channel())
     (constraints / "nightly.toml").write_text(text, encoding="utf-8")
-    shutil.copy2(CONSTRAINTS / "stable.toml", constraints)
+    shutil.copy2(CONSTRAINTS / "torch211.toml", constraints)
     return Site(
         checkout=tmp_path / "checkout",
         store=tmp_path / "store",
@@ -370,7 +370,7 @@ def test_disk_that_fills_while_the_stack_file_is_written_leaves_the_old_one(
     with pytest.raises(OSError, match="No space"):
         pinned(site, "2.10.0.dev20251018+cu128")
     assert toml(site).read_bytes() == before
-    assert sorted(p.name for p in site.constraints.iterdir()) == ["nightly.toml", "stable.toml"]
+    assert sorted(p.name for p in site.constraints.iterdir()) == ["nightly.toml", "torch211.toml"]
 
 
 # Whole messages
@@ -610,11 +610,11 @@ def test_stack_whose_torch_is_elsewhere_says_where_to_pin_it(site: Site) -> None
         "  fix:   invoke pin torch latest --stack nightly"
     )
     with pytest.raises(BlackwheelError) as caught:
-        move_torch.pin_torch(site, "stable", "2.12.0")
+        move_torch.pin_torch(site, "torch211", "2.12.0")
     assert str(caught.value) == (
         "error: cannot-pin\n"
-        "  stack 'stable' takes torch from the package registry: its locks hold it\n"
-        "  where: constraints/stable.toml, torch.source\n"
+        "  stack 'torch211' takes torch from the package registry: its locks hold it\n"
+        "  where: constraints/torch211.toml, torch.source\n"
         "  fix:   nox -s lock"
     )
 
@@ -649,7 +649,7 @@ def test_stack_that_extends_another_gets_a_torch_of_its_own(site: Site, index: I
         channel="cu130",
     )
     text = (
-        'extends = "stable"\ndescription = "mine"\npython = ["3.12"]\n\n[torch]\n'
+        'extends = "torch211"\ndescription = "mine"\npython = ["3.12"]\n\n[torch]\n'
         f'version = "{version}"\nruntime = "{version}"\ncuda = "13.0"\nsource = "index"\n'
         f'index = "{channel}"\n'
     )

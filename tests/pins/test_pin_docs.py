@@ -23,7 +23,7 @@ EXAMPLES = {
 
 @pytest.mark.parametrize("name", ["nightly-cu130", "nightly-cu134"])
 def test_documented_stack_loads_and_waits_for_its_lock(name: str, tmp_path: Path) -> None:
-    shutil.copy2(ROOT / "constraints" / "stable.toml", tmp_path)
+    shutil.copytree(ROOT / "constraints", tmp_path, dirs_exist_ok=True)
     (tmp_path / f"{name}.toml").write_text(EXAMPLES[name], encoding="utf-8")
     stack = loader.load(name, tmp_path)
     channel = stack.torch.runtime.partition("+")[2]

@@ -26,13 +26,14 @@ def here(tmp_path: Path) -> Site:
 
 
 def asked(here: Site, python: str) -> list[tuple[str, str]]:
-    found = for_pythons(here, "stable", python)
+    found = for_pythons(here, "torch211", python)
     return [(request.project, chosen.version) for request, chosen in found]
 
 
 def items(here: Site, python: str) -> list[todo.Work]:
     return [
-        todo.work(here, request, chosen) for request, chosen in for_pythons(here, "stable", python)
+        todo.work(here, request, chosen)
+        for request, chosen in for_pythons(here, "torch211", python)
     ]
 
 

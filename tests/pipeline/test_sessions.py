@@ -22,7 +22,7 @@ from blackwheel.stacks.pythons import Python
 from blackwheel.stacks.request import Request
 
 CONSTRAINTS = Path(__file__).parents[2] / "constraints"
-STACK = loader.load("stable", CONSTRAINTS)
+STACK = loader.load("torch211", CONSTRAINTS)
 LOOP = "trap 'echo bye; exit 143' TERM; touch up; echo here; while :; do sleep 0.05; done"
 
 

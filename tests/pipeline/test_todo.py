@@ -28,7 +28,7 @@ def here(tmp_path: Path) -> Site:
 
 @pytest.fixture
 def item(here: Site) -> todo.Work:
-    (asked,), python = requests(here, "quickstart", python="3.12")
+    (asked,), python = requests(here, "torch211-quick", python="3.12")
     return todo.work(here, asked, python)
 
 
@@ -49,8 +49,8 @@ def test_files_that_are_those_of_the_key_are_taken(here: Site, item: todo.Work) 
     "place",
     [
         f"{PATCHES}/0002-select-kernels-to-build.patch",
-        "constraints/stable/build-flash-attn-py312.txt",
-        "constraints/stable/toolchain.txt",
+        "constraints/torch211/build-flash-attn-py312.txt",
+        "constraints/torch211/toolchain.txt",
     ],
 )
 def test_file_that_changed_is_named(here: Site, item: todo.Work, place: str) -> None:

@@ -100,19 +100,19 @@ class Upstream:
 @pytest.fixture(scope="module")
 def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstream]:
     store = tmp_path_factory.mktemp("store")
-    pin = loader.load("stable", CONSTRAINTS).project("flash-attn")
+    pin = loader.load("torch211", CONSTRAINTS).project("flash-attn")
     said = Quiet()
     source = fetch.fetch("flash-attn", pin, store=store, environment=HERE, console=said)
     series = patch.load_series(ROOT / "patches" / "flash-attn" / pin.version)
     tree = patch.apply(source, series, store=store, environment=HERE, console=said)
-    lock = CONSTRAINTS / "stable" / f"build-flash-attn-py{PYTHON.replace('.', '')}.txt"
+    lock = CONSTRAINTS / "torch211" / f"build-flash-attn-py{PYTHON.replace('.', '')}.txt"
     python = store / "env" / "bin" / "python"
     for argv in (
         [UV, "venv", "--quiet", "--python", sys.executable, str(store / "env")],
         [UV, "pip", "sync", "--quiet", "--python", str(python), "--require-hashes", str(lock)],
     ):
         capture(argv, environment=HERE, cwd=store)
-    lock = CONSTRAINTS / "stable" / "toolchain.txt"
+    lock = CONSTRAINTS / "torch211" / "toolchain.txt"
     toolchain = assemble(lock, store=store, uv=Path(UV), environment=HERE)
     yield Upstream(tree=tree.root, python=python, toolchain=toolchain, scratch=store)
     capture(["rm", "-rf", str(store)], environment=HERE, cwd=Path("/"))
@@ -161,7 +161,9 @@ REFUSED: Final = (
 def answers(upstream: Upstream) -> dict[str, Any]:
     """What setup.py makes of every setting below: one import of torch for all."""
     asked = {"FLASH_ATTN_CUDA_ARCHS": "12.0a"}
-    settings = {name: stack_setting(name) for name in ("stable", "quickstart", "nightly")}
+    settings = {
+        name: stack_setting(name) for name in ("torch211", "torch211-quick", "report-2025-10")
+    }
     settings |= {"unset": {}, "torch's list": {**asked, "TORCH_CUDA_ARCH_LIST": "8.0;9.0+PTX"}}
     settings |= {spelling: {"FLASH_ATTN_CUDA_ARCHS": spelling} for spelling in SPELLINGS}
     settings |= {f"{variable}={value}": {variable: value} for variable, value, _ in REFUSED}
@@ -194,31 +196,31 @@ QUICKSTART_UNITS = [
 
 
 def test_stacks_compile_the_objects_they_name_for_sm_120a_alone(answers: dict[str, Any]) -> None:
-    for name in ("stable", "quickstart", "nightly"):
+    for name in ("torch211", "torch211-quick", "report-2025-10"):
         stack = loader.load(name, CONSTRAINTS)
         assert len(answers[name]["sources"]) == stack.project("flash-attn").objects, name
         assert gencodes(answers[name]) == ["arch=compute_120a,code=sm_120a"], name
         assert answers[name]["requires"] == [stack.torch.requirement, "einops"], name
-    assert units(answers["quickstart"]) == QUICKSTART_UNITS
+    assert units(answers["torch211-quick"]) == QUICKSTART_UNITS
 
 
 def test_inference_leaves_out_the_backward_units_alone(answers: dict[str, Any]) -> None:
-    everything, inference = answers["stable"], answers["nightly"]
+    everything, inference = answers["torch211"], answers["report-2025-10"]
     assert (len(units(everything)), len(units(inference))) == (73, 49)
     assert units(inference) == [name for name in units(everything) if "_bwd_" not in name]
     assert macros(inference["nvcc"]) == ["-DFLASHATTENTION_DISABLE_BACKWARD"]
 
 
 def test_full_build_defines_no_macro(answers: dict[str, Any]) -> None:
-    for name in ("stable", "unset"):
+    for name in ("torch211", "unset"):
         assert macros(answers[name]["cxx"] + answers[name]["nvcc"]) == [], name
 
 
 def test_wheel_holds_flash_attn_alone_under_the_label(answers: dict[str, Any]) -> None:
-    packages = {package.partition(".")[0] for package in answers["stable"]["packages"]}
+    packages = {package.partition(".")[0] for package in answers["torch211"]["packages"]}
     assert packages == {"flash_attn"}, "hopper/ lies in the tree and stays there"
-    revision = loader.load("stable", CONSTRAINTS).project("flash-attn").revision
-    assert answers["stable"]["version"] == f"2.8.3+cu130torch2.11.0.sm120a.{revision}"
+    revision = loader.load("torch211", CONSTRAINTS).project("flash-attn").revision
+    assert answers["torch211"]["version"] == f"2.8.3+cu130torch2.11.0.sm120a.{revision}"
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
@@ -351,7 +353,7 @@ def kernels_in(tree: Path, answer: dict[str, Any]) -> set[tuple[str, str]]:
 def test_quickstart_calls_find_their_kernel_or_say_what_was_not_built(
     upstream: Upstream, answers: dict[str, Any]
 ) -> None:
-    answer = answers["quickstart"]
+    answer = answers["torch211-quick"]
     built = kernels_in(upstream.tree, answer)
     assert built == {(dim, causal) for dim in ("64", "128") for causal in ("false", "true")}
     folder = upstream.scratch / "dispatch"

@@ -20,8 +20,8 @@ from blackwheel.stacks import loader
 pytestmark = [pytest.mark.network, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
-VLLM = loader.load("stable", ROOT / "constraints").projects["vllm"]
-LOCK = ROOT / "constraints" / "stable" / "build-vllm-py311.txt"
+VLLM = loader.load("torch211", ROOT / "constraints").projects["vllm"]
+LOCK = ROOT / "constraints" / "torch211" / "build-vllm-py311.txt"
 TOOLS = ("packaging", "semantic-version", "setuptools", "setuptools-rust", "setuptools-scm")
 TOOLS += ("vcs-versioning", "wheel")
 FILES = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "tools/build_rust.py")

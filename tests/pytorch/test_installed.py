@@ -89,7 +89,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stack(python: Path, tmp_path: Path) -> Stack:
     """A stack that is locked at this torch."""
     seen = installed.identity(installed.find(python, ENVIRONMENT), store=tmp_path / "store")
-    base = loader.load("quickstart", CONSTRAINTS)
+    base = loader.load("torch211-quick", CONSTRAINTS)
     torch = replace(
         base.torch,
         source="installed",
@@ -222,7 +222,7 @@ def test_receipt_with_other_libraries_than_the_keys_is_found() -> None:
 
 def test_pin_of_what_is_installed_is_written_with_its_comments(stack: Stack) -> None:
     text = (
-        'extends = "quickstart"\n\n[torch] # theirs\nsource = "installed" # why\n\n'
+        'extends = "torch211-quick"\n\n[torch] # theirs\nsource = "installed" # why\n\n'
         '[toolchain]\nsource = "host"\n'
     )
     after = stack_file.edited(text, stack.torch)
@@ -238,7 +238,7 @@ def test_key_holds_the_libraries_of_a_torch_that_is_installed_and_of_no_other(
 ) -> None:
     """Else every wheel that was built before would be stale."""
     none = Series(folder=tmp_path, patches=())
-    for one in (stack, loader.load("quickstart", CONSTRAINTS)):
+    for one in (stack, loader.load("torch211-quick", CONSTRAINTS)):
         request = Request(stack=one, project="flash-attn", python="3.12", archs=one.archs)
         key = keys.key(
             request, patches=patch_digests(none), constraints=CONSTRAINTS, isolation="namespaces"

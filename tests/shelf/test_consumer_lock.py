@@ -180,15 +180,15 @@ def test_newest_revision_is_locked_or_the_one_that_is_asked_for(tmp_path: Path) 
 def test_project_that_is_not_on_the_shelf_is_named_with_those_that_are(tmp_path: Path) -> None:
     site = Site(checkout=tmp_path, store=tmp_path, environment={}, console=Console(environment={}))
     shutil.copytree(Path(__file__).parents[2] / "constraints", tmp_path / "constraints")
-    shelve(make_wheel(tmp_path, "1.0"), tmp_path / "wheels" / "stable")
+    shelve(make_wheel(tmp_path, "1.0"), tmp_path / "wheels" / "torch211")
     with pytest.raises(BlackwheelError) as caught:
-        consumer_lock.lock_consumer(site, "stable", python="3.12", projects=["flash-attn"])
+        consumer_lock.lock_consumer(site, "torch211", python="3.12", projects=["flash-attn"])
     assert caught.value.code is Exit.INDEX
     assert str(caught.value) == (
         "error: no-wheel\n"
         "  flash-attn for Python 3.12 is not on the shelf\n"
-        "  where: wheels/stable/\n"
-        "  fix:   invoke build-wheels --stack stable --python 3.12\n"
+        "  where: wheels/torch211/\n"
+        "  fix:   invoke build-wheels --stack torch211 --python 3.12\n"
         "         or only what is there: --projects toy"
     )
 
@@ -203,3 +203,22 @@ def test_shelf_without_a_wheel_is_not_served(tmp_path: Path) -> None:
         "  where: wheels/\n"
         "  fix:   invoke build-wheels --stack quickstart"
     )
+
+
+def test_wheel_that_no_registry_has_is_named_by_its_address(shelf: Path) -> None:
+    wheel = next(iter(index.shelved(shelf / "ours")))
+    nightly = (
+        "torch @ https://nightly.invalid/torch-3%2Bcu134.whl#sha256=00 \\\n    --hash=sha256:00\n"
+    )
+    lock = f"# made\ndep[extra]==2.0 \\\n    --hash=sha256:11\n{nightly}"
+    text = consumer_lock.requirements(
+        [(wheel, lock)], stack="toy", python="3.12", address="https://wheels.invalid/"
+    )
+    assert text.endswith(f"dep[extra]==2.0 \\\n    --hash=sha256:11\n{nightly}")
+    with pytest.raises(BlackwheelError, match=r"(?s)different versions or files.*of torch"):
+        consumer_lock.requirements(
+            [(wheel, lock), (wheel, lock.replace(":00", ":22"))],
+            stack="toy",
+            python="3.12",
+            address="",
+        )

@@ -107,6 +107,7 @@ def test_shelf_holds_wheel_metadata_receipt_and_pages(tmp_path: Path) -> None:
         wheel.name,
         f"{wheel.name}.metadata",
         f"{wheel.name}.receipt.json",
+        f"{wheel.name}.html",
         "index.html",
         "simple/index.html",
         "simple/index.json",
@@ -128,7 +129,7 @@ def test_set_of_wheels_is_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     for module, name in (
         (index, "simple_page"),
-        (landing_page, "shelf_page"),
+        (landing_page, "_shelf_page"),
         (landing_page, "facts"),
     ):
         monkeypatch.setattr(module, name, counted(name, getattr(module, name)))
@@ -138,7 +139,7 @@ def test_set_of_wheels_is_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     put = index.shelve_all([(file, receipt_of(file)) for file in files], shelf)
     assert [one.path.name for one in put] == [file.name for file in files]
     assert set(index.shelved(shelf)) == set(put)
-    assert sorted(drawn) == ["facts"] * 4 + ["shelf_page"] + ["simple_page"] * 2
+    assert sorted(drawn) == ["_shelf_page"] + ["facts"] * 4 + ["simple_page"] * 2
 
 
 def test_json_page_says_what_pep_691_700_and_714_ask_for(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from page_reader import broken_links
 from proved import (
     LABEL,
     NOT_RUN,
@@ -219,6 +220,8 @@ def test_folder_gets_the_set_and_is_believed_when_a_fresh_environment_imports(
     assert publish(site, str(to)) == 0
     whole(to / "toy")
     assert [one.path.name for one in index.shelved(to / "toy")] == sorted(NAMES)
+    assert broken_links(to) == []
+    assert 'href="toy/index.html"' in (to / "index.html").read_text()
     told = said(site)
     assert f"published: {NAMES[0]} sha256 " in told
     assert f"read back: Python {PYTHON}: installed by hash, imports toy, other" in told
@@ -529,6 +532,7 @@ def test_prune_keeps_pinned_and_newest(site: Site, tmp_path: Path, code: bytes) 
     assert "nothing was removed; --yes takes 2 off" in said(site)
     assert left() == ["1", "1", "10", "2", "3"]
     assert prune.prune(site, "toy", keep=1, yes=True) == 0
+    assert broken_links(site.wheels) == []
     assert left() == ["1", "1", "10"]
     whole(site.wheels / "toy")
     with pytest.raises(BlackwheelError) as caught:

@@ -286,8 +286,9 @@ def test_whole_shelf_has_no_fault_and_says_what_it_could_not_compute_again(site:
         "simple/index.json",
         "toy/index.html",
         "toy/index.json",
-        "index.html",
         f"{NAME}.audit.html",
+        f"{NAME}.html",
+        "index.html",
     ]
 
 

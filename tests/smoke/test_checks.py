@@ -22,9 +22,9 @@ PYTHON = f"3{sys.version_info.minor}"
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> runner.Bench:
-    """The stable stack's torch, a CPU for a GPU, and a flash-attn that computes by the formula."""
+    """The torch of `torch211`, a CPU for a GPU, and a flash-attn that computes by the formula."""
     folder = tmp_path_factory.mktemp("kernels")
-    lock = TOYS.parents[1] / "constraints" / "stable" / f"run-flash-attn-py{PYTHON}.txt"
+    lock = TOYS.parents[1] / "constraints" / "torch211" / f"run-flash-attn-py{PYTHON}.txt"
     variables = {**persons_environment(), "VIRTUAL_ENV": str(folder / "env")}
     uv = find_uv_bin()
     for words in (

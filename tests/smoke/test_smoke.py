@@ -478,10 +478,10 @@ def test_wheels_of_other_pythons_than_the_one_asked_for_are_nothing_to_smoke(
 
 
 def test_run_locks_of_a_stack_agree_about_every_pin() -> None:
-    stable = Path(__file__).parents[2] / "constraints" / "stable"
+    torch211 = Path(__file__).parents[2] / "constraints" / "torch211"
     for python in ("311", "312", "313"):
         held: dict[str, set[str]] = {}
-        for lock in stable.glob(f"run-*-py{python}.txt"):
+        for lock in torch211.glob(f"run-*-py{python}.txt"):
             for pin in locks.pins_in(lock.read_text(encoding="utf-8")):
                 name, _, version = pin.partition("==")
                 held.setdefault(name, set()).add(version)

@@ -536,6 +536,46 @@ def test_an_sdist_that_alone_tells_the_commit_and_cannot_be_had_is_named(
     )
 
 
+def test_a_commit_that_nobody_knows_is_said_to_be_so_and_nobody_asks_git(
+    upstream: Upstream, store: Path, environment: dict[str, str], release: Sdist
+) -> None:
+    environment["BLACKWHEEL_SDISTS"] = str(release.folder)
+    pin = GitPin(url=upstream.url, sparse=("src",))
+    console = Quiet()
+
+    found = fetch(project(pin, sdist=release.pin()), store, environment, console)
+
+    assert (found.origin, found.commit, found.named) == ("sdist", "", "toy-1.0.tar.gz")
+    assert found.reason == "nobody here knows its commit"
+    assert not list(store.glob("git/*"))
+    with pytest.raises(BlackwheelError) as caught:
+        git_store.GitStore(
+            pin,
+            project="toy",
+            where="projects.toy.source",
+            store=store,
+            environment=environment,
+            console=console,
+        ).fetch()
+    assert (caught.value.name, caught.value.where) == (
+        "commit-unknown",
+        "projects.toy.source.commit",
+    )
+
+
+def test_nested_sources_whose_commits_nobody_knows_are_all_named_and_never_head(
+    upstream: Upstream, store: Path, environment: dict[str, str]
+) -> None:
+    nested = tuple(NestedPin(path=f"third_party/{name}", url=upstream.url) for name in ("a", "b"))
+    assert str(failure(project(upstream.pin(), nested=nested), store, environment)) == (
+        "error: nested-not-pinned\n"
+        "  nobody here has seen which commit of third_party/a, third_party/b is wanted\n"
+        "  where: projects.toy.nested\n"
+        "  fix:   where its git host answers: invoke pin toy VERSION --stack STACK"
+    )
+    assert not list(store.glob("git/*"))
+
+
 # --- what git may not do --------------------------------------------------------------------------
 
 

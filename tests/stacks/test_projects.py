@@ -186,6 +186,45 @@ def test_nothing_beside_a_series_is_in_the_key(tmp_path: Path) -> None:
     assert digest(tmp_path) != before, "the test sees a change at all"
 
 
+FORWARD = {"fwd": "forward", "bwd": "backward (training)"}
+
+
+@pytest.mark.parametrize(
+    ("given", "left_out", "can", "cannot"),
+    [
+        ({}, False, ["forward", "backward (training)"], []),
+        ({"V": "fwd"}, False, ["forward"], ["backward (training)"]),
+        ({"V": "fwd, other"}, False, ["forward", "other"], ["backward (training)"]),
+        ({"V": ""}, True, [], []),
+        ({"V": "bwd,other"}, True, [], ["backward (training)", "other"]),
+    ],
+)
+def test_words_of_a_part_follow_its_build_variable(
+    given: dict[str, str], left_out: bool, can: list[str], cannot: list[str]
+) -> None:
+    part = projects.Part(title="passes", variable="V", words=FORWARD, left_out=left_out)
+    assert part.limits(given) == {"title": "passes", "can": can, "cannot": cannot}
+
+
+def test_words_of_every_project_are_those_of_its_variables() -> None:
+    """A word that a stack gives and no table knows would stand on a page as it is."""
+    for name in loader.names(ROOT / "constraints"):
+        stack = loader.load(name, ROOT / "constraints")
+        for project in stack.build:
+            for part in projects.load(PATCHES, project).holds:
+                text = stack.projects[project].variables.get(part.variable, "")
+                given = set(filter(None, text.replace("{without}", "").split(",")))
+                assert given <= set(part.words), (name, project, part.title)
+                assert not part.left_out or set(stack.projects[project].optional) <= set(part.words)
+    quick = loader.load("quickstart", ROOT / "constraints").projects["flash-attn"].variables
+    known = projects.load(PATCHES, "flash-attn").holds
+    assert [(part.limits(quick)["can"], part.limits(quick)["cannot"][-1]) for part in known] == [
+        (["forward"], "backward (training)"),
+        (["64", "128"], "256"),
+        (["bf16"], "fp16"),
+    ]
+
+
 def blocks(kind: str) -> list[str]:
     return re.findall(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL)
 
@@ -196,7 +235,7 @@ def test_page_shows_every_key_in_an_example_that_loads_and_says_what_it_means() 
     assert not projects._inconsistencies(project)
     table = pin["projects"]["small-kernels"]
     record_of(ProjectPin, table)
-    merged = loader._overlaid(tomllib.loads((ROOT / "constraints/stable.toml").read_text()), pin)
+    merged = loader._overlaid(loader.own_table("stable", ROOT / "constraints"), pin)
     assert record_of(Stack, {**merged, "name": "mine"}).build == ("small-kernels",)
 
     def shown(record: type, prefix: str) -> list[str]:
@@ -251,7 +290,7 @@ def test_field_of_a_pin_is_in_the_key_only_where_it_is_named(name: str, value: o
 def test_two_projects_cannot_make_wheels_of_one_name(tmp_path: Path) -> None:
     for path in (ROOT / "constraints").glob("*.toml"):
         shutil.copy2(path, tmp_path)
-    text = 'extends = "stable"\n[projects.vllm]\ndistribution = "flash-attn"\n'
+    text = 'extends = "torch211"\n[projects.vllm]\ndistribution = "flash-attn"\n'
     (tmp_path / "twice.toml").write_text(text, encoding="utf-8")
     with pytest.raises(BlackwheelError) as raised:
         loader.load("twice", tmp_path)

@@ -13,7 +13,7 @@ from blackwheel.core.site import Site, here
 from blackwheel.stacks import ask
 
 ROOT = Path(__file__).parents[2]
-RELEASES = {"stable": "0.26.0", "nightly": "0.11.0"}
+RELEASES = {"torch211": "0.26.0", "report-2025-10": "0.11.0"}
 
 
 @pytest.fixture
@@ -51,12 +51,12 @@ def test_vllm_with_fa3_is_refused_on_12_0_for_both_releases(site: Site, name: st
 
 
 def test_fa3_beside_an_arch_that_has_it_is_refused_for_the_other(site: Site) -> None:
-    assert "on 10.0a:\n" in refused(site, "fa3-stable", arch="9.0a;10.0a").fact
-    assert "99 KB" not in refused(site, "fa3-stable", arch="9.0a;10.0a").fact
+    assert "on 10.0a:\n" in refused(site, "fa3-torch211", arch="9.0a;10.0a").fact
+    assert "99 KB" not in refused(site, "fa3-torch211", arch="9.0a;10.0a").fact
 
 
 def test_fa3_for_9_0_alone_is_not_refused(site: Site) -> None:
-    found, _ = ask.requests(site, "fa3-stable", only=["vllm"], arch="9.0a", python="3.11")
+    found, _ = ask.requests(site, "fa3-torch211", only=["vllm"], arch="9.0a", python="3.11")
     assert [one.project for one in found] == ["vllm"]
 
 
@@ -67,7 +67,7 @@ def test_stacks_as_they_ship_leave_fa3_out(site: Site) -> None:
 
 @pytest.mark.parametrize("name", ["flash-attn-3", "fa3", "FlashAttention3", "hopper"])
 def test_fa3_asked_for_as_a_project_is_refused_with_the_reason(site: Site, name: str) -> None:
-    error = refused(site, "stable", name)
+    error = refused(site, "torch211", name)
     assert error.code == Exit.USAGE
     assert str(error) == (
         "error: cannot-run-on-arch\n"
@@ -80,4 +80,4 @@ def test_fa3_asked_for_as_a_project_is_refused_with_the_reason(site: Site, name:
 
 
 def test_fa3_as_a_project_is_unknown_where_it_could_run(site: Site) -> None:
-    assert refused(site, "stable", "fa3", arch="9.0").name == "unknown-project"
+    assert refused(site, "torch211", "fa3", arch="9.0").name == "unknown-project"

@@ -6,14 +6,18 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Literal
 
+import proved
 import pytest
+from packaging.version import Version
 
 from blackwheel.core.errors import BlackwheelError
 from blackwheel.pins.lock import lock_text
+from blackwheel.stacks import loader
 from blackwheel.stacks.records import ToolchainPin
 from blackwheel.toolchain.driver_stub import build_stub, driver_functions, stub_source
-from blackwheel.toolchain.host_compiler import host_compiler
+from blackwheel.toolchain.host_compiler import Compiler, host_compiler, require_gcc
 from blackwheel.toolchain.toolkit import (
     Toolchain,
     host_candidates,
@@ -24,7 +28,7 @@ from blackwheel.toolchain.toolkit import (
     toolchain_variables,
 )
 
-LOCK = Path(__file__).parents[2] / "constraints" / "stable" / "toolchain.txt"
+LOCK = Path(__file__).parents[2] / "constraints" / "torch211" / "toolchain.txt"
 HERE = {"PATH": os.environ["PATH"]}
 
 DRIVER_HEADER = """
@@ -156,7 +160,8 @@ def test_a_part_of_another_release_is_refused(
         "error: mixed-release\n"
         f"  not of one release with cuda-toolkit 13.0.2: {part}\n"
         f"  where: {lock}\n"
-        "  fix:   name every part as an extra of cuda-toolkit in the stack, then: nox -s lock"
+        "  fix:   name every part as an extra of cuda-toolkit in the stack, then: nox -s lock\n"
+        "         nvidia-nvjitlink floats even so: name its version as well (nvidia-nvjitlink==)"
     )
 
 
@@ -318,3 +323,58 @@ def test_a_compiler_that_nvcc_refuses_is_refused_before_the_build(
         "  where: CXX\n"
         f"  fix:   install one of those, and name it: export CXX={name}"
     )
+
+
+@pytest.mark.parametrize("cuda", ["13.2.2", "13.4.1", "13.5.0"])
+def test_compiler_of_this_machine_is_judged_for_every_release_of_the_stacks(cuda: str) -> None:
+    assert host_compiler(HERE, cuda=cuda).version
+
+
+def test_cuda_release_that_nobody_wrote_down_is_named() -> None:
+    with pytest.raises(BlackwheelError) as refused:
+        host_compiler(HERE, cuda="99.1.2")
+    assert refused.value.name == "unknown-cuda-release"
+    assert "CUDA 99.1.2" in refused.value.fact
+
+
+def gcc(kind: Literal["gcc", "clang"], version: str) -> Compiler:
+    return Compiler(path=Path("/usr/bin/c++"), kind=kind, version=version)
+
+
+def test_project_that_wants_a_newer_gcc_says_so_and_how_to_get_it(tmp_path: Path) -> None:
+    site = proved.new_checkout(tmp_path)
+    toy = site.constraints / "toy.toml"
+    toy.write_text(
+        toy.read_text("utf-8").replace('modules = ["toy"]', 'modules = ["toy"]\ngcc = "11.3"'),
+        encoding="utf-8",
+    )
+    stack = loader.load("toy", site.constraints)
+    for kind, version in (("gcc", "11.3"), ("gcc", "12.2"), ("clang", "9.0")):
+        require_gcc(gcc(kind, version), stack, stack.build)
+    require_gcc(gcc("gcc", "11.2"), stack, ["other"])
+    with pytest.raises(BlackwheelError) as refused:
+        require_gcc(gcc("gcc", "11.2"), stack, stack.build)
+    assert str(refused.value) == (
+        "error: old-compiler\n"
+        "  toy 1.0 wants gcc 11.3 or newer; /usr/bin/c++ is gcc 11.2\n"
+        "  where: constraints/toy.toml, projects.toy.gcc\n"
+        "  fix:   apt-get install g++-11, then: export CXX=g++-11\n"
+        "         Debian 12 has none above 12: a container of a newer release"
+    )
+
+
+@pytest.mark.parametrize("stack", ["stable", "latest", "nightly", "newest"])
+def test_toolchain_of_every_stack_is_of_one_release(stack: str) -> None:
+    constraints = LOCK.parents[1]
+    pin = loader.load(stack, constraints).toolchain
+    versions = locked_versions(constraints / stack / "toolchain.txt")
+    assert Version(versions["cuda-toolkit"]) == Version(pin.cuda)
+    assert versions["nvidia-cuda-nvcc"] == pin.nvcc
+
+
+def test_release_of_four_numbers_is_the_release_of_three(tmp_path: Path) -> None:
+    lock = changed_lock(tmp_path, "cuda-toolkit==13.0.2", "cuda-toolkit==13.0.2.0")
+    assert locked_versions(lock)["cuda-toolkit"] == "13.0.2.0"
+    pin = ToolchainPin(source="registry", cuda="13.0.2", nvcc="13.0.88")
+    with pytest.raises(BlackwheelError, match="toolchain-install"):  # so it was not stale
+        toolchain_for(pin, lock=lock, store=tmp_path, uv=Path("/bin/false"), environment=HERE)

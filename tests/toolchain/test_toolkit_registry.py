@@ -24,7 +24,7 @@ from blackwheel.toolchain.toolkit import Toolchain, assemble, toolchain_variable
 
 pytestmark = [pytest.mark.toolchain, pytest.mark.network]
 
-LOCK = Path(__file__).parents[2] / "constraints" / "stable" / "toolchain.txt"
+LOCK = Path(__file__).parents[2] / "constraints" / "torch211" / "toolchain.txt"
 UV = Path(uv.find_uv_bin())
 NO_UV = Path("/nonexistent/uv")
 HERE = {name: value for name, value in os.environ.items() if not name.startswith(("CUDA", "CXX"))}
@@ -85,7 +85,7 @@ def archs_in(program: Path) -> set[str]:
 
 
 def without(folder: Path, *packages: str) -> Path:
-    """The stable lock less some packages."""
+    """The lock of stack `torch211` less some packages."""
     text = LOCK.read_text(encoding="utf-8")
     for name in packages:
         text, count = re.subn(rf"^{name}==.*\n(?: .*\n)*", "", text, flags=re.MULTILINE)

@@ -274,9 +274,9 @@ def add_stack(checkout: Checkout) -> None:
     text = re.sub(r"@(\w+)@", lambda found: filled[found[1]], text)
     checkout.toml.write_text(text, encoding="utf-8")
     shutil.copytree(origin / "patches", checkout.series)
-    stable, locks = checkout.root / "constraints" / "stable", checkout.toml.with_suffix("")
+    torch211, locks = checkout.root / "constraints" / "torch211", checkout.toml.with_suffix("")
     locks.mkdir()
-    for lock in stable.glob("*.txt"):
+    for lock in torch211.glob("*.txt"):
         shutil.copy2(lock, locks / lock.name.replace("flash-attn", checkout.project))
 
 

@@ -48,7 +48,7 @@ MODULES = f"""[submodule "third_party/sub"]
 \turl = {HOST}toy/toy_sub
 """
 STACK = """# A stack of one toy.
-extends = "stable"
+extends = "torch211"
 description = "toy 1.0 on torch 2.11.0"
 build = ["toy"]
 locks = "toy"
@@ -287,7 +287,7 @@ class World:
         checkout = home / "checkout"
         constraints = checkout / "constraints"
         (constraints / "toy").mkdir(parents=True)
-        shutil.copy2(REPOSITORY / "constraints" / "stable.toml", constraints)
+        shutil.copy2(REPOSITORY / "constraints" / "torch211.toml", constraints)
         (constraints / "toy.toml").write_text(self.stack(), encoding="utf-8")
         child = 'extends = "toy"\ndescription = "the same"\n'
         (constraints / "child.toml").write_text(child, encoding="utf-8")

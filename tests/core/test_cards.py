@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from blackwheel.core.archs import KNOWN, parse
+from blackwheel.core.cards import cards, names
+
+PAGE = Path(__file__).parents[2] / "docs" / "gpus-and-drivers.md"
+
+
+def test_every_known_arch_has_cards() -> None:
+    assert tuple(names()) == KNOWN
+    assert all(cards(parse(device)) for device in KNOWN)
+
+
+def test_cards_are_those_that_run_the_code_of_an_arch() -> None:
+    assert "GeForce RTX 5050 to 5090" in cards(parse("12.0a"))
+    assert cards(parse("12.0f")) == f"{names()['12.0']}; {names()['12.1']}"
+    assert cards(parse("8.6")) == "; ".join(names()[one] for one in ("8.6", "8.7", "8.9"))
+    assert cards(parse("9.0a")) == "H100, H200"
+
+
+def test_page_of_gpus_names_the_same_cards() -> None:
+    rows = re.findall(r"^\| ([\d., ]+) \| ([^|]+) \|", PAGE.read_text(encoding="utf-8"), re.M)
+    for device, text in names().items():
+        (row,) = [cells for devices, cells in rows if device in devices.split(", ")]
+        assert text in row, device
