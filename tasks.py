@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -28,15 +29,20 @@ def _words(text: str) -> tuple[str, ...]:
 
 def _count(text: str) -> int:
     """Read a number of jobs here: Invoke answers what is no number with a traceback."""
-    if text and not (text.isdecimal() and int(text)):
-        raise BlackwheelError(
-            "bad-jobs",
-            f"'{text}' is no number of compilers",
-            where="--jobs",
-            fix="--jobs 2, or none: then as many as cores and memory allow",
-            code=Exit.USAGE,
-        )
-    return int(text or 0)
+    fix = "--jobs 2, or none: then as many as cores and memory allow"
+    return _number(text, "compilers", option="--jobs", fix=fix) if text else 0
+
+
+def _number(text: str, what: str, *, option: str, fix: str) -> int:
+    if re.fullmatch(r"0*[1-9][0-9]{0,5}", text):
+        return int(text)
+    raise BlackwheelError(
+        f"bad-{option.strip('-')}",
+        f"'{text}' is no number of {what}",
+        where=option,
+        fix=fix,
+        code=Exit.USAGE,
+    )
 
 
 @task(
@@ -111,7 +117,7 @@ def lock_consumer(
     python: str = "",
     projects: str = "",
     index: str = "",
-    revision: int = 0,
+    revision: str = "",
     out: str = "",
 ) -> None:
     """Write hashed requirements for another machine, e.g. invoke lock-consumer --stack stable."""
@@ -125,7 +131,9 @@ def lock_consumer(
             python=python or default.python,
             projects=_words(projects),
             address=index,
-            revision=revision,
+            revision=_number(revision, "revisions", option="--revision", fix="--revision 2")
+            if revision
+            else 0,
             out=out,
         )
     )
@@ -430,7 +438,7 @@ def publish(
     simple: str = "",
     yes: bool = False,
     allow_unrun_arch: bool = False,
-    minutes: float = 60.0,
+    minutes: str = "60",
     json: bool = False,
 ) -> None:
     """Publish proved wheels and read them back, e.g. invoke publish --to /srv/wheels --yes."""
@@ -448,7 +456,9 @@ def publish(
             yes=yes,
             allow_unrun=allow_unrun_arch,
             as_json=json,
-            limits=remote_index.Limits(seconds=minutes * 60),
+            limits=remote_index.Limits(
+                seconds=60.0 * _number(minutes, "minutes", option="--minutes", fix="--minutes 90")
+            ),
         )
     )
 
@@ -461,12 +471,20 @@ def publish(
         "yes": "remove them; without, only tell",
     }
 )
-def prune(c: Context, stack: str = "", keep: int = 3, index: str = "", yes: bool = False) -> None:
+def prune(c: Context, stack: str = "", keep: str = "3", index: str = "", yes: bool = False) -> None:
     """Take old wheels off a shelf; pinned and newest stay, e.g. invoke prune --keep 2 --yes."""
     from blackwheel.shelf import prune as pruning
 
     name = stack or c.config.blackwheel.stack
-    _run(lambda site: pruning.prune(site, name, keep=keep, folder=index, yes=yes))
+    _run(
+        lambda site: pruning.prune(
+            site,
+            name,
+            keep=_number(keep, "wheels", option="--keep", fix="--keep 2"),
+            folder=index,
+            yes=yes,
+        )
+    )
 
 
 @task(

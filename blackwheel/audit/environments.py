@@ -20,6 +20,7 @@ from blackwheel.audit.dist_info import LIMITS
 from blackwheel.audit.findings import RefusedError
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.file_lock import held
+from blackwheel.core.files import component
 from blackwheel.core.process import run
 from blackwheel.core.site import Site
 from blackwheel.pytorch import identity
@@ -106,7 +107,7 @@ def _kept(requirement: Requirement, site: Site) -> Path | None:
 def _installed(version: Version, site: Site) -> Path:
     """Return `torches/<version>/cpXYZ`, made where it is not there or not whole."""
     tag = f"cp{sys.version_info.major}{sys.version_info.minor}"
-    folder = site.store / FOLDER / str(version) / tag
+    folder = site.store / FOLDER / component(str(version), where="--torch") / tag
     with held(site.store, f"torch-{version}-{tag}", project="torch", console=site.console):
         if (folder / _WHOLE).exists():
             return folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import resource
 import selectors
 import shutil
@@ -18,7 +19,10 @@ from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.isolation import bound_to_parent
 
 TAIL_LINES: Final = 40
-_SECRET_NAMES: Final = ("TOKEN", "PASSWORD", "SECRET", "CREDENTIAL", "API_KEY")
+_SECRET_NAMES: Final = re.compile(
+    r"TOKEN|PASSW|PASSPHRASE|SECRET|CREDENTIAL|COOKIE|(?:API|ACCESS|PRIVATE|ENCRYPTION|SIGNING)_?KEY"
+    r"|(?:^|_)(?:PAT|PWD|PASS|AUTH|KEY)$"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +51,7 @@ def secrets_of(environment: Mapping[str, str]) -> tuple[str, ...]:
     found = [
         value
         for name, value in environment.items()
-        if value and any(word in name.upper() for word in _SECRET_NAMES)
+        if value and name != "PWD" and _SECRET_NAMES.search(name.upper())
     ]
     for value in environment.values():
         head, at, _ = value.partition("@")

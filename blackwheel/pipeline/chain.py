@@ -42,6 +42,7 @@ def preflight(site: Site, pending: Sequence[Work]) -> list[Work]:
         python = pythons.located(item.python, uv=site.uv, environment=site.environment)
         found.append(replace(item, python=replace(item.python, where=str(python))))
         compiler = host_compiler.host_compiler(site.environment, cuda=stack.toolchain.cuda)
+        host_compiler.require_shared_runtime(compiler, site.environment)
         host_compiler.require_gcc(compiler, stack, [item.request.project])
         if stack.toolchain.source == "host":
             _toolchain(site, item.request)

@@ -278,7 +278,8 @@ def test_index_that_does_not_answer(site: Site) -> None:
     assert "Connection refused" in message
     assert message.endswith(
         f"\n  where: {address}\n"
-        "  fix:   export UV_DEFAULT_INDEX=ADDRESS (of a mirror that this machine reaches)"
+        "  fix:   export UV_DEFAULT_INDEX=ADDRESS (of a mirror that this machine reaches),"
+        " or HTTPS_PROXY"
     )
     assert code == Exit.INDEX
 
@@ -319,6 +320,19 @@ def test_index_without_digests_is_not_believed(site: Site, index: Index) -> None
         Exit.INDEX,
     )
     assert index.sent == []
+
+
+def test_a_file_name_of_the_index_does_not_leave_the_store(
+    site: Site, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy(index, "py3-none-any")
+    offered = package_index.offered_files("toy", site)[0]
+    offered.filename = "toy-1.0-1/../../../traversed-py3-none-any.whl"
+    monkeypatch.setattr(package_index, "offered_files", lambda name, site: [offered])
+    message, code = refusal(site, "toy==1.0")
+    assert message.startswith("error: unsafe-name\n")
+    assert code == Exit.INDEX
+    assert not list(site.store.parent.rglob("*traversed*"))
 
 
 def test_listed_file_that_is_gone(site: Site, index: Index) -> None:
