@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -35,8 +36,10 @@ def _option(name: str) -> str:
 
 
 def _store() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(os.environ.get("BLACKWHEEL_HOME") or f"{cache}/blackwheel").absolute()
+    named = os.environ.get("BLACKWHEEL_HOME")
+    home = os.path.expanduser("~/.cache")  # noqa: PTH111  a user without a home is no traceback here
+    cache = os.environ.get("XDG_CACHE_HOME") or home
+    return Path(named or f"{cache}/blackwheel").absolute()
 
 
 def _read(path: str) -> dict[str, Any]:
@@ -54,6 +57,16 @@ def _projects() -> list[str]:
     return sorted({name for table in tables for name in table.get("build", [])})
 
 
+def _folder() -> str:
+    """Name the environments of a stack and a Python: one component, whatever was typed."""
+    name = f"{STACK}-{PYTHON.strip('/').replace('/', '-')}"
+    if "/" in STACK or STACK.startswith("."):
+        sys.stderr.write(f"error: unknown-stack\n  '{STACK}' is no name of a stack\n")
+        sys.exit(2)
+    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return name if len(name) <= 120 else f"{name[:100]}-{digest}"
+
+
 _FILE = _typed("session-file")
 _ORDER = _read(_FILE) if _FILE else {}
 _ASKED = _option("stack")
@@ -67,14 +80,12 @@ nox.options.error_on_missing_interpreters = True
 nox.options.download_python = "never"
 nox.options.reuse_venv = "yes"
 nox.options.sessions = ["tests", "lint", "types"]
-nox.options.envdir = str(
-    _store() / "nox" / f"{STACK}-{PYTHON.strip('/').replace('/', '-')}" if _ASKED else ROOT / ".nox"
-)
+nox.options.envdir = str(_store() / "nox" / _folder() if _ASKED else ROOT / ".nox")
 """What a stack needs is gigabytes and shared by checkouts; what develops this one stays in it."""
 
 
 def _sync(session: nox.Session, *locks: str) -> None:
-    """Make the environment hold exactly these hashed pins."""
+    """Make the environment of this checkout's own tools hold exactly these hashed pins."""
     files = [word for lock in locks for word in ("--requirement", lock)]
     if session.venv_backend == "uv":
         session.run("uv", "pip", "sync", "--quiet", "--require-hashes", *locks)
@@ -82,12 +93,18 @@ def _sync(session: nox.Session, *locks: str) -> None:
         session.install("--require-hashes", *files)
 
 
+def _bound(*words: str) -> tuple[str, ...]:
+    """Let a command end with this process: it asks the kernel for that before it is the command."""
+    isolation = str(ROOT / "blackwheel" / "core" / "isolation.py")
+    return (sys.executable, "-I", "-S", isolation, "--exec", str(os.getpid()), *words)
+
+
 def _blackwheel(session: nox.Session, *words: str) -> None:
     """Run the package outside of the session's environment, where its requirements are."""
     # nox would kill after 0.3 s; the package stops its compilers and takes its bar away first.
     # Progress stays on stderr: nox would mix it into the results.
     session.run(
-        *(sys.executable, "-m", "blackwheel", *words),
+        *_bound(sys.executable, "-m", "blackwheel", *words),
         external=True,
         stderr=None,
         interrupt_timeout=5.0,
@@ -135,8 +152,9 @@ def plan(session: nox.Session, project: str) -> None:
 def _in_environment(session: nox.Session, verb: str, project: str) -> None:
     words = session.posargs or ["--stack", STACK]
     with _session_file(session, verb, project, *words) as (file, order):
-        _sync(session, order["lock"])
-        _blackwheel(session, verb, file, "--environment", session.virtualenv.location)
+        there = ("--environment", session.virtualenv.location)
+        _blackwheel(session, "sync", file, *there, "--locks", order["lock"])
+        _blackwheel(session, verb, file, *there)
 
 
 @nox.session(python=PYTHON)
@@ -148,20 +166,21 @@ def smoke(session: nox.Session) -> None:
         for number, group in enumerate(order["groups"]):
             place = (group["stack"], group["where"])
             if place == (STACK, PYTHON) if nested else group["here"]:
-                _install(session, group)
+                _install(session, file, group)
                 words = ["--group", str(number), "--environment", session.virtualenv.location]
                 _blackwheel(session, "smoke", file, *words)
             elif not nested:
                 others.add(place)
         for stack, python in sorted(others):  # each Python has an environment of its own
             words = ["--session-file", file, "--stack", stack, "--python", python]
-            session.run(sys.executable, "-m", "nox", "-s", "smoke", "--", *words, external=True)
+            nox = _bound(sys.executable, "-m", "nox", "-s", "smoke", "--", *words)
+            session.run(*nox, external=True)
 
 
-def _install(session: nox.Session, group: dict[str, Any]) -> None:
+def _install(session: nox.Session, file: str, group: dict[str, Any]) -> None:
     """Make the environment hold a group's wheels, and what their locks name."""
-    _sync(session, *group["locks"])
-    session.install("--no-deps", *group["wheels"])
+    given = ("--locks", *group["locks"], "--wheels", *group["wheels"])
+    _blackwheel(session, "sync", file, "--environment", session.virtualenv.location, *given)
 
 
 @nox.session(python=PYTHON)
@@ -171,8 +190,8 @@ def bench(session: nox.Session) -> None:
     if words[0] == "serving":
         _blackwheel(session, "bench", *words)
         return
-    with _session_file(session, "smoke", "--stack", STACK, "--python", PYTHON) as (_, order):
-        _install(session, order["groups"][0])
+    with _session_file(session, "smoke", "--stack", STACK, "--python", PYTHON) as (file, order):
+        _install(session, file, order["groups"][0])
     known = {"--stack", "--python"}
     rest = [w for n, w in enumerate(words) if not known & {w, *words[max(0, n - 1) : n]}]
     _blackwheel(session, "bench", *rest, "--environment", session.virtualenv.location)

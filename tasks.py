@@ -56,7 +56,7 @@ def _place(word: str, text: str, *, required: bool = True) -> Option:
 
 
 @verb(
-    "Build",
+    "Start",
     stack=STACK,
     only=ONLY,
     arch=ARCH,
@@ -133,7 +133,7 @@ def apply_patches(site: Site, ask: Ask) -> None:
     stages.apply_patches(site, ask.stack, ask.only)
 
 
-@verb("Maintain", project=_place("PROJECT", "whose series"), stack=STACK)
+@verb("Build", project=_place("PROJECT", "whose series"), stack=STACK)
 def refresh_patches(site: Site, ask: Ask) -> None:
     """Put patches whose context moved where they belong, e.g. invoke refresh-patches flash-attn."""
     from blackwheel.commands import stages
@@ -141,7 +141,7 @@ def refresh_patches(site: Site, ask: Ask) -> None:
     stages.refresh_patches(site, ask.stack, ask.project)
 
 
-@verb("Maintain", stack=STACK, only=ONLY, python=PYTHONS, without=WITHOUT, json=JSON)
+@verb("Build", stack=STACK, only=ONLY, python=PYTHONS, without=WITHOUT, json=JSON)
 def check_patches(site: Site, ask: Ask) -> None:
     """Tell what each patch changes, and which are stale, e.g. invoke check-patches -s stable."""
     from blackwheel.commands import plan_objects
@@ -223,6 +223,7 @@ def plan(site: Site, ask: Ask) -> Any:
     torch=Option(help="would it link with this one: an environment's folder, or a version"),
     html=Option(help="write one page with the kernels drawn to this file", word="FILE"),
     json=JSON,
+    strict=_flag("hold a wheel of no stack to what a stack's own must be, too"),
 )
 def audit(site: Site, ask: Ask) -> Any:
     """Tell which archs, torch and symbols wheels need, e.g. invoke audit vllm==0.26.0."""

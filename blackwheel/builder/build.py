@@ -211,6 +211,9 @@ def failure(plan: BuildPlan, log: Path, code: int, *, noted: Path) -> Blackwheel
         where=str(log),
         fix=f"correct the patch or the variable that hands the archs to nvcc: patches/{series}"
         if refused
+        else "correct the patch or the flags named above, then the same command: nothing that"
+        " compiled is lost"
+        if re.search(r"\berror\s*: ", words) and not stopped
         else "run the same command again: it continues with the objects already compiled",
         code=Exit.STOPPED if stopped else Exit.BUILD,
     )

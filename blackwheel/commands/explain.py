@@ -17,7 +17,7 @@ def explain(site: Site, line: str, *, as_json: bool = False) -> None:
             "not-understood",
             f"no crash, CUDA error or linker error that is known: {line.strip()[:200]}",
             where="invoke explain",
-            fix="give the whole line: journalctl -k | grep -E 'segfault|traps|Xid'",
+            fix="give the whole line: journalctl -k | grep -E 'segfault|traps|Xid|oom'",
             code=Exit.USAGE,
         )
     if as_json:

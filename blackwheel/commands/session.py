@@ -15,7 +15,7 @@ from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit, nearest
 from blackwheel.core.site import Site
 from blackwheel.pins import lock_all
-from blackwheel.pipeline import chain, patch_proof, session_file, smoke_session, todo
+from blackwheel.pipeline import chain, environment, patch_proof, session_file, smoke_session, todo
 from blackwheel.pipeline.session_file import BuildOrder, SmokeOrder
 from blackwheel.pipeline.session_records import Ended, Made, Progress, append
 from blackwheel.smoke.bench import serving
@@ -63,6 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--environment", type=Path, required=True)
     verbs.add_parser("build", parents=[common], help="build and audit one project's wheel")
     verbs.add_parser("plan", parents=[common], help="plan its objects, or what each patch changes")
+    sync = verbs.add_parser("sync", parents=[common], help="install hashed pins, and wheels")
+    sync.add_argument("--locks", nargs="*", default=[])
+    sync.add_argument("--wheels", nargs="*", default=[])
     smoke = verbs.add_parser("smoke", parents=[common], help="import wheels, check their kernels")
     smoke.add_argument("--group", type=int, required=True, help="which one of the file's")
     resolve = verbs.add_parser("resolve", help="write the file of a session that a person typed")
@@ -109,6 +112,8 @@ def _act(site: Site, options: argparse.Namespace) -> None:
         _bench(site, options)
     elif options.verb == "resolve":
         session_file.write(options.file, _resolved(site, options))
+    elif options.verb == "sync":
+        environment.sync(site, options.environment.absolute(), options.locks, options.wheels)
     elif options.verb == "smoke":
         asked = session_file.read(options.file, SmokeOrder)
         group = asked.groups[options.group]
@@ -189,14 +194,12 @@ def _bench(site: Site, options: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Run one verb; no stop of the caller leaves this process or its children behind."""
-    isolation.die_with_parent()
-    isolation.become_subreaper()
     options = _parser().parse_args(arguments)
     records = _records(options)
     try:
         code = entry.run(lambda site: _act(site, options), inner=records is not None)
     finally:
         isolation.reap_descendants()
-    if records:
+    if records and (code or options.verb != "sync"):  # a session goes on after that one
         append(records, Ended(code=code))
     return code

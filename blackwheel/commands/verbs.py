@@ -112,7 +112,7 @@ def _number(text: str, name: str, option: Option) -> int:
     if re.fullmatch(r"0*[1-9][0-9]{0,5}", text):
         return int(text)
     raise BlackwheelError(
-        f"bad-{name}",
+        "bad-number",
         f"'{text}' is no number of {option.counts}",
         where=f"--{name}",
         fix=option.fix or f"--{name} {option.default or 2}",
@@ -128,14 +128,15 @@ def usage(program: str, task: Task[Any], options: Mapping[str, Option]) -> str:
         for option in options.values()
         if option.place
     ]
-    rows = [(_spelled(key, option), option.help) for key, option in options.items()]
+    rows = [(spelled(key, option), option.help) for key, option in options.items()]
     rows.append(("-h, --help", "show this"))
     width = max(len(left) for left, _ in rows)
     lines = [f"usage: {' '.join([program, name, *places])} [options]", "", _first(task), ""]
     return "\n".join([*lines, *(f"  {left:{width}}  {right}" for left, right in rows)])
 
 
-def _spelled(key: str, option: Option) -> str:
+def spelled(key: str, option: Option) -> str:
+    """Return an option as it is typed: `-s, --stack NAME`, `--yes`, or WHAT at its place."""
     if option.place:
         return option.word
     short = f"-{SHORT[key]}, " if key in SHORT else ""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from blackwheel.core.errors import BlackwheelError
+from blackwheel.core.plain_text import one_line, printable
 from blackwheel.core.progress import Report, Stage, fitting
 from blackwheel.core.units import duration
 
@@ -55,6 +56,9 @@ class Console:
 
     def say(self, line: str) -> None:
         """Write one line to stderr, above the bar if there is one."""
+        self._say(printable(line))
+
+    def _say(self, line: str) -> None:
         if self._live is not None:
             self._live.console.print(line, soft_wrap=True)
         else:
@@ -62,16 +66,16 @@ class Console:
 
     def error(self, error: BlackwheelError) -> None:
         """Write name, fact, place and cure to stderr."""
-        text = str(error)
+        text = printable(str(error))
         if self._coloured(self._err):
             head, newline, rest = text.partition("\n")
             word, colon, name = head.partition(":")
             text = f"{_RED}{word}{colon}{_RESET}{_BOLD}{name}{_RESET}{newline}{rest}"
-        self.say(text)
+        self._say(text)
 
     def result(self, text: str) -> None:
         """Write a result to stdout."""
-        _write(self._out, text + "\n")
+        _write(self._out, printable(text) + "\n")
 
     def json(self, value: Any) -> None:
         """Write one JSON document to stdout; a value that JSON lacks (a path) as its text."""
@@ -86,18 +90,19 @@ class Console:
         for column in columns:
             table.add_column(column, no_wrap=True)
         for row in rows:
-            table.add_row(*(Text(cell) for cell in row))
+            table.add_row(*(Text(one_line(cell)) for cell in row))
         rich = self._rich(self._out)
-        lines = [title] if title else []
+        lines = [printable(title)] if title else []
         wanted = rich.measure(table, options=rich.options.update(width=10_000)).maximum
         if wanted > rich.width:
             for row in rows:
-                lines += ["", *(f"{c}: {v}" for c, v in zip(columns, row, strict=True) if v)]
+                cells = [(c, one_line(v)) for c, v in zip(columns, row, strict=True)]
+                lines += ["", *(f"{c}: {v}" for c, v in cells if v)]
         else:
             with rich.capture() as captured:
                 rich.print(table, crop=False, overflow="ignore")
             lines += [line.rstrip() for line in captured.get().splitlines()]
-        self.result("\n".join(lines))
+        _write(self._out, "\n".join(lines) + "\n")
 
     def ask(self, question: str) -> bool:
         """Ask a person for a yes; without one at a terminal the answer is no."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from blackwheel.core import site as sites
 from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
+from blackwheel.core.units import size
 
 
 def run(action: Callable[[Site], Any], *, inner: bool = False) -> int:
@@ -20,6 +25,8 @@ def run(action: Callable[[Site], Any], *, inner: bool = False) -> int:
     Of an `inner` one the command that started it says that it was stopped.
     """
     signal.signal(signal.SIGTERM, _stop)
+    _open_streams()
+    sites.adopt(os.environ)
     try:
         result = action(sites.here())
         code = result if isinstance(result, int) else int(Exit.OK)
@@ -42,12 +49,36 @@ def run(action: Callable[[Site], Any], *, inner: bool = False) -> int:
     return code
 
 
+def _open_streams() -> None:
+    """Open on nothing what a daemon closed: the first file that is opened would take its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+
+
 def _stop(number: int, _: Any) -> None:
     signal.signal(number, signal.SIG_IGN)
     sys.exit(128 + number)
 
 
 def _machine_error(error: OSError) -> BlackwheelError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        folder = str(error.filename or tempfile.gettempdir())
+        there = next((p for p in (Path(folder), *Path(folder).parents) if p.exists()), Path("/"))
+        free = size(shutil.disk_usage(there).free)
+        return BlackwheelError(
+            "disk-full",
+            f"{error.strerror}: {free} free there (temporary files: {tempfile.gettempdir()})",
+            where=folder,
+            fix="free space there; or, for temporary files, export TMPDIR=/a/larger/folder (a large"
+            "\nwheel takes about 1 GiB), and for the store export BLACKWHEEL_HOME=/a/larger/folder",
+            code=Exit.MACHINE,
+        )
     return BlackwheelError(
         "machine-refused",
         error.strerror or str(error),

@@ -10,12 +10,13 @@ from pathlib import Path
 import filelock
 
 from blackwheel.core.console import Console
+from blackwheel.core.files import component
 
 
 @contextlib.contextmanager
 def held(store: Path, name: str, *, project: str, console: Console) -> Iterator[None]:
     """Hold `locks/<name>.lock` in a `with` block; a run that waits says for which project."""
-    folder = store / "locks"
+    folder, name = store / "locks", component(name, where="the name of a lock")
     folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / f"{name}.lock")
     holder = folder / f"{name}.holder"

@@ -9,8 +9,30 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from blackwheel.core.errors import BlackwheelError, Exit
+
 TEMPORARY: Final = ".blackwheel-"
 """How the names of half-written files begin; a shelf removes what a killed run left."""
+
+LONGEST: Final = 255 - len(".receipt.json")
+"""Bytes of a file name; Linux takes 255, and what lies beside a wheel has a longer name."""
+
+
+def component(name: str, *, where: str = "", code: Exit = Exit.INDEX) -> str:
+    """Return a name that others wrote if it is one component of a path; raise `unsafe-name`.
+
+    Every name of a network, a file or an archive goes through here before it becomes a path.
+    """
+    named = name.isprintable() and name not in ("", ".", "..") and not set(name) & set("/\\")
+    if named and len(name.encode("utf-8", "replace")) <= LONGEST:
+        return name
+    raise BlackwheelError(
+        "unsafe-name",
+        f"{name[:200]!r} is no name of one file: nothing was written",
+        where=where,
+        fix="ask who runs the index, or who wrote the file: such a name is a mistake or an attack",
+        code=code,
+    )
 
 
 def replace_file(path: Path, data: bytes) -> None:

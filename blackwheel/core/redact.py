@@ -13,20 +13,38 @@ from blackwheel.core.process import masked, secrets_of
 
 GONE: Final = "****"
 _SHAPES: Final = (
-    r"\b(?:hf|gh[oprsu]|glpat|sk|rk|xox[abprs])[_-][A-Za-z0-9_-]{16,}",
+    r"\b(?:hf|gh[oprsu]|glpat|gldt|sk|rk|xox[abprs]|npm|dckr_pat|dop_v1|shpat)[_-][A-Za-z0-9_-]{16,}",
+    r"\bAIza[A-Za-z0-9_-]{30,}",
+    r"\bSG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}",
+    r"\bya29\.[A-Za-z0-9_-]{16,}",
     r"\bgithub_pat_\w{20,}",
     r"\bpypi-[A-Za-z0-9_-]{16,}",
     r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",
     r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*",
 )
 """Of tokens that say by their beginning what they are: Hugging Face, GitHub, PyPI, AWS, a JWT."""
-_NAMES: Final = r"\w*(?:TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY)\w*"
+_NAMES: Final = (
+    r"\w*(?:TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY)\w*"
+    r"|(?:\w*_)?(?:PAT|AUTH|KEY)(?=\s*=)"
+)
 _ASSIGNED: Final = re.compile(
-    rf"""({_NAMES}\\?["']?\s*[=:]\s*)(\\?"[^"\\]*\\?"|'[^']*'|[^\s,;&"'\\]+)""", re.IGNORECASE
+    rf"""((?:{_NAMES})\\?["']?\s*[=:]\s*)(\\?"[^"\\]*\\?"|'[^']*'|[^\s,;&"'\\]+)""", re.IGNORECASE
 )
 _HEADER: Final = re.compile(
     r"(\b(?:Authorization|Cookie)\s*:\s*|\b(?:Bearer|Basic)\s+)[^\n\"']+", re.I
 )
+_PEM: Final = re.compile(
+    r"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?(?:-----END \1-----|\Z)", re.DOTALL
+)
+_OPTION: Final = re.compile(
+    r"((?:^|\s)(?:--(?:password|passphrase|token|user|proxy-user|http-password|api-key)[ =]"
+    r"|-u ))[\"']?[^\s\"']+[\"']?"
+)
+_NETRC: Final = re.compile(r"\b((?:login|password|account)\s+)(?!\*)\S+(?=\s|$)")
+_NETRC_HOST: Final = re.compile(r"\b(machine\s+)\S+(?=\s+login\b)")
+_SCP: Final = re.compile(r"(?<![\w/.@-])[\w.-]+@([\w.-]+\.[\w-]+):(?=[\w~./-])")
+"""Of git's `user@host:path`."""
+_PUBLIC: Final = ("github.com", "gitlab.com", "bitbucket.org")
 _USERINFO: Final = re.compile(r"(\w+://)[^\s/@\"'<>]+@[^\s/\"'<>]+")
 _QUERY: Final = re.compile(r"(\w+://[^\s?\"'<>]+)\?[^\s\"'<>]*")
 
@@ -45,6 +63,11 @@ class Redactor:
     def hosts(self) -> tuple[str, ...]:
         """Return private hosts that only the environment names: indexes, mirrors, proxies."""
         addresses = [each for each in self.environment.values() if "://" in each]
+        addresses += [  # a proxy may be given as host:port
+            f"http://{value}"
+            for name, value in self.environment.items()
+            if name.lower().endswith("_proxy") and name.lower() != "no_proxy" and "://" not in value
+        ]
         found = {name for each in (*addresses, *self.mirrors) if (name := _host(each))} | {
             self.host
         }
@@ -66,6 +89,11 @@ class Redactor:
     def __call__(self, text: str) -> str:
         """Return the text without it."""
         text = masked(text, [each for each in secrets_of(self.environment) if len(each) > 3])
+        text = _PEM.sub(GONE, text)
+        if _NETRC_HOST.search(text):
+            text = _NETRC.sub(rf"\1{GONE}", _NETRC_HOST.sub(r"\1HOST", text))
+        text = _OPTION.sub(rf"\1{GONE}", text)
+        text = _SCP.sub(_without_host, text)
         text = _USERINFO.sub(rf"\1{GONE}@HOST", text)
         text = _QUERY.sub(rf"\1?{GONE}", text)
         text = _HEADER.sub(rf"\1{GONE}", text)
@@ -87,7 +115,13 @@ def _without_value(found: re.Match[str]) -> str:
     return f"{found[1]}{quote}{GONE}{quote}"
 
 
+def _without_host(found: re.Match[str]) -> str:
+    return found[0] if found[1].lower() in _PUBLIC else f"{GONE}@HOST:"
+
+
 def _host(address: str) -> str:
+    if scp := re.fullmatch(r"(?:url\.)?(?:[\w.-]+@)?([\w.-]+):(?!//)\S*", address.strip()):
+        return "" if scp[1].lower() in _PUBLIC else scp[1]
     try:
         return urlsplit(address.strip()).hostname or ""
     except ValueError:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from uv import find_uv_bin
 
-from blackwheel.core import isolation
+from blackwheel.core import caller, isolation
 from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
 
@@ -46,11 +46,8 @@ class Site:
 
 def here(environment: Mapping[str, str] | None = None) -> Site:
     """Return this checkout's site; raise `relative-home` for a store that is no absolute path."""
-    variables = dict(os.environ if environment is None else environment)
-    if "PIP_INDEX_URL" in variables and not {"UV_DEFAULT_INDEX", "UV_INDEX_URL"} & set(variables):
-        variables["UV_DEFAULT_INDEX"] = variables["PIP_INDEX_URL"]  # uv does not read pip's
-    cache = variables.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    store = Path(variables.get("BLACKWHEEL_HOME") or f"{cache}/blackwheel")
+    variables = caller.chosen(os.environ if environment is None else environment)
+    store = Path(variables.get("BLACKWHEEL_HOME") or f"{_cache(variables)}/blackwheel")
     if not store.is_absolute():
         raise BlackwheelError(
             "relative-home",
@@ -65,6 +62,28 @@ def here(environment: Mapping[str, str] | None = None) -> Site:
         environment=variables,
         console=Console(environment=variables),
     )
+
+
+def adopt(environment: MutableMapping[str, str]) -> None:
+    """Make the chosen environment this process's own: GitPython and requests read no other."""
+    wanted = caller.chosen(environment)
+    for name in set(environment) - set(wanted):
+        del environment[name]
+    environment.update(wanted)
+
+
+def _cache(variables: Mapping[str, str]) -> str:
+    """Return the folder of a person's caches; raise `no-home` for a user who has none."""
+    try:
+        return variables.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    except RuntimeError:
+        raise BlackwheelError(
+            "no-home",
+            "this user has no home folder: HOME is not set, and /etc/passwd has no line of it",
+            where=f"user {os.geteuid()}",
+            fix="export BLACKWHEEL_HOME=/path/to/a/folder/of/yours",
+            code=Exit.MACHINE,
+        ) from None
 
 
 def isolation_mode(site: Site) -> isolation.Isolation:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Final
 
 from blackwheel.core import archs, isolation
-from blackwheel.core.addresses import index_address, shown
+from blackwheel.core.addresses import index_address, index_cure, shown
 from blackwheel.core.errors import BlackwheelError
 from blackwheel.core.machine import Machine
 from blackwheel.core.process import capture
 from blackwheel.core.units import size
 from blackwheel.doctor.check import Check
-from blackwheel.sources.git_host import reason
+from blackwheel.sources.git_host import cure, reason, said
 from blackwheel.sources.git_store import ANSWER_SECONDS
 from blackwheel.stacks.records import ProjectPin, Stack
 
@@ -71,36 +71,31 @@ def registry_check(environment: Mapping[str, str], *, needed: bool) -> Check:
     from pypi_simple import PYPI_SIMPLE_ENDPOINT
 
     index = index_address(environment) or PYPI_SIMPLE_ENDPOINT
-    cure = "export UV_DEFAULT_INDEX=ADDRESS (of a mirror that this machine reaches), or HTTPS_PROXY"
-    return index_check("registry", index, needed=needed, cure=cure)
+    return index_check("registry", index, needed=needed)
 
 
-def index_check(
-    name: str, index: str, *, needed: bool, cure: str = "export HTTPS_PROXY=ADDRESS"
-) -> Check:
+def index_check(name: str, index: str, *, needed: bool) -> Check:
     """Ask one index for its page of torch."""
     why = _refusal(f"{index.rstrip('/')}/torch/")
     if not why:
         return Check(name=name, ok=True, fact=f"{shown(index)} answers")
     fact = f"{shown(index)}: {why}"
+    cure = index_cure(why) if name == "registry" else "export HTTPS_PROXY=ADDRESS"
     return Check(name=name, ok=False if needed else None, fact=fact, cure=cure)
 
 
 def _refusal(address: str) -> str:
     """Return why this page cannot be had, or nothing."""
-    import requests
+    from blackwheel.core import http
 
     if address.startswith("file://"):
         return "" if Path(address.removeprefix("file://")).exists() else "no such folder"
     try:
-        with requests.get(address, timeout=ANSWER_SECONDS, stream=True) as answer:
-            return "" if answer.ok else f"answers {answer.status_code} {answer.reason}"
-    except requests.Timeout:
-        return f"no answer in {ANSWER_SECONDS:g} s"
-    except requests.RequestException as error:
-        cause = error.args[0] if error.args else error
-        text = str(getattr(cause, "reason", cause))
-        return shown(re.sub(r"^<?[\w.]*HTTPS?Connection.*?[)>]: ", "", text))
+        patience = http.Patience(connect=ANSWER_SECONDS, read=ANSWER_SECONDS, whole=ANSWER_SECONDS)
+        with http.opened(address, patience=patience):
+            return ""
+    except (http.AbsentError, http.FailedError) as error:
+        return str(error)
 
 
 def git_host_check(name: str, pin: ProjectPin, environment: Mapping[str, str]) -> Check:
@@ -119,13 +114,13 @@ def git_host_check(name: str, pin: ProjectPin, environment: Mapping[str, str]) -
             return Check(name=title, ok=True, fact=f"{shown(pin.source.url)} answers")
         why = reason(done.stderr)
     if why is None:  # the host answered, and refused
-        fact = shown(done.stderr.strip())
-        return Check(name=title, ok=False, fact=fact, cure="correct the address in the stack file")
+        fact = "; ".join(said(shown(done.stderr))) or shown(done.stderr.strip())
+        return Check(name=title, ok=False, fact=fact, cure=cure(done.stderr))
     if pin.sdist:
-        cure = f"nothing: {pin.sdist.name} of the package registry stands in for it"
-        return Check(name=title, ok=None, fact=why, cure=cure)
-    cure = "name a mirror: git config --global url.<mirror>.insteadOf <address>"
-    return Check(name=title, ok=False, fact=why, cure=cure)
+        stands = f"nothing: {pin.sdist.name} of the package registry stands in for it"
+        return Check(name=title, ok=None, fact=why, cure=stands)
+    mirror = "name a mirror: git config --global url.<mirror>.insteadOf <address>"
+    return Check(name=title, ok=False, fact=why, cure=mirror)
 
 
 def gpu_checks(

@@ -13,9 +13,9 @@ from typing import Final
 from packaging.version import InvalidVersion, Version
 
 from blackwheel.core.addresses import shown
-from blackwheel.core.download import AbsentError, Patience
 from blackwheel.core.errors import BlackwheelError, Exit, nearest
 from blackwheel.core.file_lock import held
+from blackwheel.core.http import AbsentError, Patience
 from blackwheel.core.site import Site
 from blackwheel.pins import lock_all, project_report
 from blackwheel.pins.stack_file import Edited, rewrite

@@ -12,8 +12,8 @@ from typing import Any, Final
 from packaging.utils import parse_sdist_filename
 from packaging.version import Version
 
-from blackwheel.core.download import Patience
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.http import Patience
 from blackwheel.core.site import Site
 from blackwheel.pytorch import nightly_index
 from blackwheel.sources import git_tags, package_index, rebase, sdist, series

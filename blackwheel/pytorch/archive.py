@@ -20,10 +20,11 @@ from packaging.version import Version
 from blackwheel.core import files
 from blackwheel.core.addresses import shown
 from blackwheel.core.console import Console
-from blackwheel.core.download import MOST, AbsentError, Patience, download, forget
+from blackwheel.core.download import MOST, download, forget
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.file_lock import held
-from blackwheel.core.files import sha256
+from blackwheel.core.files import component, sha256
+from blackwheel.core.http import AbsentError, Patience
 from blackwheel.pytorch import identity, nightly_index
 from blackwheel.pytorch import wheel as torchwheel
 from blackwheel.stacks.records import LockedWheel, Stack, TorchWheel
@@ -83,7 +84,7 @@ def take(
 
     Raises `AbsentError`, `other-bytes`, `other-wheel`, `not-a-wheel`, and what `downloads` raises.
     """
-    place = kept.folder / offer.name
+    place = kept.folder / component(offer.name, where=shown(offer.url))
     kept.folder.mkdir(parents=True, exist_ok=True)
     if locked and offer.sha256 not in ("", locked.sha256):
         raise _other_bytes(offer.name, shown(offer.url), offer.sha256, "locked", locked.sha256)
@@ -255,7 +256,7 @@ def keep_in(folder: Path, wheels: Sequence[LockedWheel], kept: Archive) -> None:
     """Copy archived wheels to a second folder; never replace a file by other bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     for wheel in (wheel for wheel in wheels if wheel.url):
-        target = folder / wheel.name
+        target = folder / component(wheel.name)
         if not target.is_file():
             _copy(kept.folder / wheel.name, target)
         found = sha256(target)

@@ -12,8 +12,9 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from blackwheel.core.addresses import shown
-from blackwheel.core.download import AbsentError, page
+from blackwheel.core.download import no_answer
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.http import AbsentError, FailedError, page
 from blackwheel.pytorch import archive, nightly_index
 from blackwheel.pytorch import wheel as torchwheel
 from blackwheel.pytorch.archive import Archive
@@ -97,10 +98,9 @@ def _companion(project: str, sought: Sought, kept: Archive) -> LockedWheel | Non
     known = nightly_index.gathered(sought.pages, project, patience=kept.patience)
     for offer in _candidates(known, sought.torch, sought.tag):
         try:
-            if offer.metadata:
-                answer = page(offer.metadata, accept="*/*", patience=kept.patience)
-                if not _belongs(answer.text, offer.name, sought.torch):
-                    continue
+            told = _metadata(offer, kept) if offer.metadata else ""
+            if told and not _belongs(told, offer.name, sought.torch):
+                continue
             wheel = archive.take(offer, kept, locked=sought.before.get(offer.name))
         except AbsentError:
             continue
@@ -108,6 +108,13 @@ def _companion(project: str, sought: Sought, kept: Archive) -> LockedWheel | Non
         if _belongs(text, wheel.name, sought.torch):
             return wheel
     return None
+
+
+def _metadata(offer: nightly_index.Offer, kept: archive.Archive) -> str:
+    try:
+        return page(offer.metadata, patience=kept.patience).body.decode("utf-8", "replace")
+    except FailedError as error:
+        raise no_answer(offer.metadata, error) from None
 
 
 def _belongs(text: str, name: str, torch: Version) -> bool:

@@ -19,8 +19,10 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from packaging.version import InvalidVersion, Version
 
 from blackwheel.core.addresses import shown
-from blackwheel.core.download import AbsentError, Patience, page
+from blackwheel.core.download import no_answer
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.http import AbsentError, FailedError, Patience
+from blackwheel.core.simple_index import NoPageError, project_page
 from blackwheel.stacks.records import Stack
 
 if TYPE_CHECKING:
@@ -116,11 +118,18 @@ def listing(index: str, project: str, *, patience: Patience) -> Listing:
 
     Raises `no-answer`, `index-refused`, and `not-an-index` for what is no page of this project.
     """
-    from pypi_simple import ACCEPT_HTML_PREFERRED, ProjectPage, UnsupportedContentTypeError
+    from pypi_simple import ACCEPT_HTML_PREFERRED
 
     address = f"{index.rstrip('/')}/{canonicalize_name(project)}/"
+    why = "a login or an error page?"
     try:
-        answer = page(address, accept=ACCEPT_HTML_PREFERRED, patience=patience)
+        packages = project_page(
+            index, project, accept=ACCEPT_HTML_PREFERRED, patience=patience
+        ).packages
+    except NoPageError as error:
+        packages, why = [], f"it {error}"
+    except FailedError as error:
+        raise no_answer(address, error) from None
     except AbsentError as error:
         if error.status != 403:
             return Listing(project=project, index=index, offers=())
@@ -131,15 +140,11 @@ def listing(index: str, project: str, *, patience: Patience) -> Listing:
             fix="open the address in a browser; a proxy may want to be named: HTTPS_PROXY",
             code=Exit.INDEX,
         ) from None
-    try:
-        packages = ProjectPage.from_response(answer, project).packages
-    except (UnsupportedContentTypeError, ValueError, KeyError):
-        packages = []
     offers = tuple(offer for package in packages if (offer := _offer(package, project)))
     if not offers:
         raise NotAnIndexError(
             "not-an-index",
-            f"the page lists no {project} wheel for Linux on x86-64: a login or an error page?",
+            f"the page lists no {project} wheel for Linux on x86-64: {why}",
             where=shown(address),
             fix="open the address in a browser, and correct torch.index in the stack file",
             code=Exit.INDEX,

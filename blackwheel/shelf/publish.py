@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from blackwheel.core.addresses import require_address
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
 from blackwheel.core.units import size
@@ -86,6 +87,8 @@ def _target(site: Site, stack: str, to: str, simple: str) -> Target:
             code=Exit.USAGE,
         )
     for option, address in (("--to", to), ("--index-url", simple)):
+        if "://" in address:
+            require_address(address, option)
         if "@" in urlsplit(address).netloc:
             raise BlackwheelError(
                 "secret-in-address",

@@ -7,21 +7,20 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import quote, urlsplit
 
 import requests
-from pypi_simple import DistributionPackage, ProjectPage, PyPISimple
-from pypi_simple.errors import NoSuchProjectError, UnsupportedContentTypeError
+from pypi_simple import DistributionPackage, ProjectPage
 
-from blackwheel.core import process
+from blackwheel.core import http, process
 from blackwheel.core.addresses import shown
-from blackwheel.core.download import AGAIN
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.simple_index import AbsentError, FailedError, Patience, project_page
 
-_TIMEOUT: Final = (10.0, 60.0)
+_PATIENCE: Final = Patience(tries=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,12 +94,10 @@ def found_simple(upload: str, login: tuple[str, str] | None) -> str:
     for name in ("+simple", "simple"):
         address = f"{upload.rstrip('/')}/{name}/"
         try:
-            with requests.get(address, auth=login, timeout=_TIMEOUT, stream=True) as answer:
-                if answer.status_code == HTTPStatus.OK:
-                    return address
-                seen.append(f"{shown(address)} answers {answer.status_code}")
-        except requests.RequestException as error:
-            seen.append(f"{shown(address)}: {brief(error)}")
+            with http.opened(address, patience=_PATIENCE, login=login):
+                return address
+        except (AbsentError, FailedError) as error:
+            seen.append(f"{shown(address)} {error}")
     raise BlackwheelError(
         "no-simple-pages",
         "\n".join(["nothing answers where the upload would be read back:", *seen]),
@@ -112,27 +109,20 @@ def found_simple(upload: str, login: tuple[str, str] | None) -> str:
 
 def listing(index: Index, project: str, limits: Limits) -> ProjectPage | None:
     """Return a project's page, read anew; None where the index has no such project."""
-    failed = 0
-    while True:
-        try:
-            with PyPISimple(index.simple, auth=index.login) as client:
-                client.s.headers["Cache-Control"] = "no-cache"
-                return client.get_project_page(project, timeout=_TIMEOUT)
-        except NoSuchProjectError:
+    patience = replace(_PATIENCE, tries=limits.tries, pause=limits.pause)
+    plain = {"Cache-Control": "no-cache"}
+    try:
+        return project_page(
+            index.simple, project, patience=patience, headers=plain, login=index.login
+        )
+    except AbsentError as error:
+        if error.status == HTTPStatus.NOT_FOUND:
             return None
-        except requests.HTTPError as error:
-            status = error.response.status_code if error.response is not None else 0
-            if status not in AGAIN:
-                raise _unreadable(index, f"{project}: it answers {status}") from None
-            why = f"it answers {status}"
-        except (UnsupportedContentTypeError, ValueError) as error:
-            raise _unreadable(index, f"{project}: {str(error).splitlines()[0]}") from None
-        except requests.RequestException as error:
-            why = brief(error)
-        failed += 1
-        if failed >= limits.tries:
-            raise away(index, f"{project}: {why} ({failed} tries)")
-        limits.pause(2.0 ** (failed - 1))
+        raise _unreadable(index, f"{project}: it {error}") from None
+    except FailedError as error:
+        if error.again:
+            raise away(index, f"{project}: it {error}") from None
+        raise _unreadable(index, f"{project}: it {error}") from None
 
 
 def listed(index: Index, project: str, name: str, limits: Limits) -> DistributionPackage | None:
@@ -146,7 +136,7 @@ def sha256(index: Index, package: DistributionPackage) -> tuple[str, int]:
     """Download a file, keep nothing, and return its digest and size."""
     with _answer(index, package.url) as answer:
         digest, count = hashlib.sha256(), 0
-        for chunk in answer.iter_content(1 << 20):
+        for chunk in http.chunks(answer, patience=_PATIENCE):
             digest.update(chunk)
             count += len(chunk)
     return digest.hexdigest(), count
@@ -155,7 +145,7 @@ def sha256(index: Index, package: DistributionPackage) -> tuple[str, int]:
 def metadata(index: Index, package: DistributionPackage) -> bytes:
     """Return the METADATA that the index serves beside a wheel."""
     with _answer(index, package.metadata_url) as answer:
-        return answer.content
+        return b"".join(http.chunks(answer, patience=_PATIENCE, most=http.PAGE_BYTES))
 
 
 def offers(index: Index, package: DistributionPackage, project: str) -> Offers:
@@ -176,25 +166,14 @@ def _answer(
     sent = {"Accept-Encoding": "identity", **(headers or {})}
     login = index.login if urlsplit(url).netloc == urlsplit(index.simple).netloc else None
     try:
-        with requests.get(url, auth=login, headers=sent, timeout=_TIMEOUT, stream=True) as answer:
-            answer.raise_for_status()
+        with http.opened(url, patience=_PATIENCE, headers=sent, login=login) as answer:
             yield answer
-    except requests.HTTPError as error:
-        status = error.response.status_code if error.response is not None else 0
-        if status in AGAIN:
-            raise away(index, f"{shown(url)} answers {status}") from None
-        raise differs(f"{shown(url)} answers {status}", index) from None
-    except requests.RequestException as error:
-        raise away(index, f"{shown(url)}: {brief(error)}") from None
-
-
-def brief(error: Exception) -> str:
-    """Return one line about a failed request."""
-    if isinstance(error, requests.Timeout) or "Read timed out" in str(error):
-        return "no answer in time"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "cut off"
-    return "cannot be reached" if "NewConnection" in repr(error) else type(error).__name__
+    except AbsentError as error:
+        raise differs(f"{shown(url)} {error}", index) from None
+    except FailedError as error:
+        if error.again:
+            raise away(index, f"{shown(url)} {error}") from None
+        raise differs(f"{shown(url)} {error}", index) from None
 
 
 def away(index: Index, fact: str) -> BlackwheelError:

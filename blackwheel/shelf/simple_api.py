@@ -18,6 +18,8 @@ from urllib.parse import quote
 from packaging.utils import parse_wheel_filename
 from packaging.version import Version
 
+from blackwheel.core.files import component
+
 API_VERSION: Final = "1.1"
 _TIME: Final = "%Y-%m-%dT%H:%M:%S.%fZ"
 
@@ -110,7 +112,7 @@ def from_entry(entry: dict[str, Any], project: str, shelf: Path) -> ShelvedWheel
     """Return a wheel from its entry in the JSON page of its project."""
     _, version, _, _ = parse_wheel_filename(entry["filename"])
     return ShelvedWheel(
-        path=shelf / entry["filename"],
+        path=shelf / component(entry["filename"], where=str(shelf)),
         project=project,
         version=str(version),
         sha256=entry["hashes"]["sha256"],

@@ -10,8 +10,8 @@ from typing import Final
 
 from blackwheel.core import process
 from blackwheel.core.addresses import shown
-from blackwheel.core.download import AGAIN
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.http import AGAIN
 from blackwheel.core.site import Site
 from blackwheel.core.units import size
 from blackwheel.shelf import remote_index

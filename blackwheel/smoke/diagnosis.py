@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from blackwheel.smoke.known_errors import KNOWN, SANITIZE, SWAPPED
+
 _FRAME: Final = re.compile(
     r"frame #(?P<number>\d+): (?P<symbol>.+?) \+ (?:0x)?(?P<offset>[0-9a-f]+)"
     r" \(0x(?P<address>[0-9a-f]+) in (?P<object>[^)]+)\)"
@@ -19,7 +21,8 @@ _SYSTEM: Final = re.compile(
 _SEGFAULT: Final = re.compile(
     r"segfault at (?P<address>[0-9a-f]+) ip (?P<ip>[0-9a-f]+) sp [0-9a-f]+"
     r" error (?P<error>[0-9a-f]+)"
-    r"(?: in (?P<object>[^\[\s]+)\[(?P<base>[0-9a-f]+)\+(?P<size>[0-9a-f]+)\])?"
+    r"(?: in (?P<object>[^\[\s]+)\[(?:(?P<offset>[0-9a-f]+),)?(?P<base>[0-9a-f]+)\+"
+    r"(?P<size>[0-9a-f]+)\])?"
 )
 _SEGFAULT_SHORT: Final = re.compile(
     r"segfault at (?P<address>(?:0x)?[0-9a-f]+)(?: ip (?:0x)?(?P<ip>[0-9a-f]+))?"
@@ -32,9 +35,6 @@ LOWEST_PAGE: Final = 0x10000
 """Linux maps nothing below: an address there is a small number that was taken for a pointer."""
 LOW_IMAGE: Final = (0x400000, 0x2000000)
 """Where a program lies that was linked for a fixed address, as distributions link python3."""
-
-SWAPPED: Final = "invoke doctor --env PYTHON tells whether the torch there is the wheel's own"
-SANITIZE: Final = "CUDA_LAUNCH_BLOCKING=1, then compute-sanitizer, name the kernel"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,81 +61,6 @@ class Frame:
         return f"{self.symbol} in {where}" if self.symbol else f"{where}+{self.offset:#x}"
 
 
-_WORDS: Final[tuple[tuple[str, str, str, str], ...]] = (
-    (
-        r"no kernel image is available",
-        "no-kernel-image",
-        "the wheel holds no code for this GPU's arch",
-        "invoke audit WHEEL shows its archs; build it for this GPU: invoke build-wheels --arch",
-    ),
-    (
-        r"compiled with an unsupported toolchain|unsupported PTX|UnsupportedPtxVersion",
-        "driver-older-than-ptx",
-        "the wheel holds no native code for this GPU, and its PTX is newer than the driver",
-        "a newer driver, or a wheel with native code: invoke build-wheels --arch",
-    ),
-    (
-        r"PTX JIT compilation was disabled|JitCompilationDisabled",
-        "ptx-only",
-        "the wheel holds no native code for this GPU: the driver would compile its PTX at load",
-        "invoke audit WHEEL; build it for this GPU: invoke build-wheels --arch",
-    ),
-    (
-        r"driver version is insufficient|driver on your system is too old",
-        "driver-too-old",
-        "the NVIDIA driver is older than the CUDA of torch",
-        "a newer driver; invoke stacks names the lowest one of each stack",
-    ),
-    (
-        r"illegal memory access",
-        "illegal-access",
-        "a kernel read or wrote where no memory is: a wrong shape, stride or offset in it",
-        SANITIZE,
-    ),
-    (
-        r"unspecified launch failure|misaligned address|illegal instruction|device-side assert",
-        "launch-failed",
-        "a kernel broke on the device",
-        SANITIZE,
-    ),
-    (
-        r"too many resources requested|invalid configuration argument|invalid argument",
-        "launch-refused",
-        "the launch asks for more shared memory or threads than this GPU has: code of another arch",
-        "invoke audit WHEEL shows for which archs it was compiled",
-    ),
-    (
-        r"out of memory",
-        "out-of-memory",
-        "another process holds the GPU's memory",
-        "nvidia-smi shows which; run the checks again when it is gone",
-    ),
-    (
-        r"was built for torch .* and found torch",
-        "other-torch",
-        "torch was swapped after the wheel was built: an installer put another one in its place",
-        "the message holds the command that mends it; invoke doctor --env PYTHON",
-    ),
-    (
-        r"undefined symbol: ",
-        "undefined-symbol",
-        "the library was compiled against another torch, or CUDA, than the one it met",
-        SWAPPED,
-    ),
-    (
-        r"this wheel was built without",
-        "not-built",
-        "the wheel was built without the kernels of this call, and says so",
-        "build them: the build variable that the words name, in the stack file",
-    ),
-    (
-        r"mxfp4.*(float16|half)|(float16|half).*mxfp4",
-        "mxfp4-needs-bfloat16",
-        "MXFP4 kernels take bfloat16 activations only",
-        "--dtype bfloat16",
-    ),
-)
-
 _XIDS: Final = {
     13: ("launch-failed", "a kernel made the graphics engine fault: often code of another arch"),
     31: ("illegal-access", "a kernel touched an address that is not mapped"),
@@ -148,14 +73,17 @@ _XIDS: Final = {
 
 
 def from_words(text: str) -> Diagnosis | None:
-    """Recognize an error of CUDA, the linker or a wheel's guard in a process's output."""
-    for pattern, name, cause, step in _WORDS:
+    """Recognize an error of CUDA, the loader, the compiler or a wheel's guard in an output."""
+    for pattern, name, cause, step in KNOWN:
         # The last one: a traceback shows the line that raised before what it raised.
-        found = next(reversed(list(re.finditer(pattern, text, re.IGNORECASE))), None)
+        found = next(reversed(list(pattern.finditer(text))), None)
         if found:
             start = text.rfind("\n", 0, found.start()) + 1
             line = text[start:].split("\n", 1)[0].strip()
-            return Diagnosis(name=name, fact=line[:400], cause=cause, step=step)
+            named = {key: value or "" for key, value in found.groupdict().items()}
+            return Diagnosis(
+                name=name, fact=line[:400], cause=cause.format(**named), step=step.format(**named)
+            )
     return None
 
 
@@ -259,10 +187,13 @@ def of_log(text: str) -> Diagnosis | None:
         return _of_segfault(full.groupdict())
     trap = _TRAP.search(text)
     if trap:
+        other = "invalid opcode" in trap["what"]
         return Diagnosis(
             name="crashed",
             fact=f"{trap['what']} at {int(trap['ip'], 16):#x} in {trap['who']}",
-            cause="a jump through a wrong pointer, or code for another processor",
+            cause="code for another processor, or a check of the program's own that failed"
+            if other
+            else "a jump through a wrong pointer",
             step=SWAPPED,
         )
     xid = _XID.search(text)
@@ -281,7 +212,9 @@ def _of_segfault(seen: Mapping[str, str | None]) -> Diagnosis:
     inside = is_interpreter(where) if where else LOW_IMAGE[0] <= ip < LOW_IMAGE[1]
     how = "jumped to" if code & 16 else "wrote to" if code & 2 else "read"
     place = f"code at {ip:#x}" if ip else "it"
-    if seen.get("base") and where:
+    if seen.get("offset") and where:  # since Linux 6.10: where in the file, said by the kernel
+        place += f" ({where}+{int(seen['offset'] or '0', 16):#x})"
+    elif seen.get("base") and where:
         place += f" ({where}+{ip - int(seen['base'] or '0', 16):#x})"
     elif where:
         place += f" (in {where})"

@@ -26,6 +26,15 @@ _NOT_REACHED: Final = re.compile(
     r"|certificate (problem|verif)",
 )
 
+_TRY_LATER: Final = re.compile(r"(?:returned error:|HTTP) (408|425|429|5\d\d)\b")
+_NO_GIT: Final = re.compile(r"info/refs not valid|dumb http transport does not support")
+"""What git says of an answer that is a web page: a login of the network, or no git host."""
+_OWN_WORDS: Final = re.compile(
+    r"^(?:fatal|error|remote): |permission denied|host key verification|publickey|safe\.directory",
+    re.IGNORECASE,
+)
+_SAFE: Final = re.compile(r"git config --global --add safe\.directory .+")
+
 
 class UnreachableError(Exception):
     """Raised where a git host could not be reached; the text is git's reason."""
@@ -52,12 +61,32 @@ def reason(text: str) -> str | None:
     Only what git printed (in English: LC_ALL=C) tells the two apart, its exit code is 128 for both.
     """
     for line in text.splitlines():
+        if found := _TRY_LATER.search(line):
+            return f"the host answers {found[1]}: busy or broken for now"
+        if _NO_GIT.search(line):
+            return "a web page answers instead of git: a login of this network?"
         bare = re.sub(r"'[^']*'", "", line).lower()  # an address may hold any of the words
         if _ANSWERED.search(bare):
             return None
         if _NOT_REACHED.search(bare):
             return re.sub(r"^fatal: (unable to access '[^']*': )?", "", line).strip()
     return None
+
+
+def said(text: str) -> list[str]:
+    """Return the lines of git, ssh and the host that tell why it refused."""
+    return [line.strip() for line in text.splitlines() if _OWN_WORDS.search(line)]
+
+
+def cure(text: str) -> str:
+    """Return the cure of a refusal, by the words of git and ssh."""
+    if found := _SAFE.search(text):
+        return found[0].strip()
+    if "publickey" in text:
+        return "give ssh a key that the host knows (ssh-add -l lists them), or use https"
+    if "Host key verification failed" in text:
+        return "connect once by hand (ssh git@HOST), and accept the host's key"
+    return "correct the address, or give git access to it (credentials, url.*.insteadOf)"
 
 
 def disk_full(where: Path) -> BlackwheelError:

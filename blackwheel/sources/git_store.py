@@ -19,7 +19,15 @@ from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.file_lock import held
 from blackwheel.core.isolation import bound_to_parent
-from blackwheel.sources.git_host import UnreachableError, disk_full, git_program, reason, store_path
+from blackwheel.sources.git_host import (
+    UnreachableError,
+    cure,
+    disk_full,
+    git_program,
+    reason,
+    said,
+    store_path,
+)
 from blackwheel.sources.tree import Entry, is_selected
 from blackwheel.stacks.records import GitPin
 
@@ -274,12 +282,11 @@ class GitStore:
                 key="commit",
                 fix="correct commit and tree in the stack file",
             )
-        said = re.findall(r"^(?:fatal|error|remote): .*", shown(text), re.MULTILINE)
         return self._error(
             "git-refused",
-            "\n".join([f"{url} cannot be fetched{self._mirror()}", *said]),
+            "\n".join([f"{url} cannot be fetched{self._mirror()}", *said(shown(text))]),
             key="url",
-            fix="correct the address, or give git access to it (credentials, url.*.insteadOf)",
+            fix=cure(text),
         )
 
     def _mirror(self) -> str:

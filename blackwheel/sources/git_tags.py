@@ -13,7 +13,7 @@ from packaging.version import InvalidVersion, Version
 from blackwheel.core.addresses import shown
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.process import capture
-from blackwheel.sources.git_host import UnreachableError, git_program, reason
+from blackwheel.sources.git_host import UnreachableError, cure, git_program, reason, said
 
 ANSWER_SECONDS: Final = 30.0
 """For the whole list of tags; thousands of them are some hundred kilobytes."""
@@ -42,12 +42,11 @@ def tags(url: str, *, where: str, environment: Mapping[str, str]) -> dict[str, s
     if done.code != 0:
         if why := reason(done.stderr) or "":
             raise UnreachableError(shown(why), url=shown(url), where=where)
-        said = re.findall(r"^(?:fatal|error|remote): .*", shown(done.stderr), re.MULTILINE)
         raise BlackwheelError(
             "git-refused",
-            "\n".join([f"{shown(url)} does not tell its tags", *said]),
+            "\n".join([f"{shown(url)} does not tell its tags", *said(shown(done.stderr))]),
             where=where,
-            fix="correct the address, or give git access to it (credentials, url.*.insteadOf)",
+            fix=cure(done.stderr),
             code=Exit.SOURCE,
         )
     found = {}

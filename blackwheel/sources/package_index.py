@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import requests
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.tags import Tag, sys_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
-from pypi_simple import PYPI_SIMPLE_ENDPOINT, DistributionPackage, PyPISimple
-from pypi_simple.errors import NoSuchProjectError, UnsupportedContentTypeError
+from pypi_simple import PYPI_SIMPLE_ENDPOINT, DistributionPackage
 
-from blackwheel.core.addresses import index_address, shown
-from blackwheel.core.download import AbsentError, Patience, download, forget
+from blackwheel.core.addresses import index_address, index_cure, shown
+from blackwheel.core.download import download, forget
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.file_lock import held
+from blackwheel.core.files import component, sha256
+from blackwheel.core.simple_index import AbsentError, FailedError, Patience, project_page
 from blackwheel.core.site import Site
 from blackwheel.core.units import size
 
 FOLDER: Final = "audited"
 SHOWN: Final = 6
-_TIMEOUT: Final = (10.0, 60.0)
+_PATIENCE: Final = Patience(tries=2)
 
 
 def named(what: str) -> tuple[str, Version]:
@@ -63,10 +62,10 @@ def wheel_of(name: str, version: Version, *, site: Site, tags: Sequence[Tag] = (
             fix="download it yourself, and: invoke audit FILE",
             code=Exit.INDEX,
         )
-    kept = site.store / FOLDER / chosen.filename
+    kept = site.store / FOLDER / component(chosen.filename, where=shown(chosen.url))
     kept.parent.mkdir(parents=True, exist_ok=True)
     with held(site.store, f"audited-{kept.name}", project=name, console=site.console):
-        if not kept.is_file() or _sha256(kept) != digest:
+        if not kept.is_file() or sha256(kept) != digest:
             _take(chosen, kept, digest, name=name, site=site)
     return kept
 
@@ -81,11 +80,11 @@ def sdist_of(name: str, version: Version, *, site: Site) -> Path | None:
     if not files:
         return None
     chosen = files[0]
-    kept = site.store / "sdists" / chosen.filename
+    kept = site.store / "sdists" / component(chosen.filename, where=shown(chosen.url))
     kept.parent.mkdir(parents=True, exist_ok=True)
     digest = chosen.digests.get("sha256", "")
     with held(site.store, f"sdist-{kept.name}", project=name, console=site.console):
-        if not digest or not kept.is_file() or _sha256(kept) != digest:
+        if not digest or not kept.is_file() or sha256(kept) != digest:
             _take(chosen, kept, digest, name=name, site=site)
     return kept
 
@@ -100,9 +99,10 @@ def offered_files(name: str, site: Site) -> list[DistributionPackage]:
     """Return every file that the index lists for a project."""
     endpoint = index_address(site.environment) or PYPI_SIMPLE_ENDPOINT
     try:
-        with PyPISimple(endpoint) as index:
-            return index.get_project_page(name, timeout=_TIMEOUT).packages
-    except NoSuchProjectError:
+        return project_page(endpoint, name, patience=_PATIENCE).packages
+    except AbsentError as error:
+        if error.status == 403:
+            raise _no_answer(endpoint, str(error)) from None
         raise BlackwheelError(
             "no-project-there",
             f"the package index has no project '{name}'",
@@ -110,15 +110,18 @@ def offered_files(name: str, site: Site) -> list[DistributionPackage]:
             fix="correct the name, or name the index that has it: export UV_DEFAULT_INDEX=ADDRESS",
             code=Exit.INDEX,
         ) from None
-    except (requests.RequestException, UnsupportedContentTypeError, ValueError) as error:
-        cause = getattr(error.args[0] if error.args else error, "reason", error)
-        raise BlackwheelError(
-            "no-answer",
-            f"the package index: {shown(str(cause).splitlines()[0])}",
-            where=shown(endpoint),
-            fix="export UV_DEFAULT_INDEX=ADDRESS (of a mirror that this machine reaches)",
-            code=Exit.INDEX,
-        ) from None
+    except FailedError as error:
+        raise _no_answer(endpoint, str(error)) from None
+
+
+def _no_answer(endpoint: str, why: str) -> BlackwheelError:
+    return BlackwheelError(
+        "no-answer",
+        f"the package index: {why}",
+        where=shown(endpoint),
+        fix=index_cure(why),
+        code=Exit.INDEX,
+    )
 
 
 def _best(
@@ -203,7 +206,7 @@ def _take(package: DistributionPackage, kept: Path, digest: str, *, name: str, s
             fix="the same command again, later or with another index",
             code=Exit.INDEX,
         ) from None
-    found = _sha256(part)
+    found = sha256(part)
     if digest and found != digest:
         forget(part)
         raise BlackwheelError(
@@ -215,8 +218,3 @@ def _take(package: DistributionPackage, kept: Path, digest: str, *, name: str, s
             code=Exit.INDEX,
         )
     part.replace(kept)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

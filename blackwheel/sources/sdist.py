@@ -5,30 +5,23 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import Final
 
-from blackwheel.core.addresses import index_address
+from blackwheel.core.addresses import index_address, shown
 from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.file_lock import held
-from blackwheel.core.files import sha256
+from blackwheel.core.files import component, sha256
 from blackwheel.sources.tree import FILE, LINK, PROGRAM, Entry
 from blackwheel.stacks.records import ArchivePin, SdistPin
 
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from blackwheel.core.progress import Stage
-
 CARRIED: Final = "BLACKWHEEL_SDISTS"
 """Names a folder of sdists that a person brought along, for a machine without any network."""
-_TIMEOUT: Final = (10.0, 60.0)
 
 
 class UnavailableError(Exception):
@@ -50,7 +43,7 @@ def obtain(
     one stays.
     """
     where = where or f"projects.{project}.sdist"
-    kept = store / "sdists" / pin.name
+    kept = store / "sdists" / component(pin.name, where=f"{where}.name")
     kept.parent.mkdir(parents=True, exist_ok=True)
     carried = Path(environment[CARRIED]) / pin.name if environment.get(CARRIED) else None
     with held(store, f"sdist-{pin.name}", project=project, console=console):
@@ -130,68 +123,36 @@ def _download(
     console: Console,
 ) -> str:
     """Take the file from the package index and return its address, without any password."""
-    import requests
     from packaging.utils import parse_sdist_filename, parse_wheel_filename
-    from pypi_simple import PYPI_SIMPLE_ENDPOINT, PyPISimple
-    from pypi_simple.errors import NoSuchProjectError, UnsupportedContentTypeError
+    from pypi_simple import PYPI_SIMPLE_ENDPOINT
+
+    from blackwheel.core import http, simple_index
 
     wheel = pin.name.endswith(".whl")
     name = parse_wheel_filename(pin.name)[0] if wheel else parse_sdist_filename(pin.name)[0]
     endpoint = index_address(environment) or PYPI_SIMPLE_ENDPOINT
+    patience = http.Patience(tries=2)
     try:
-        with PyPISimple(endpoint) as index, console.stage(project, f"download {pin.name}") as stage:
-            page = index.get_project_page(name, timeout=_TIMEOUT)
+        with console.stage(project, f"download {pin.name}") as stage:
+            page = simple_index.project_page(endpoint, name, patience=patience)
             found = [package for package in page.packages if package.filename == pin.name]
             if not found:
                 raise UnavailableError(f"the package index has no file {pin.name}")
-            origin = re.sub(r"(?<=://)[^/@]*@", "", found[0].url)
-            index.download_package(
-                found[0],
-                path,
-                verify=False,  # against the pin instead, which the index cannot change
-                progress=lambda _length: _Bar(stage, pin, where=where, origin=origin),
-                timeout=_TIMEOUT,
-            )
-    except NoSuchProjectError:
-        raise UnavailableError(f"the package index has no project {name}") from None
-    except (requests.RequestException, UnsupportedContentTypeError, ValueError) as error:
-        raise UnavailableError(_brief(error)) from None
+            origin = shown(found[0].url)
+            headers, done = {"Accept-Encoding": "identity"}, 0
+            with (
+                http.opened(found[0].url, patience=patience, headers=headers) as answer,
+                path.open("wb") as sink,
+            ):
+                # Compared with the pin afterwards, which the index cannot change.
+                for chunk in http.chunks(answer, patience=patience):
+                    done += len(chunk)
+                    if done > pin.size:
+                        raise _wrong_size(pin, "more than that", where=where, origin=origin)
+                    sink.write(chunk)
+                    stage.update(done // 1024, pin.size // 1024, "KiB")
+    except http.AbsentError as error:
+        raise UnavailableError(f"the package index has no {pin.name}: {error}") from None
+    except http.FailedError as error:
+        raise UnavailableError(f"the package index: {error}") from None
     return origin
-
-
-def _brief(error: Exception) -> str:
-    """Return one line about a failed request, without the address's password."""
-    cause = getattr(error.args[0] if error.args else error, "reason", error)
-    text = re.sub(r"(?<=://)[^/@\s]*@", "", str(cause).splitlines()[0])
-    return f"the package index: {text}"
-
-
-class _Bar:
-    """Shows a download, and stops one that is longer than the pinned file."""
-
-    def __init__(
-        self, stage: Stage, pin: SdistPin | ArchivePin, *, where: str, origin: str
-    ) -> None:
-        self._stage, self._pin, self._where, self._origin = stage, pin, where, origin
-        self._done = 0
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        return None
-
-    def update(self, increment: int) -> None:
-        """Count the bytes of one more chunk."""
-        self._done += increment
-        if self._done > self._pin.size:
-            self._too_long()
-        self._stage.update(self._done // 1024, self._pin.size // 1024, "KiB")
-
-    def _too_long(self) -> NoReturn:
-        raise _wrong_size(self._pin, "more than that", where=self._where, origin=self._origin)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,15 @@ def host_compiler(environment: Mapping[str, str], *, cuda: str) -> Compiler:
     """
     name = environment.get("CXX") or "g++"
     found = shutil.which(name, path=environment.get("PATH", ""))
+    if not found and len(name.split()) > 1:
+        raise BlackwheelError(
+            "no-compiler",
+            f"CXX is '{name}': several words, where one program is wanted",
+            where="CXX",
+            fix=f"export CXX={name.split()[-1] if not name.split()[-1].startswith('-') else 'g++'}"
+            "\nblackwheel brings a compile cache of its own: pip install -e '.[cache]'",
+            code=Exit.MACHINE,
+        )
     if not found:
         raise BlackwheelError(
             "no-compiler",
@@ -84,3 +94,38 @@ def require_gcc(compiler: Compiler, stack: Stack, projects: Iterable[str]) -> No
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(map(int, version.split(".")))
+
+
+_THROWING: Final = """#include <stdexcept>
+extern "C" void blackwheel_try() { throw std::runtime_error("tried"); }
+"""
+
+
+def require_shared_runtime(compiler: Compiler, environment: Mapping[str, str]) -> None:
+    """Link a shared C++ library as a build does; raise `cannot-link` or `static-runtime`.
+
+    The audit refuses a wheel with a C++ runtime of its own, after hours: this takes a moment.
+    """
+    with tempfile.TemporaryDirectory(prefix="blackwheel-link-") as folder:
+        source, library = Path(folder) / "tried.cpp", Path(folder) / "tried.so"
+        source.write_text(_THROWING, encoding="utf-8")
+        argv = [str(compiler.path), "-shared", "-fPIC", "-o", str(library), str(source)]
+        done = capture(argv, environment=environment, cwd=Path(folder), check=False)
+        data = library.read_bytes() if library.is_file() else b""
+    if done.code or not data:
+        raise BlackwheelError(
+            "cannot-link",
+            "the C++ compiler links no shared library\n" + "\n".join(done.stderr.splitlines()[-8:]),
+            where=str(compiler.path),
+            fix="apt-get install g++ (Debian, Ubuntu) or dnf install gcc-c++ (Fedora, RHEL)",
+            code=Exit.MACHINE,
+        )
+    if not re.search(rb"lib(std)?c\+\+\.so", data):
+        raise BlackwheelError(
+            "static-runtime",
+            "this compiler links the C++ runtime into each library: the audit refuses such a wheel,"
+            "\nbecause an exception of torch could not pass through it",
+            where=str(compiler.path),
+            fix="name a compiler that links libstdc++.so: export CXX=/usr/bin/g++",
+            code=Exit.MACHINE,
+        )

@@ -399,7 +399,8 @@ def test_compile_error_shows_the_objects_own_words_and_the_next_run_continues(
         "  \n"
         f'  1 error detected in the compilation of "{source}/csrc/scale.cu".\n'
         f"  where: {fresh.workshop}/build.log\n"
-        "  fix:   run the same command again: it continues with the objects already compiled\n"
+        "  fix:   correct the patch or the flags named above, then the same command: nothing that"
+        " compiled is lost\n"
     )
     assert not fresh.shelf.exists()
     fresh.edit(fresh.series / "0002-scale-by-three.patch", "FACTOR three", "FACTOR 3.0f")

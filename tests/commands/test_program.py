@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from doc_scripts import script
 
 from blackwheel.commands.verbs import GROUPS
 
@@ -51,15 +52,21 @@ def test_list_is_in_groups_and_quick(word: str) -> None:
         (("build-weels",), "unknown-command"),
         (("status", "stacks"), "word-too-many"),
         (("build-wheels", "--json"), "unknown-option"),
-        (("prune", "--keep", "x"), "bad-keep"),
-        (("lock-consumer", "--revision", "x"), "bad-revision"),
-        (("publish", "--minutes", "x"), "bad-minutes"),
+        (("prune", "--keep", "x"), "bad-number"),
+        (("lock-consumer", "--revision", "x"), "bad-number"),
+        (("publish", "--minutes", "x"), "bad-number"),
     ],
 )
 def test_what_is_typed_wrong_has_a_name_and_exit_code_2(words: tuple[str, ...], name: str) -> None:
     code, out, err = run(*words)
     assert (code, out) == (2, "")
     assert err.startswith(f"error: {name}\n")
+
+
+def test_groups_are_those_of_the_page_of_commands() -> None:
+    pages = script("commands")
+    groups = {name: task.group for name, task in pages.tasks().items()}
+    assert groups == {n: g for g, names in pages.GROUPS.items() for n in names if n in groups}
 
 
 def test_json_names_its_schema() -> None:

@@ -86,5 +86,6 @@ def test_number_that_is_none(jobs: str) -> None:
     with pytest.raises(BlackwheelError) as caught:
         asked(jobs=jobs)
     assert str(caught.value) == (
-        f"error: bad-jobs\n  '{jobs}' is no number of compilers\n  where: --jobs\n  fix:   --jobs 2"
+        f"error: bad-number\n  '{jobs}' is no number of compilers\n"
+        "  where: --jobs\n  fix:   --jobs 2"
     )

@@ -376,3 +376,15 @@ def test_only_yes_is_yes(answer: str, meant: bool) -> None:
     )
     assert piped == f"{meant}\n"
     assert "delete? [y/N] " in text
+
+
+def test_a_name_from_elsewhere_moves_no_cursor() -> None:
+    console = Quiet()
+    evil = "lib\x1b[2J\x1b]0;owned\x07\r\u202e.so"
+    console.say(evil)
+    console.result(evil)
+    console.table("", ["library"], [[evil]])
+    console.error(BlackwheelError("x", evil, where=evil))
+    told = "\n".join(console.lines) + console.results
+    assert not set("\x1b\x07\r\u202e") & set(told)
+    assert told.count("\\u001b[2J") == 5  # say, result, table, and an error's fact and place

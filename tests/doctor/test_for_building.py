@@ -286,10 +286,19 @@ def test_memory_of_wsl2_is_raised_in_windows() -> None:
 
 def test_examine_names_everything_it_looked_at(place: Place) -> None:
     checks = for_building.examine(STABLE, place, network=False)
-    names = "system python compiler git toolkit torch disk memory cores isolation driver gpu"
+    names = (
+        "system python compiler git toolkit torch disk memory cores store link isolation driver gpu"
+    )
     assert [check.name for check in checks] == names.split()
     bare = for_building.examine(None, place, network=False)
-    assert [check.name for check in bare] == ["system", "git", "isolation", "driver", "gpu"]
+    assert [check.name for check in bare] == [
+        "system",
+        "git",
+        "store",
+        "isolation",
+        "driver",
+        "gpu",
+    ]
 
 
 def test_cores_say_the_time_that_was_measured(place: Place) -> None:
@@ -382,8 +391,7 @@ def test_an_index_that_refuses_is_a_lack_where_it_is_needed(index: str) -> None:
         name="registry",
         ok=False,
         fact=f"http://{index}/bad: answers 503 Service Unavailable",
-        cure="export UV_DEFAULT_INDEX=ADDRESS (of a mirror that this machine reaches),"
-        " or HTTPS_PROXY",
+        cure="the same command again, later: the server is there, and busy or broken",
     )
     assert around.registry_check(environment, needed=False).ok is None
 
@@ -457,7 +465,9 @@ def test_a_git_host_that_answers_no_is_a_lack_even_with_an_sdist(
 ) -> None:
     check = git_host(dict(place.environment), url=str(tmp_path / "none"))
     assert check.ok is False
-    assert check.cure == "correct the address in the stack file"
+    assert (
+        check.cure == "correct the address, or give git access to it (credentials, url.*.insteadOf)"
+    )
 
 
 def smi(tmp_path: Path, script: str) -> dict[str, str]:

@@ -12,8 +12,8 @@ from nightly_index import PLATFORM, Index, serving
 from packaging.version import Version
 
 from blackwheel.core.console import Quiet
-from blackwheel.core.download import Patience
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.http import Patience
 from blackwheel.doctor import nightly_window
 from blackwheel.pins import move_torch
 from blackwheel.pytorch import archive, nightly_index

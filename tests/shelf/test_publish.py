@@ -508,7 +508,7 @@ def test_server_that_cannot_be_read_is_away(site: Site, server: Server) -> None:
     assert (error.name, error.code) == ("no-simple-pages", Exit.AWAY)
     error = refusal(with_login(site), server.upload, simple=server.simple)
     assert (error.name, error.code) == ("index-away", Exit.AWAY)
-    assert error.fact == "toy: it answers 503 (4 tries)"
+    assert error.fact == "toy: it answers 503 Service Unavailable (4 tries)"
 
 
 # Retention

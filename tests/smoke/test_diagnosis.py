@@ -72,6 +72,91 @@ def test_line_has_its_name(line: str, name: str) -> None:
     assert found.step
 
 
+FRIENDS = [
+    (
+        "ImportError: libfoo.so: cannot enable executable stack as shared object requires: Invalid"
+        " argument",
+        "executable-stack",
+    ),
+    ("Illegal instruction (core dumped)", ""),
+    ("serve: error: argument --kv-cache-dtype: invalid argument: fp9", ""),
+    ("virtual memory exhausted: Cannot allocate memory; c++: out of memory allocating 65536", ""),
+    (
+        "Memory cgroup out of memory: Killed process 4242 (cicc) total-vm:64156kB",
+        "killed-for-memory",
+    ),
+    ("Out of memory: Killed process 4242 (cicc) total-vm:9012345kB", "killed-for-memory"),
+    (
+        "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),task=cicc,pid=4242",
+        "killed-for-memory",
+    ),
+    ("cicc invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0", "killed-for-memory"),
+    (
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has a total"
+        " capacity of 31 GiB of which 1 GiB is free. this process has 30 GiB in use",
+        "out-of-memory",
+    ),
+    ("CUDA error: invalid argument", "launch-refused"),
+    ("CUDA error: an illegal instruction was encountered", "launch-failed"),
+    (
+        "ImportError: /lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.32' not found (required by"
+        " /e/flash_attn_2_cuda.so)",
+        "system-too-old",
+    ),
+    ("ImportError: libc10.so: cannot open shared object file: No such file", "torch-not-loaded"),
+    ("ImportError: libcudart.so.12: cannot open shared object file: No such file", "other-cuda"),
+    (
+        "ImportError: /e/libcusparse.so.12: undefined symbol: __nvJitLinkComplete_12_4, version"
+        " libnvJitLink.so.12",
+        "foreign-library",
+    ),
+    (
+        "ERROR : Arch conditional MMA instruction used without targeting appropriate compute"
+        " capability. Aborting.",
+        "arch-conditional",
+    ),
+    (
+        "NVIDIA GeForce RTX 5090 with CUDA capability sm_120 is not compatible with the current"
+        " PyTorch installation.",
+        "torch-too-old",
+    ),
+    ("RuntimeError: CUDA error: invalid device function", "no-kernel-image"),
+    (
+        "triton.runtime.errors.OutOfResources: out of resource: shared memory, Required: 106496,"
+        " Hardware limit: 101376",
+        "launch-refused",
+    ),
+    ("nvcc fatal   : Unsupported gpu architecture 'compute_120a'", "nvcc-too-old"),
+    ("ptxas fatal   : Value 'sm_121a' is not defined for option 'gpu-name'", "nvcc-too-old"),
+    ("nvcc error   : 'cicc' died due to signal 9 (Kill signal)", "killed-for-memory"),
+]
+
+
+@pytest.mark.parametrize(("line", "name"), FRIENDS)
+def test_line_is_explained_by_who_prints_it(line: str, name: str) -> None:
+    found = diagnosis.of_log(line)
+    assert (found.name if found else "") == name
+    if found:
+        assert "{" not in found.cause + found.step
+    if name == "killed-for-memory":
+        assert found
+        assert "cicc" in found.cause
+
+
+def test_library_of_a_newer_kernels_line_is_named() -> None:
+    line = "python3[9]: segfault at a ip 00007f8b12385ad8 sp 00007ffcfb93bc98 error 4 in {}"
+    new = diagnosis.of_log(line.format("libc.so.6[167ad8,7f8b12244000+156000] likely on CPU 1"))
+    old = diagnosis.of_log(line.format("libc.so.6[7f8b12244000+156000]"))
+    inside = diagnosis.of_log(line.format("python3.11[1266a0,400000+2a1000]"))
+    assert new
+    assert old
+    assert inside
+    assert "(libc.so.6+0x167ad8)" in new.fact
+    assert "(libc.so.6+0x141ad8)" in old.fact
+    assert "(python3.11+0x1266a0)" in inside.fact
+    assert "another struct layout" in inside.cause
+
+
 def test_unknown_line_is_refused(site_quiet: tuple[Site, Quiet]) -> None:
     with pytest.raises(BlackwheelError) as error:
         explain(site_quiet[0], "all is well")
@@ -79,7 +164,7 @@ def test_unknown_line_is_refused(site_quiet: tuple[Site, Quiet]) -> None:
         "error: not-understood\n"
         "  no crash, CUDA error or linker error that is known: all is well\n"
         "  where: invoke explain\n"
-        "  fix:   give the whole line: journalctl -k | grep -E 'segfault|traps|Xid'"
+        "  fix:   give the whole line: journalctl -k | grep -E 'segfault|traps|Xid|oom'"
     )
 
 

@@ -644,7 +644,6 @@ def test_a_link_out_of_the_tree_is_refused(
             {"WWW-Authenticate": "Basic"},
             "fatal: could not read Username for '{host}': terminal prompts disabled",
         ),
-        (503, {}, "fatal: unable to access '{url}/': The requested URL returned error: 503"),
     ],
 )
 def test_an_answer_of_the_host_is_an_error_and_never_a_reason_for_the_sdist(
@@ -811,6 +810,18 @@ def test_the_sdist_stands_in_when_nobody_listens_and_the_output_says_so(
     )
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_the_sdist_stands_in_for_a_host_in_trouble(
+    upstream: Upstream, store: Path, environment: dict[str, str], release: Sdist, status: int
+) -> None:
+    environment["BLACKWHEEL_SDISTS"] = str(release.folder)
+    with served(answers(status)) as address:
+        pin = project(upstream.pin(url=f"{address}/toy", sparse=("src",)), sdist=release.pin())
+        found = fetch(pin, store, environment, Quiet())
+    assert (found.origin, found.tree) == ("sdist", release.tree)
+    assert found.reason == f"the host answers {status}: busy or broken for now"
+
+
 def test_the_second_fetch_of_an_sdist_needs_neither_host_nor_index(
     upstream: Upstream, store: Path, environment: dict[str, str], release: Sdist
 ) -> None:
@@ -884,8 +895,8 @@ def test_an_unreachable_host_without_an_sdist_is_an_error(
 @pytest.mark.parametrize(
     ("status", "said"),
     [
-        (404, "the package index has no project toy"),
-        (503, "the package index: 503 Server Error: Service Unavailable for url: {url}"),
+        (404, "the package index has no toy-1.0.tar.gz: answers 404 Not Found"),
+        (503, "the package index: answers 503 Service Unavailable (2 tries)"),
     ],
 )
 def test_an_unreachable_host_and_an_index_without_the_sdist_are_one_error(
@@ -903,9 +914,7 @@ def test_an_unreachable_host_and_an_index_without_the_sdist_are_one_error(
         error = failure(pin, store, environment)
 
     assert error.name == "git-host-unreachable"
-    assert error.fact.splitlines()[1] == (
-        f"toy-1.0.tar.gz cannot be had either: {said.format(url=address + '/simple/toy/')}"
-    )
+    assert error.fact.splitlines()[1] == (f"toy-1.0.tar.gz cannot be had either: {said}")
 
 
 def test_an_sdist_with_other_bytes_is_refused_and_deleted(

@@ -1,0 +1,67 @@
+"""Names that others wrote, before they become paths."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from blackwheel.core.console import Quiet
+from blackwheel.core.errors import BlackwheelError
+from blackwheel.core.file_lock import held
+from blackwheel.core.files import component
+from blackwheel.pytorch import archive, nightly_index
+from blackwheel.shelf import simple_api
+
+TRAVERSING = "toy-1.0-1/../../../traversed-py3-none-any.whl"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", ".", "..", "/etc/passwd", "a/b", "..\\a", "a\0b", "a\nb", "a\x1b[2Jb", "a" * 256),
+        *(TRAVERSING, "\ud800"),
+    ],
+)
+def test_what_is_no_single_component_is_refused(name: str) -> None:
+    with pytest.raises(BlackwheelError) as error:
+        component(name)
+    assert error.value.name == "unsafe-name"
+    assert "\x1b" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["toy-1.0+cu130-py3-none-any.whl", "größe", ".hidden", "a b"])
+def test_a_plain_name_is_itself(name: str) -> None:
+    assert component(name) == name
+
+
+def test_archive_keeps_nothing_under_a_name_that_leaves_it(tmp_path: Path) -> None:
+    offer = nightly_index.Offer(
+        name=TRAVERSING, url="http://x/y", version=Version("1.0"), pythons=frozenset()
+    )
+    kept = archive.archive(tmp_path / "store", {}, Quiet())
+    with pytest.raises(BlackwheelError) as error:
+        archive.take(offer, kept)
+    assert error.value.name == "unsafe-name"
+
+
+def test_an_entry_of_a_page_names_no_file_elsewhere(tmp_path: Path) -> None:
+    entry = {"filename": TRAVERSING, "upload-time": datetime.now(UTC).isoformat()}
+    with pytest.raises(BlackwheelError) as error:
+        simple_api.from_entry(
+            {**entry, "hashes": {"sha256": ""}, "size": 0, "core-metadata": {"sha256": ""}},
+            "toy",
+            tmp_path,
+        )
+    assert error.value.name == "unsafe-name"
+
+
+def test_a_lock_lies_in_the_folder_of_locks(tmp_path: Path) -> None:
+    with (
+        pytest.raises(BlackwheelError),
+        held(tmp_path, "../outside", project="toy", console=Quiet()),
+    ):
+        pass
+    assert not (tmp_path / "outside.lock").exists()
