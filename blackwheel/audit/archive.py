@@ -1,4 +1,4 @@
-"""Open a zip archive that nobody trusts: two readers of it must see the same files.
+"""Opens a zip archive that nobody trusts: two readers of it must see the same files.
 
 pip reads the directory at the end of an archive, uv what stands before each file on the way. Where
 the two do not tell the same, or bytes belong to neither, nothing more is read.
@@ -56,7 +56,7 @@ class Archive:
 
     @contextlib.contextmanager
     def reading(self, info: zipfile.ZipInfo) -> Iterator[Source]:
-        """Read one of its files; raise what `BROKEN` names where it is not as it says."""
+        """Read one of its files; raise an error of `BROKEN` where it is not as it says."""
         if info.compress_type in _METHODS and not info.flag_bits & (_ENCRYPTED | _PATCH):
             self.file.seek(info.header_offset)
             header = _LOCAL.unpack(self.file.read(_LOCAL.size))

@@ -1,4 +1,4 @@
-"""Prove a finished wheel, or refuse it by name → AuditedWheel."""
+"""Proves a finished wheel, or refuses it by name → AuditedWheel."""
 
 from __future__ import annotations
 
@@ -96,12 +96,12 @@ class AuditedWheel:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What was seen and allowed."""
+        """Return the findings that were seen and allowed."""
         objects = contract.object_findings(self.built) if self.built else ()
         return (*self.report.findings, *objects)
 
     def section(self) -> dict[str, Any]:
-        """What the receipt keeps of the audit."""
+        """Return the audit's section of the receipt."""
         return {
             "libraries": [asdict(library) for library in self.libraries],
             "links": [asdict(one) for one in self.report.links],
@@ -110,7 +110,7 @@ class AuditedWheel:
 
 
 def expectation(request: Request) -> Expected:
-    """What the wheel of this request must be."""
+    """Return the expectation for the wheel of this request."""
     stack, pin = request.stack, request.pin
     contracts = pin.contract
     if request.archs != stack.archs:  # for other archs an upstream builds other libraries
@@ -140,7 +140,7 @@ def audit(
     exports: Exports | None = None,
     built: BuiltWheel | None = None,
 ) -> AuditedWheel:
-    """Hold a wheel to what its stack expects; raise `wheel-refused` with every fatal finding.
+    """Hold a wheel to its stack's expectation; raise `wheel-refused` with every fatal finding.
 
     `exports` is the environment that it must link in; without one the ABI closure is not checked.
     """

@@ -1,4 +1,4 @@
-"""A file that nobody trusts, read by place: it has no name, and is gone when this process is."""
+"""Reads a file that nobody trusts by place: it has no name, and is gone when this process is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read one file of a wheel once: its digest, what kind of file it is, and the code in it."""
+"""Reads one file of a wheel once: its digest, its kind, and the code in it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _TRIAL_SIZE: Final = 64 << 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Native:
-    """An ELF file for the host, and what its bytes tell besides."""
+    """An ELF file for the host, and the findings in its bytes."""
 
     path: str
     elf: Elf
@@ -88,7 +88,7 @@ class Content:
 
 @dataclass(kw_only=True, slots=True)
 class Reading:
-    """What is asked of a wheel's files while they are read, and what they may take together."""
+    """The questions asked of a wheel's files while they are read, and their common budget."""
 
     archs: Sequence[Arch]
     """Those that kernels are counted against."""

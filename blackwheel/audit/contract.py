@@ -1,4 +1,4 @@
-"""The contract of a stack's wheel: what must be in it, and for which archs its kernels must be."""
+"""Checks the contract of a stack's wheel: files that must be in it, archs of its kernels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ALLOWED: Final = "; allowed: "
 
 
 def contract_of(path: str, contracts: Sequence[Contract]) -> Contract:
-    """The first contract line that names this library; without one every kernel must be native."""
+    """Return the first contract line that names this library; without one all must be native."""
     for contract in contracts:
         if fnmatchcase(path, contract.library):
             return contract
@@ -31,7 +31,7 @@ def contract_of(path: str, contracts: Sequence[Contract]) -> Contract:
 def arch_findings(
     libraries: Sequence[Library], contracts: Sequence[Contract], wanted: Sequence[Arch]
 ) -> tuple[Finding, ...]:
-    """Where libraries break the arch contract; not fatal where the contract says why."""
+    """Find libraries that break the arch contract; not fatal where the contract says why."""
     found = []
     for library in libraries:
         contract = contract_of(library.path, contracts)
@@ -92,7 +92,7 @@ def content_findings(
     contracts: Sequence[Contract],
     names: Iterable[str],
 ) -> Iterator[Finding]:
-    """What the contract asks for and is not there, and libraries that no line of it names.
+    """Find files that the contract asks for in vain, and libraries that no line of it names.
 
     A stack without a line asks for one library with one kernel: to be content with nothing would
     prove nothing. `names` are those of all kernels.

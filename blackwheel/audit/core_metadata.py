@@ -1,4 +1,4 @@
-"""METADATA read field by field: what installers act on must hold, the rest may be odd."""
+"""Reads METADATA field by field: fields that installers act on must hold, the rest may be odd."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Fault:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CoreMetadata:
-    """What a wheel says of itself."""
+    """The fields of a wheel's METADATA."""
 
     name: str = ""
     version: Version | None = None
@@ -45,7 +45,7 @@ class CoreMetadata:
 
 
 def core_metadata(text: bytes) -> CoreMetadata:
-    """Read METADATA; what cannot be read is among its faults."""
+    """Read METADATA; an unreadable field is among its faults."""
     head = re.split(rb"\r?\n\r?\n", text, maxsplit=1)[0] + b"\n"
     fields = len(re.findall(rb"^[^ \t\r\n]", head, re.MULTILINE))
     if fields > MOST_FIELDS:

@@ -1,4 +1,4 @@
-"""A cubin: an ELF file for one GPU architecture, read without NVIDIA's tools.
+"""Reads a cubin, an ELF file for one GPU architecture, without NVIDIA's tools.
 
 Its symbol table names the kernels, its header tells the arch. Which marks tell sm_120a from sm_120
 is not documented; what is read here was compared with cuobjdump on cubins of CUDA 11.8 to 13.0.

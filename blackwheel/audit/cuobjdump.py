@@ -1,4 +1,4 @@
-"""Have NVIDIA's own reader name the kernels of fat binaries' entries, a batch at a time.
+"""Names the kernels of fat binaries' entries by NVIDIA's own reader, a batch at a time.
 
 The entries are copied into a file of our own making: so it does not matter where in a library they
 lay, and cuobjdump, which unpacks all that it is given, never needs more than a batch takes.
@@ -56,7 +56,7 @@ class Read:
 
 @functools.cache
 def cuobjdump() -> Path:
-    """The cuobjdump of the installed distribution, never one that PATH happens to offer."""
+    """Return the cuobjdump of the installed distribution, never one that PATH happens to offer."""
     try:
         files = importlib.metadata.files(CUOBJDUMP) or []
     except importlib.metadata.PackageNotFoundError:
@@ -79,7 +79,7 @@ class _GaveUpError(Exception):
 
 @dataclass(kw_only=True, slots=True)
 class Patience:
-    """What reading the device code of one wheel may take."""
+    """The time and files that reading the device code of one wheel may take."""
 
     calls: int = 500
     """Of cuobjdump; the largest wheels of the registry take 120."""

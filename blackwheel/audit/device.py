@@ -1,4 +1,4 @@
-"""Find the device code of a file wherever it lies: fat binaries, cubins, PTX, code of other makers.
+"""Finds the device code of a file wherever it lies: fat binaries, cubins, PTX, other makers'.
 
 Nothing is asked of section headers but to be right where they name device code: what lies between
 fat binaries there, and cannot be read, is unknown and never host code.
@@ -74,7 +74,7 @@ class Found:
 
     @property
     def pieces(self) -> int:
-        """How many cubins and PTX texts there are."""
+        """Return the number of cubins and PTX texts."""
         units = sum(len(one.entries) for one in (*self.units, *self.relocatable))
         return units + len(self.cubins) + len(self.ptx)
 
@@ -85,7 +85,7 @@ class Found:
 
 
 def find(blob: Blob, elf: Elf | None = None, sections: Sections | None = None) -> Found:
-    """Look through a whole file; `elf` is what it is where it is one for the host."""
+    """Look through a whole file; `elf` is its reading where it is one for the host."""
     found = Found()
     registered = _fat_binaries(blob, found, elf)
     covered = _merged((one.offset, one.end) for one in found.units)

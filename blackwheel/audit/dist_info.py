@@ -1,4 +1,4 @@
-"""The dist-info folder: its name, WHEEL, entry points, and files that have no business there."""
+"""Checks the dist-info folder: name, WHEEL, entry points, and files that do not belong there."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _same_version(text: str, version: Version) -> bool:
 def info_findings(
     dist_info: Mapping[str, bytes], names: Iterable[str], modules: Sequence[str] | None
 ) -> Iterator[Finding]:
-    """Look at what lies in the dist-info folder beside METADATA and RECORD."""
+    """Look at the files of the dist-info folder beside METADATA and RECORD."""
     for name in names:
         if name in INSTALLERS:
             fact = "an installer writes it: here it tells of no installation"

@@ -1,4 +1,4 @@
-"""What an ELF file asks of its loader, wants from others and offers to them.
+"""Reads an ELF file: its demands on the loader, its undefined and its exported symbols.
 
 It is read as the loader reads it: from program headers and the dynamic segment. Section headers are
 only a hint for people, and are read apart (`sections`). Every walk is bounded by the file's size.
@@ -75,7 +75,7 @@ class Elf:
 
     @property
     def machine_name(self) -> str:
-        """`EM_AARCH64`, or the number."""
+        """Return `EM_AARCH64`, or the number."""
         names = {number: name for name, number in ENUM_E_MACHINE.items()}
         return str(names.get(self.machine, self.machine))
 
@@ -114,7 +114,7 @@ class Elf:
 
     @property
     def end(self) -> int:
-        """Where the last segment ends in the file."""
+        """Return the offset at which the last segment ends in the file."""
         return max((one.offset + one.size for one in self.segments), default=0)
 
 

@@ -1,4 +1,4 @@
-"""The dynamic segment of a library: names it looks for, symbols, versions, and odd requests."""
+"""Reads the dynamic segment of a library: needed names, symbols, versions, and odd requests."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def read_table(data: bytes) -> Table:
 
 
 def read_dynamic(blob: Blob, table: Table, place: Place) -> tuple[Dynamic, Symbols]:
-    """Read what a dynamic segment names; `place` turns an address into an offset of the file."""
+    """Read the entries of a dynamic segment; `place` turns an address into a file offset."""
     strings = _Strings(blob, table, place)
     flags = _last(table, "DT_FLAGS")
     needs = _versions(blob, table, place, strings)

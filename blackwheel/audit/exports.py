@@ -140,7 +140,7 @@ def _python(environment: Path) -> tuple[dict[str, Shelf], str]:
 
 
 def system_exports() -> dict[str, Shelf]:
-    """Return what this machine's C and C++ libraries export."""
+    """Return the exports of this machine's C and C++ libraries."""
     shelves: dict[str, Shelf] = {}
     for name in SYSTEM:
         shelves |= _found(name, SYSTEM_FOLDERS)

@@ -1,4 +1,4 @@
-"""Fat binaries: the containers that nvcc packs a source file's cubins and PTX into.
+"""Reads fat binaries, the containers that nvcc packs a source file's cubins and PTX into.
 
 They are found by their mark wherever they lie in a file, for the CUDA runtime is handed an address
 and asks for no section. The format is not documented; what is read here was compared with cuobjdump
@@ -50,13 +50,13 @@ class Entry:
 
     @property
     def end(self) -> int:
-        """Where the next one begins."""
+        """Return the offset of the next one."""
         return self.offset + self.header + self.size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FatBinary:
-    """One of them: what was compiled from one source file."""
+    """One of them: the code compiled from one source file."""
 
     offset: int
     end: int

@@ -1,4 +1,4 @@
-"""What an audit finds: one line a person can act on, and whether it stops the wheel."""
+"""Defines a finding: one line a person can act on, and whether it stops the wheel."""
 
 from __future__ import annotations
 

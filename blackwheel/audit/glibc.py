@@ -84,7 +84,7 @@ def level(version: str) -> Version | None:
 
 
 def glibc_need(elf: Elf) -> tuple[Version | None, str]:
-    """The oldest glibc that serves a library, and what of it asks for the most.
+    """Return the oldest glibc that serves a library, and the symbols that ask for the most.
 
     All versions that it needs count, also those that no symbol is taken from. The first is None
     where no manylinux level knows the version that the second names; the second is empty where

@@ -1,4 +1,4 @@
-"""Which archs a file's kernels are compiled for, one by one, and how that serves the wanted."""
+"""Counts the archs that a file's kernels are compiled for, and how they serve the wanted ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXAMPLES: Final = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KernelCounts:
-    """How the kernels of one library serve the wanted archs; each kernel is counted once."""
+    """The kernels of one library by how they serve the wanted archs; each is counted once."""
 
     native: int = 0
     """SASS of exactly every wanted arch."""
@@ -78,7 +78,7 @@ class Library:
 
     @property
     def archs(self) -> str:
-        """`72 x sm_120a, 1 x PTX sm_80`, as messages and tables show it."""
+        """Return `72 x sm_120a, 1 x PTX sm_80`, as messages and tables show it."""
         cubins = [f"{count} x {arch}" for arch, count in self.elf_archs]
         return ", ".join(cubins + [f"{count} x PTX {arch}" for arch, count in self.ptx_archs])
 
@@ -96,7 +96,7 @@ class Code:
 
 @dataclass(kw_only=True, slots=True)
 class DeviceCode:
-    """All device code of one file, and what of it could not be read."""
+    """All device code of one file, and the pieces of it that could not be read."""
 
     code: list[Code] = field(default_factory=list)
     unread: list[tuple[Arch | None, str]] = field(default_factory=list)
@@ -105,7 +105,7 @@ class DeviceCode:
 
 
 def read_library(file: Path, *, path: str, sha256: str, wanted: Sequence[Arch]) -> Library:
-    """Read a file that lies somewhere; what cannot be read is said in it, never guessed."""
+    """Read a file that lies somewhere; unreadable pieces are said in it, never guessed."""
     with Blob.of(file) as blob:
         try:
             elf = read_elf_of(blob, file.name)

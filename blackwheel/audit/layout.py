@@ -1,4 +1,4 @@
-"""Where the files of a wheel land, and what Python does with them there."""
+"""Checks where the files of a wheel land, and Python's treatment of them there."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LONGEST: Final = 1000
 
 
 def path_findings(infos: Sequence[zipfile.ZipInfo]) -> Iterator[Finding]:
-    """Names that leave their folder, that have two spellings, or that mislead who reads them."""
+    """Find names that leave their folder, have two spellings, or mislead a reader."""
     seen = Counter(info.filename for info in infos)
     folders: set[str] = set()
     for info in infos:
@@ -83,7 +83,7 @@ def _same_names(paths: Iterable[str]) -> Iterator[Finding]:
 def place_findings(
     paths: Sequence[str], info_name: str, modules: Sequence[str] | None
 ) -> Iterator[Finding]:
-    """What lands beside the package: other packages' files, starters, scripts.
+    """Find files that land beside the package: other packages' files, starters, scripts.
 
     `modules` are the top-level names that a stack allows; None for a wheel of nobody's stack.
     """

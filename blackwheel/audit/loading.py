@@ -1,4 +1,4 @@
-"""What a loader would do with a library: its machine, stack, segments, folders and odd requests."""
+"""Checks a library as the loader reads it: machine, stack, segments, folders, odd requests."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ OWN_UNWINDER: Final = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Surroundings:
-    """What is known of the wheel that a library lies in."""
+    """The facts of the wheel that a library lies in."""
 
     name: str
     version: Version
@@ -80,7 +80,7 @@ class Surroundings:
 
 
 def loading_findings(natives: Sequence[Native], around: Surroundings) -> Iterator[Finding]:
-    """Hold every library of a wheel to what the loader does with it."""
+    """Hold every library of a wheel to the loader's rules."""
     for native in natives:
         yield from _header_findings(native, around)
         if native.elf.kind in ("library", "program"):

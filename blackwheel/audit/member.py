@@ -43,7 +43,7 @@ class Member:
         return offset
 
     def read(self, size: int) -> bytes:
-        """Return the next bytes, at most so many; raise BadZipFile for what is not as it says."""
+        """Return the next bytes, at most so many; raise BadZipFile for contradictions."""
         pieces, missing = [], size
         while missing:
             piece = self._next(missing)

@@ -1,4 +1,4 @@
-"""Compressed files and archives inside of a wheel: opened, within a budget, or called unknown."""
+"""Opens compressed files and archives inside of a wheel within a budget, or calls them unknown."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ BROKEN: Final = (
 
 
 class UnknownPackingError(Exception):
-    """What is packed here cannot be opened, or not within the budget."""
+    """A packed file cannot be opened, or not within the budget."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Budget:
-    """What a whole wheel's packed files may grow to."""
+    """The size that a whole wheel's packed files may grow to."""
 
     size: int = 256 << 20
     files: int = 20_000

@@ -1,4 +1,4 @@
-"""Which Pythons a module serves: its file's tag, its libpython, and the limited API it promises."""
+"""Checks the Pythons that a module serves: its file's tag, its libpython, its limited API."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHOWN: Final = 5
 def python_findings(
     natives: Sequence[Native], tags: frozenset[Tag], *, python: str = ""
 ) -> Iterator[Finding]:
-    """Hold modules to the wheel's tags; `python` (`cp311`) is what a stack builds it for."""
+    """Hold modules to the wheel's tags; `python` (`cp311`) is the stack's."""
     minors = _minors(tags, python)
     stable = any(tag.abi == "abi3" for tag in tags)
     for native in natives:

@@ -1,4 +1,4 @@
-"""RECORD held to what is in the archive, both ways."""
+"""Compares RECORD with the files of the archive, both ways."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Section headers of an ELF file: a hint, for the loader needs none and believes none."""
+"""Reads section headers of an ELF file: a hint, for the loader needs none and believes none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The libraries of a wheel as few rows: files of one kind and the same archs are told together."""
+"""Sums up the libraries of a wheel in few rows: files of one kind and the same archs together."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def links(
 def unlinked(
     elves: Mapping[str, Elf], *, requires: Container[str], provider: bool
 ) -> Iterator[Finding]:
-    """Tell what can be told of symbols and libraries where no environment is looked at.
+    """Judge symbols and libraries without looking at an environment.
 
     `requires` are the distributions that the wheel wants; `provider` is one of them itself.
     """
@@ -231,7 +231,7 @@ def _bond(elf: Elf, exports: Exports) -> str:
 def system_findings(
     elves: Mapping[str, Elf], tags: Iterable[Tag], *, floor: str
 ) -> Iterator[Finding]:
-    """Hold the libraries' glibc to the stack's floor and to what the platform tag promises."""
+    """Hold the libraries' glibc to the stack's floor and to the promise of the platform tag."""
     lowest = min((promise for tag in tags if (promise := _promise(tag))), default=None)
     for path, elf in elves.items():
         glibc, culprit = glibc_need(elf)

@@ -1,4 +1,4 @@
-"""Tell text from binary data: a text is text to its last byte."""
+"""Tells text from binary data: a text is text to its last byte."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ def closing(
     *,
     buildable: bool = True,
 ) -> str:
-    """Answer "need I build at all?" in one sentence; `buildable` is what a stack here builds."""
+    """Answer "need I build at all?" in one sentence; `buildable`: a stack here builds it."""
     refused = [one for one in report.fatal if one.name != "torch-not-pinned"]
     if not report.libraries and refused:
         return f"Nothing of it can be used: {refused[0].name}."

@@ -1,4 +1,4 @@
-"""Read a wheel file that nobody trusts, each of its files once: what is in it, what is wrong.
+"""Reads a wheel file that nobody trusts, each of its files once: its contents and its faults.
 
 Nothing is written under a name that the archive chose, and nothing that outlives this process. pip
 and uv install several of the wheels that are refused here: a wrong RECORD, an unlisted file.
@@ -42,7 +42,7 @@ FOREIGN: Final = ("windows", "mac", "wasm")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unpacked:
-    """What lies in a wheel file."""
+    """The contents of a wheel file."""
 
     name: str
     """Canonical: lower case, one hyphen between words."""

@@ -1,4 +1,4 @@
-"""Text that others wrote, made safe to show: no terminal and no page obeys it."""
+"""Makes text that others wrote safe to show: no terminal and no page obeys it."""
 
 from __future__ import annotations
 

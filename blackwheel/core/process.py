@@ -37,7 +37,7 @@ class Completed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """What a program may take that reads files of strangers."""
+    """The limits of a program that reads files of strangers."""
 
     seconds: int
     """Of CPU; three times as many on the clock."""
@@ -159,7 +159,7 @@ def capture(
 def capture_into(
     output: int, argv: Sequence[str], *, environment: Mapping[str, str], cwd: Path, limits: Limits
 ) -> Completed:
-    """Run to the end with stdout in an open file; what breaks its limits ends as a signal's code.
+    """Run to the end with stdout in an open file; a broken limit ends as a signal's code.
 
     The limits are the kernel's: a program that is fed garbage cannot fill memory, disk or time.
     """
