@@ -26,6 +26,7 @@ from blackwheel.core.site import Site
 from blackwheel.core.units import size
 from blackwheel.doctor.for_building import TORCH_BYTES
 from blackwheel.doctor.machine_checks import gpu_checks
+from blackwheel.pipeline import environment
 from blackwheel.pytorch import archive
 from blackwheel.receipts import document
 from blackwheel.shelf import consumer_lock, verify
@@ -53,7 +54,8 @@ def install(
 
     Nothing is downloaded before driver, disk, torch and folder were looked at. Raises
     `no-folder`, `folder-not-ours`, `own-environment`, `install-busy`, `driver-too-old`,
-    `disk-full`, `another-torch`, `install-failed`, `environment-differs`, `nothing-to-go-back-to`.
+    `disk-full`, `another-torch`, `environment-differs`, `nothing-to-go-back-to`, and what
+    `environment.sync` raises.
     """
     home = _home(into)
     if rollback:
@@ -169,30 +171,21 @@ def _requirements(site: Site, asked: Sequence[Request], wheels: Sequence[Shelved
 
 def _fill(site: Site, folder: Path, program: Path, text: str) -> None:
     """Make the environment, and let uv put into it what the hashed lines name and nothing else."""
-    uv, log = str(site.uv), site.store / "installs" / f"{folder.name}.log"
-    variables = {k: v for k, v in site.environment.items() if k != "VIRTUAL_ENV"}
-    wanted = folder / "requirements.txt"
-    python = str(folder / "bin" / "python")
-    steps = (
-        [uv, "venv", "--quiet", "--no-project", "--python", str(program), str(folder)],
-        [uv, "pip", "sync", "--require-hashes", "--python", python, str(wanted)],
-    )
+    make = [str(site.uv), "venv", "--quiet", "--no-project", "--python", str(program), str(folder)]
     with site.console.stage("install", f"fill {folder}"):
-        for number, argv in enumerate(steps):
-            if number:
-                files.replace_file(wanted, text.encode())
-            done = process.run(argv, environment=variables, cwd=folder.parent, log=log)
-            if done.code:
-                tail = "\n".join(done.stdout.splitlines()[-8:])
-                fact = f"uv {argv[1]} ended with exit code {done.code}\n{tail}"
-                raise _refused("install-failed", fact, f"see {log}", Exit.INDEX)
+        done = process.capture(make, environment=site.environment, cwd=folder.parent, check=False)
+        if done.code:
+            raise environment.refused(done.code, done.stderr, where=str(folder))
+        wanted = folder / "requirements.txt"
+        files.replace_file(wanted, text.encode())
+        environment.sync(site, folder, [str(wanted)])
 
 
 def _agree(site: Site, folder: Path) -> None:
     """Hold torch and wheels of an environment against each other, as `doctor --env` does."""
     done = verify.environment_report(site, str(folder))
     if done.code:
-        fix = f"invoke doctor --env {folder}" if (folder / MARK).exists() else "nox -s lock"
+        fix = "nox -s lock, then the build again: the pins and the wheels name different torches"
         raise _refused("environment-differs", done.stdout.rstrip(), fix, Exit.TORCH)
 
 
