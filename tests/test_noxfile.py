@@ -104,6 +104,25 @@ def test_build_that_a_person_typed_has_its_file_written_and_removed(
     assert list((store / "sessions").iterdir()) == []
 
 
+def test_option_with_an_equals_sign_is_read(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert loaded(monkeypatch, "--stack=quickstart", "--python=3.12").STACK == "quickstart"
+
+
+def test_help_of_a_session_ends_it_without_a_file(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Asked(Session):
+        def run(self, *words: str, **_: Any) -> None:
+            """Write no file, as the package does where help is asked for."""
+
+        def skip(self, why: str) -> None:
+            raise InterruptedError(why)
+
+    module = loaded(monkeypatch, "--help")
+    with pytest.raises(InterruptedError, match="help was asked for"):
+        module.smoke(Asked("--help"))
+
+
 def smoked(monkeypatch: pytest.MonkeyPatch, *words: str) -> list[str]:
     module = loaded(monkeypatch, *words)
     session = Session(*words, resolved=SMOKE)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import invoke.main
 from invoke.program import Program as InvokeProgram
@@ -17,6 +17,8 @@ from invoke.tasks import Task
 from blackwheel.commands import verbs, words
 from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit, nearest
+
+CHECKOUT: Final = Path(__file__).resolve().parents[2]
 
 
 class Program(InvokeProgram):
@@ -65,6 +67,13 @@ class Program(InvokeProgram):
     def _tasks(self) -> dict[str, Task[Any]]:
         return {name: self.collection[name] for name in self.collection.task_names}
 
+    def parse_cleanup(self) -> None:
+        """Complete the names of stacks and projects, which Invoke does not know."""
+        if self.args.complete.value and (names := completed(self.core.remainder.split())):
+            print("\n".join(names))  # noqa: T201
+            sys.exit(0)
+        super().parse_cleanup()
+
     def print_task_help(self, name: str) -> None:
         """Write the help of one verb."""
         task = self.collection[name]
@@ -84,6 +93,16 @@ class Program(InvokeProgram):
             super().list_tasks()
 
 
+def completed(typed: list[str]) -> list[str]:
+    """Return the stacks or projects that may stand behind the last option."""
+    option = next((word for word in reversed(typed[-2:]) if word.startswith("-")), "")
+    if option in ("--stack", "-s"):
+        return sorted(path.stem for path in (CHECKOUT / "constraints").glob("*.toml"))
+    if option in ("--only", "-o"):
+        return sorted(path.parent.name for path in (CHECKOUT / "patches").glob("*/project.toml"))
+    return []
+
+
 def adopt() -> None:
     """Let the `invoke` that loads tasks.py go on as this program."""
     if type(invoke.main.program) is InvokeProgram:
@@ -93,5 +112,4 @@ def adopt() -> None:
 def main() -> None:
     """Run `blackwheel …` on the checkout that this package is in."""
     program = Program(name="blackwheel", binary="blackwheel", binary_names=["blackwheel"])
-    checkout = Path(__file__).resolve().parents[2]
-    program.run([sys.argv[0], "--search-root", str(checkout), *sys.argv[1:]])
+    program.run([sys.argv[0], "--search-root", str(CHECKOUT), *sys.argv[1:]])

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from doc_scripts import script
 
+from blackwheel.commands import program
 from blackwheel.commands.verbs import GROUPS
 
 ROOT = Path(__file__).parents[2]
@@ -67,6 +68,19 @@ def test_groups_are_those_of_the_page_of_commands() -> None:
     pages = script("commands")
     groups = {name: task.group for name, task in pages.tasks().items()}
     assert groups == {n: g for g, names in pages.GROUPS.items() for n in names if n in groups}
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [("plan --stack", "quickstart"), ("plan -s qu", "quickstart"), ("plan --only", "flash-attn")],
+)
+def test_completion_knows_stacks_and_projects(typed: str, name: str) -> None:
+    assert name in program.completed(["invoke", *typed.split()])
+    assert name not in program.completed(["invoke", "plan", "--stack", "quickstart", "--py"])
+    code, out, _ = run("--complete", "--", "invoke", *typed.split())
+    assert (code, name in out.splitlines()) == (0, True)
+    code, out, _ = run("--complete", "--", "invoke", "plan", "--")
+    assert (code, "--matrix" in out.splitlines()) == (0, True)
 
 
 def test_json_names_its_schema() -> None:
