@@ -114,7 +114,7 @@ def _require_proved(site: Site, wheels: Sequence[index.ShelvedWheel], stack: rec
             "unproved",
             "\n".join(["nothing is published: what is not proved stays here", *facts]),
             where=f"wheels/{stack.name}",
-            fix=f"invoke verify --what {stack.name} tells all of it;\n"
+            fix=f"invoke verify {stack.name} tells all of it;\n"
             f"invoke build-wheels --stack {stack.name} --again makes the wheel anew",
             code=Exit.INDEX,
         )

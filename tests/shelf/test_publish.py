@@ -119,7 +119,7 @@ def test_wheel_without_smoke_in_its_receipt_is_refused(
             for name in reversed(NAMES)
         )
         + "  where: wheels/toy\n"
-        "  fix:   invoke verify --what toy tells all of it;\n"
+        "  fix:   invoke verify toy tells all of it;\n"
         "         invoke build-wheels --stack toy --again makes the wheel anew"
     )
     assert error.code == Exit.INDEX
