@@ -58,9 +58,11 @@ def install(
     `environment.sync` raises.
     """
     home = _home(into)
-    if rollback:
+    if rollback and home.is_dir():
         with _held(home):
             return _go_back(site, home)
+    if rollback:
+        raise _nothing_older(f"there is no folder {home}")
     asked, chosen = requests(site, stack, only=only, python=python)
     wheels = [consumer_lock.newest(site, request) for request in asked]
     _check_torch(asked[0].stack, wheels)
@@ -221,10 +223,14 @@ def _go_back(site: Site, home: Path) -> int:
     now = (home / LINK).resolve().name
     before = [one for one in _folders(home, whole=True) if one.name < now]
     if not before:
-        fact, fix = f"no environment in {home} is older than {now}", "invoke install --into FOLDER"
-        raise _refused("nothing-to-go-back-to", fact, fix, Exit.USAGE)
+        raise _nothing_older(f"no environment in {home} is older than {now}")
     _agree(site, before[-1])
     return _switch(site, home, before[-1], "back to")
+
+
+def _nothing_older(fact: str) -> BlackwheelError:
+    fix = "invoke install --into FOLDER"
+    return _refused("nothing-to-go-back-to", fact, fix, Exit.USAGE)
 
 
 def _refused(name: str, fact: str, fix: str, code: Exit) -> BlackwheelError:

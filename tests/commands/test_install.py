@@ -129,6 +129,8 @@ def test_what_cannot_work_is_refused_before_anything_is_downloaded(
     monkeypatch.setattr(installing, "_fill", lambda *_: pytest.fail("it downloads"))
     home = tmp_path / "vllm"
     assert refused(site, "").name == "no-folder"
+    assert refused(site, home, rollback=True).fact == f"there is no folder {home}"
+    assert not home.exists()
     home.mkdir()
     (home / "notes.txt").touch()
     assert refused(site, home).fact == f"{home} holds other things: notes.txt"
