@@ -1,23 +1,30 @@
-"""Audits a finished wheel: returns an AuditedWheel, or refuses it with every fatal finding."""
+"""Proves a finished wheel, or refuses it by name → AuditedWheel."""
 
 from __future__ import annotations
 
-import hashlib
+import errno
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from packaging.utils import canonicalize_name
+
+from blackwheel.audit import contract, loading, python_abi, symbols
+from blackwheel.audit.contents import Reading
+from blackwheel.audit.core_metadata import core_metadata
+from blackwheel.audit.elf import Elf
 from blackwheel.audit.exports import Exports, exports_of
-from blackwheel.audit.findings import Finding
-from blackwheel.audit.kernels import Library, arch_findings, read_library
+from blackwheel.audit.findings import Finding, RefusedError, judged
+from blackwheel.audit.kernels import Library
 from blackwheel.audit.metadata import Expected, metadata_findings
-from blackwheel.audit.symbols import Links, floor_findings, links
-from blackwheel.audit.wheel import RefusedError, Unpacked, unpack
+from blackwheel.audit.symbols import Links
+from blackwheel.audit.wheel import Unpacked, unpack
 from blackwheel.builder.build import BuiltWheel
 from blackwheel.core.archs import Arch, parse
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.files import sha256
 from blackwheel.stacks.request import Request, filled, label
 
 __all__ = [
@@ -38,7 +45,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AuditReport:
-    """Everything found in one wheel file, good or bad."""
+    """Everything that was seen in one wheel file, good or bad."""
 
     path: Path
     sha256: str
@@ -47,29 +54,34 @@ class AuditReport:
     links: tuple[Links, ...] = ()
     """What each library is bound to; empty where no environment was given to link in."""
     findings: tuple[Finding, ...] = ()
+    files: tuple[tuple[str, int], ...] = ()
+    """How many files of each kind it holds."""
 
     @property
     def fatal(self) -> tuple[Finding, ...]:
-        """Findings that stop the wheel."""
+        """The findings that stop the wheel."""
         return tuple(finding for finding in self.findings if finding.fatal)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AuditedWheel:
-    """A wheel without a fatal finding; it cannot be made from any other report."""
+    """A wheel without a fatal finding: it cannot be made from any other report.
+
+    Of one that was built here the objects are counted too: what was built is what was planned.
+    """
 
     report: AuditReport
     built: BuiltWheel | None = None
     """None for a wheel that came from elsewhere."""
 
     def __post_init__(self) -> None:
-        fatal = self.report.fatal
+        fatal = [one for one in self.findings if one.fatal]
         if fatal:
             raise _refusal(self.report.path, fatal)
 
     @property
     def path(self) -> Path:
-        """Path of the wheel file."""
+        """The wheel file."""
         return self.report.path
 
     @property
@@ -79,16 +91,17 @@ class AuditedWheel:
 
     @property
     def libraries(self) -> tuple[Library, ...]:
-        """Libraries of the wheel, with the archs of their kernels."""
+        """Its libraries with the archs of their kernels."""
         return self.report.libraries
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """Findings that are allowed."""
-        return self.report.findings
+        """Return the findings that were seen and allowed."""
+        objects = contract.object_findings(self.built) if self.built else ()
+        return (*self.report.findings, *objects)
 
     def section(self) -> dict[str, Any]:
-        """Return the receipt's section about the audit."""
+        """Return the audit's section of the receipt."""
         return {
             "libraries": [asdict(library) for library in self.libraries],
             "links": [asdict(one) for one in self.report.links],
@@ -97,8 +110,14 @@ class AuditedWheel:
 
 
 def expectation(request: Request) -> Expected:
-    """Return the properties that the wheel of this request must have."""
+    """Return the expectation for the wheel of this request."""
     stack, pin = request.stack, request.pin
+    contracts = pin.contract
+    if request.archs != stack.archs:  # for other archs an upstream builds other libraries
+        contracts = tuple(
+            replace(one, optional=True, kernels=min(1, one.kernels), entry_points=())
+            for one in contracts
+        )
     return Expected(
         name=request.stack.distribution(request.project),
         version=pin.version,
@@ -107,9 +126,10 @@ def expectation(request: Request) -> Expected:
         modules=pin.modules,
         torch=stack.torch.requirement,
         archs=tuple(parse(arch) for arch in request.archs),
-        contracts=pin.contract,
+        contracts=contracts,
         runtime=tuple(filled(line, stack, request.python) for line in pin.runtime),
         glibc=stack.glibc,
+        data=pin.data,
     )
 
 
@@ -120,7 +140,7 @@ def audit(
     exports: Exports | None = None,
     built: BuiltWheel | None = None,
 ) -> AuditedWheel:
-    """Check a wheel against its stack; raise `wheel-refused` with every fatal finding.
+    """Hold a wheel to its stack's expectation; raise `wheel-refused` with every fatal finding.
 
     `exports` is the environment that it must link in; without one the ABI closure is not checked.
     """
@@ -135,40 +155,53 @@ def inspect(
     exports: Exports | None = None,
     before: Exports | None = None,
     expected: Expected | None = None,
+    strict: bool = False,
 ) -> AuditReport:
-    """Read any wheel without judging it; `archs` are those that kernels are counted against.
+    """Look at any wheel without judging it; `archs` are those that kernels are counted against.
 
-    `exports` is the environment to link in, `before` the one that the wheel was built for.
+    `exports` is the environment to link in, `before` the one that the wheel was built for. A wheel
+    of no stack is refused only for what installers or the loader refuse, unless that is `strict`.
     """
+    own = expected is not None
+    contracts = expected.contracts if expected else ()
+    reading = Reading(archs=archs, entry_points=[n for one in contracts for n in one.entry_points])
+    try:
+        wheel = _read(path, reading, expected)
+    except RefusedError as error:
+        found = judged(error.findings, own=own or strict)
+        return AuditReport(path=path, sha256=_digest(path), size=_size(path), findings=found)
+    elves = _elves(wheel)
     bonds: tuple[Links, ...] = ()
     unresolved: tuple[Finding, ...] = ()
-    try:
-        with tempfile.TemporaryDirectory(prefix="blackwheel-audit-") as folder:
-            wheel = unpack(path, Path(folder), modules=expected.modules if expected else None)
-            libraries = tuple(
-                read_library(one.file, path=one.path, sha256=one.sha256, wanted=archs)
-                for one in wheel.libraries
-            )
-            if exports is not None:
-                bonds, unresolved = links(_files(wheel), exports, before=before)
-    except RefusedError as error:
-        return AuditReport(
-            path=path, sha256=_sha256(path), size=_size(path), findings=(error.finding,)
-        )
-    findings = (
+    if exports is not None:
+        bonds, unresolved = symbols.links(elves, exports, before=before)
+    around = _surroundings(wheel)
+    if exports is None and not own:
+        provider = wheel.name.startswith(("torch", "nvidia-"))
+        unresolved = tuple(symbols.unlinked(elves, requires=around.requires, provider=provider))
+    findings = [
         *wheel.findings,
         *metadata_findings(wheel, expected),
-        *arch_findings(libraries, expected.contracts if expected else (), archs),
+        *loading.loading_findings(wheel.natives, around),
+        *python_abi.python_findings(
+            wheel.natives, wheel.tags, python=expected.python if expected else ""
+        ),
+        *contract.arch_findings(wheel.libraries, contracts, archs),
         *unresolved,
-        *floor_findings(bonds, wheel.tags, floor=expected.glibc if expected else ""),
-    )
+        *symbols.system_findings(elves, wheel.tags, floor=expected.glibc if expected else ""),
+    ]
+    if expected is not None:
+        findings += contract.content_findings(
+            wheel.libraries, wheel.natives, expected.contracts, reading.kernels
+        )
     return AuditReport(
         path=path,
-        sha256=_sha256(path),
+        sha256=_digest(path),
         size=_size(path),
-        libraries=libraries,
+        libraries=wheel.libraries,
         links=bonds,
-        findings=findings,
+        findings=judged(findings, own=own or strict),
+        files=wheel.files,
     )
 
 
@@ -180,15 +213,47 @@ def link_against(
     Raises `wheel-refused` for a file that is no wheel.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix="blackwheel-audit-") as folder:
-            wheel = unpack(path, Path(folder), modules=None)
-            return links(_files(wheel), exports, before=before)
+        wheel = _read(path, Reading(archs=()), None)
     except RefusedError as error:
-        raise _refusal(path, (error.finding,)) from None
+        raise _refusal(path, error.findings) from None
+    broken = [one for one in wheel.findings if one.name == "unreadable-library"]
+    bonds, findings = symbols.links(_elves(wheel), exports, before=before)
+    return bonds, judged((*broken, *findings), own=False)
 
 
-def _files(wheel: Unpacked) -> list[tuple[str, Path]]:
-    return [(one.path, one.file) for one in wheel.libraries]
+def _read(path: Path, reading: Reading, expected: Expected | None) -> Unpacked:
+    try:
+        return unpack(
+            path,
+            reading,
+            modules=expected.modules if expected else None,
+            data=expected.data if expected else (),
+        )
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise BlackwheelError(
+            "no-room",
+            "there is no room for one library of the wheel, unpacked",
+            where=tempfile.gettempdir(),
+            fix="TMPDIR=/a/folder/with/room, and the same command again",
+            code=Exit.MACHINE,
+        ) from None
+
+
+def _elves(wheel: Unpacked) -> dict[str, Elf]:
+    return {one.path: one.elf for one in wheel.natives if one.elf.kind in ("library", "program")}
+
+
+def _surroundings(wheel: Unpacked) -> loading.Surroundings:
+    requires = core_metadata(wheel.dist_info.get("METADATA", b"")).requires
+    return loading.Surroundings(
+        name=wheel.name,
+        version=wheel.version,
+        tags=wheel.tags,
+        requires=frozenset(canonicalize_name(one.name) for one in requires),
+        folders=wheel.folders,
+    )
 
 
 def _refusal(path: Path, fatal: Iterable[Finding]) -> BlackwheelError:
@@ -205,8 +270,5 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _sha256(path: Path) -> str:
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digest(path: Path) -> str:
+    return sha256(path) if path.is_file() else ""

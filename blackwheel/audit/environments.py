@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from packaging.metadata import InvalidMetadata, Metadata
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from blackwheel.audit import audit
+from blackwheel.audit import archive, audit
+from blackwheel.audit.core_metadata import core_metadata
+from blackwheel.audit.dist_info import LIMITS
+from blackwheel.audit.findings import RefusedError
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.file_lock import held
 from blackwheel.core.files import component
@@ -27,15 +29,8 @@ FOLDER: Final = "torches"
 _WHOLE: Final = "whole"
 """Lies in an environment whose installation came to its end."""
 _TAIL: Final = 6
-_UNREADABLE: Final = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    EOFError,
-    zipfile.BadZipFile,
-    zlib.error,
-    InvalidMetadata,
-)
+_METADATA: Final = ".dist-info/METADATA"
+_UNREADABLE: Final = (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def environment_of(other: str, *, site: Site) -> Path:
@@ -83,11 +78,13 @@ def requirements(path: Path) -> tuple[Requirement, ...]:
     The audit says of such a file what is wrong with it.
     """
     try:
-        with zipfile.ZipFile(path) as wheel:
-            (name,) = [n for n in wheel.namelist() if n.endswith(".dist-info/METADATA")]
-            metadata = Metadata.from_email(wheel.read(name), validate=False)
-            required = metadata.requires_dist or []
-    except (*_UNREADABLE, ExceptionGroup):
+        with archive.opened(path) as opened:
+            (info,) = [one for one in opened.files if one.filename.endswith(_METADATA)]
+            if info.file_size > LIMITS["METADATA"]:
+                return ()
+            with opened.reading(info) as stream:
+                required = core_metadata(stream.read(info.file_size + 1)).requires
+    except (*_UNREADABLE, RefusedError):
         return ()
     return tuple(one for one in required if canonicalize_name(one.name) == "torch")
 

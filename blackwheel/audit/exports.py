@@ -92,7 +92,7 @@ def exports_of(environment: Path, *, store: Path, cuda: Path | None = None) -> E
         libraries = _libraries(files)
         _save(table, libraries)
     interpreter, tag = _python(environment)
-    libraries |= interpreter | _system()
+    libraries |= interpreter | system_exports()
     return Exports(torch=_torch_version(packages), python=tag, libraries=libraries)
 
 
@@ -139,8 +139,8 @@ def _python(environment: Path) -> tuple[dict[str, Shelf], str]:
     return shelves, f"cpython-{tag}"
 
 
-def _system() -> dict[str, Shelf]:
-    """This machine's C and C++ libraries."""
+def system_exports() -> dict[str, Shelf]:
+    """Return the exports of this machine's C and C++ libraries."""
     shelves: dict[str, Shelf] = {}
     for name in SYSTEM:
         shelves |= _found(name, SYSTEM_FOLDERS)

@@ -1,98 +1,112 @@
-"""Reads fat binaries: which device code entries come from one translation unit.
+"""Reads fat binaries, the containers that nvcc packs a source file's cubins and PTX into.
 
-cuobjdump decompresses and reads the entries, but does not tell where one fat binary ends.
-That matters: two units may each hold a static kernel of the same name, built for different archs.
-The walk is also the second witness that cuobjdump skipped nothing. The container format is not
-documented; what is read here was checked against wheels built by CUDA 12.8 to 13.0.
+They are found by their mark wherever they lie in a file, for the CUDA runtime is handed an address
+and asks for no section. The format is not documented; what is read here was compared with cuobjdump
+on wheels built by CUDA 11.8 to 13.0.
 """
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
+from blackwheel.audit.blob import Blob
+from blackwheel.core.archs import Arch
 
-EXECUTABLE_SECTION: Final = ".nv_fatbin"
-RELOCATABLE_SECTION: Final = "__nv_relfatbin"
-"""Left by `-rdc`; holds the kernels only where there is no executable section."""
+MAGIC: Final = b"\x50\xed\x55\xba"
+WRAPPER: Final = b"\xb1\x43\x62\x46"
+"""Begins the record by which a library registers one fat binary with the CUDA runtime."""
+HEADER: Final = struct.Struct("<IHHQ")
+"""Magic, version, size of this header, size of the entries."""
+VERSION: Final = 1
 KINDS: Final = {1: "ptx", 2: "elf"}
 
-_MAGIC: Final = 0xBA55ED50
-_HEADER: Final = struct.Struct("<IHHQ")
-"""Magic, version, size of this header, size of the entries."""
-_ENTRY: Final = struct.Struct("<HHIQ12xI")
-"""Kind, version, size of this header, size of the payload, compute capability without dot."""
-_ALIGNMENT: Final = 8
-
-
-class UnreadableKernelsError(Exception):
-    """Raised where device code cannot be read, so that its archs are unknown."""
+_ENTRY: Final = struct.Struct("<HHIQIIHHIIIQ")
+"""Kind, version, size of this header and of the payload, compressed size, place of the options,
+minor and major version, compute capability, two unknown, flags."""
+_UNPACKED_AT: Final = 56
+_SPECIFIC, _FAMILY = 1 << 20, 1 << 21
+COMPRESSED: Final = 0x2000 | 0x8000
+"""LZ4; zstd since CUDA 12.8."""
+_MOST_HEADER: Final = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """One cubin or PTX text; entries of equal `unit` were compiled from one source file."""
+    """One cubin or PTX text as its header tells of it."""
 
-    unit: int
     kind: str
-    digits: int
-    """120 for sm_120, sm_120a and sm_120f alike."""
+    """`elf`, `ptx`, or `kind 8`, which nobody here can read."""
+    arch: Arch
+    """PTX headers do not tell `a` or `f`."""
+    offset: int
+    """Of its header in the file."""
+    header: int
+    size: int
+    unpacked: int
+    """Bytes that its reader will need: the payload's, or what a compressed one grows to."""
+    compressed: bool
+
+    @property
+    def end(self) -> int:
+        """Return the offset of the next one."""
+        return self.offset + self.header + self.size
 
 
-def entries(library: Path) -> tuple[Entry, ...] | None:
-    """Return the device code entries of an ELF file in order; None for a host library.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FatBinary:
+    """One of them: the code compiled from one source file."""
 
-    Raises UnreadableKernelsError where the section does not hold what its headers say.
-    """
-    with library.open("rb") as file:
-        try:
-            sections = {section.name: section for section in ELFFile(file).iter_sections()}
-        except (ELFError, struct.error, UnicodeDecodeError, ValueError) as error:
-            raise UnreadableKernelsError(f"not an ELF file that can be read: {error}") from None
-        found = sections.get(EXECUTABLE_SECTION) or sections.get(RELOCATABLE_SECTION)
-        if found is None or found["sh_size"] == 0:
-            return None
-        begin = found["sh_offset"]
-        try:
-            return _walk(file, begin, begin + found["sh_size"])
-        except struct.error:
-            raise UnreadableKernelsError(f"section {found.name} ends inside a header") from None
+    offset: int
+    end: int
+    entries: tuple[Entry, ...]
 
 
-def _walk(file: BinaryIO, position: int, end: int) -> tuple[Entry, ...]:
+def fat_binary(blob: Blob, offset: int) -> FatBinary | str:
+    """Read the headers of the one that begins here, or say why they cannot be right."""
+    if offset + HEADER.size > blob.size:
+        return f"a fat binary at offset {offset:#x} ends inside its header"
+    _, version, header, size = HEADER.unpack(blob.at(offset, HEADER.size))
+    end = offset + header + size
+    if version != VERSION or header != HEADER.size or end > blob.size:
+        return f"no fat binary header at offset {offset:#x}"
     found: list[Entry] = []
-    unit = 0
+    position = offset + header
     while position < end:
-        file.seek(position)
-        header = file.read(_HEADER.size)
-        if not header[:_ALIGNMENT].strip(b"\0"):  # the linker pads between units
-            position += _ALIGNMENT
-            continue
-        magic, _, header_size, size = _HEADER.unpack(header)
-        if magic != _MAGIC or position + header_size + size > end:
-            raise UnreadableKernelsError(f"no fat binary header at offset {position:#x}")
-        found += _unit(file, unit, position + header_size, position + header_size + size)
-        unit += 1
-        position += header_size + size
-        position += -position % _ALIGNMENT
-    if not found:
-        raise UnreadableKernelsError("the section for device code holds none")
-    return tuple(found)
+        entry = _entry(blob, position, end)
+        if isinstance(entry, str):
+            return entry
+        found.append(entry)
+        position = entry.end
+    return FatBinary(offset=offset, end=end, entries=tuple(found))
 
 
-def _unit(file: BinaryIO, unit: int, position: int, end: int) -> list[Entry]:
-    found = []
-    while position < end:
-        file.seek(position)
-        kind, _, header_size, size, digits = _ENTRY.unpack(file.read(_ENTRY.size))
-        if kind not in KINDS or header_size < _ENTRY.size or position + header_size + size > end:
-            raise UnreadableKernelsError(
-                f"device code of unknown kind {kind} at offset {position:#x}"
-            )
-        found.append(Entry(unit=unit, kind=KINDS[kind], digits=digits))
-        position += header_size + size
-    return found
+def _entry(blob: Blob, position: int, end: int) -> Entry | str:
+    if position + _ENTRY.size > end:
+        return f"a fat binary ends inside the entry at offset {position:#x}"
+    fields = _ENTRY.unpack(blob.at(position, _ENTRY.size))
+    kind, _, header, size, packed, _, _, _, digits, _, _, flags = fields
+    if not _ENTRY.size <= header <= _MOST_HEADER or position + header + size > end:
+        return f"device code of unknown kind {kind} at offset {position:#x}"
+    if not 10 <= digits <= 999:
+        return f"device code for no known arch ({digits}) at offset {position:#x}"
+    compressed = bool(flags & COMPRESSED) or packed > 0
+    unpacked = size
+    if compressed and header >= _UNPACKED_AT + 8:
+        (unpacked,) = struct.unpack("<Q", blob.at(position + _UNPACKED_AT, 8))
+    suffix = "a" if flags & _SPECIFIC else "f" if flags & _FAMILY else ""
+    return Entry(
+        kind=KINDS.get(kind, f"kind {kind}"),
+        arch=Arch(digits // 10, digits % 10, suffix),
+        offset=position,
+        header=header,
+        size=size,
+        unpacked=max(size, unpacked),
+        compressed=compressed,
+    )
+
+
+def container(entries_size: int) -> bytes:
+    """Return the header of a fat binary that holds entries of so many bytes."""
+    return HEADER.pack(int.from_bytes(MAGIC, "little"), VERSION, HEADER.size, entries_size)

@@ -10,12 +10,18 @@ import functools
 import importlib.resources
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from packaging.version import Version
 
-from blackwheel.audit.elf import Wanted
+from blackwheel.audit.elf import Elf, Wanted
+
+RELR: Final = "GLIBC_ABI_DT_RELR"
+"""No symbol: what a library with packed relocations needs, whether it says so or not."""
+_MARKS: Final = {RELR: "2.36", "GLIBC_ABI_GNU_TLS": "2.42", "GLIBC_ABI_GNU2_TLS": "2.42"}
+"""Needs of a feature of the loader, each with the first glibc that has it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +74,8 @@ def level(version: str) -> Version | None:
     GLIBC_2.32 is 2.32 itself; for GLIBCXX, CXXABI and GCC the policies tell which compiler's
     libraries came with which glibc.
     """
+    if version in _MARKS:
+        return Version(_MARKS[version])
     prefix, _, number = version.partition("_")
     if prefix == "GLIBC" and re.fullmatch(r"2\.\d+(\.\d+)?", number):
         return max(Version(number), Version(policies()[0].glibc))
@@ -75,19 +83,22 @@ def level(version: str) -> Version | None:
     return next(known, None)
 
 
-def glibc_need(wanted: Iterable[Wanted]) -> tuple[Version | None, Wanted | None]:
-    """Return the oldest glibc that has every symbol, and the symbol that needs the newest one.
+def glibc_need(elf: Elf) -> tuple[Version | None, str]:
+    """Return the oldest glibc that serves a library, and the symbols that ask for the most.
 
-    The first is None where no manylinux level knows the second's version; the second is None where
+    All versions that it needs count, also those that no symbol is taken from. The first is None
+    where no manylinux level knows the version that the second names; the second is empty where
     nothing is taken from the system.
     """
-    highest, culprit = Version(policies()[0].glibc), None
-    for symbol in wanted:
-        if not of_system(symbol):
-            continue
-        needs = level(symbol.version)
-        if needs is None:
-            return None, symbol
-        if culprit is None or needs > highest:
-            highest, culprit = needs, symbol
+    highest, culprit = Version(policies()[0].glibc), ""
+    users = {wanted.version: wanted.name for wanted in elf.wanted if wanted.version}
+    needs = [version for file, version in elf.dynamic.versions if file in system_libraries()]
+    if elf.dynamic.packed_relocations:
+        needs.append(RELR)
+    for version in needs:
+        known, user = level(version), users.get(version, version)
+        if known is None:
+            return None, user if user == version else f"{user} ({version})"
+        if not culprit or known > highest:
+            highest, culprit = known, user
     return highest, culprit

@@ -1,36 +1,30 @@
-"""Reads cubins and PTX of a library, and counts its kernels by arch against the contract."""
+"""Counts the archs that a file's kernels are compiled for, and how they serve the wanted ones."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from blackwheel.audit import fatbin
-from blackwheel.audit.fatbin import UnreadableKernelsError
-from blackwheel.audit.findings import Finding
-from blackwheel.core.archs import Arch, from_sm
-from blackwheel.core.errors import BlackwheelError, Exit
-from blackwheel.core.process import capture
-from blackwheel.stacks.records import Contract
+from blackwheel.audit import device
+from blackwheel.audit.blob import Blob, OutOfFileError
+from blackwheel.audit.cubin import UnreadableKernelsError, read_cubin
+from blackwheel.audit.cuobjdump import PTX, Patience, read_entries
+from blackwheel.audit.device import Found
+from blackwheel.audit.elf import DEVICES, UnreadableLibraryError, read_elf_of
+from blackwheel.audit.fatbin import KINDS, Entry, FatBinary
+from blackwheel.audit.sections import read_sections
+from blackwheel.core.archs import Arch
+from blackwheel.core.plain_text import one_line
 
-CUOBJDUMP: Final = "nvidia-cuda-cuobjdump"
-ENVIRONMENT: Final = {"LC_ALL": "C", "PATH": "/usr/bin:/bin"}
 EXAMPLES: Final = 3
-
-_HEAD: Final = re.compile(r"^Fatbin (.+) code:\n=+\narch = (\S+)$", re.MULTILINE)
-_KERNEL: Final = re.compile(r"^FUNC\s+\S+\s+\S+\s+ENTRY\s+(\S+)$", re.MULTILINE)
-_PTX_KERNEL: Final = re.compile(r"\.entry\s+([\w$.]+)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KernelCounts:
-    """Number of kernels of one library by the way they serve the wanted archs."""
+    """The kernels of one library by how they serve the wanted archs; each is counted once."""
 
     native: int = 0
     """SASS of exactly every wanted arch."""
@@ -43,20 +37,20 @@ class KernelCounts:
 
     @property
     def total(self) -> int:
-        """Number of all kernels."""
+        """All kernels."""
         return self.native + self.family + self.ptx + self.missing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Library:
-    """One shared library of a wheel and the device code in it."""
+    """One file of a wheel that holds host or device code."""
 
     path: str
-    """Path in the wheel."""
+    """Path in the wheel; what lies in a packed file follows its name and a `!`."""
     size: int
     sha256: str
     host_only: bool = False
-    """No device code in it at all."""
+    """The whole file was read, and there is no device code in it."""
     elf_archs: tuple[tuple[str, int], ...] = ()
     """Cubins by arch: (("sm_120a", 72),)."""
     ptx_archs: tuple[tuple[str, int], ...] = ()
@@ -66,65 +60,95 @@ class Library:
     examples: tuple[str, ...] = ()
     """Mangled names of the first kernels that are not native."""
     unreadable: str = ""
-    """Why the device code could not be read; empty where it could."""
+    """Why a piece of the device code could not be read; empty where all could."""
+    unread_archs: tuple[tuple[str, int], ...] = ()
+    """Pieces that could not be read, by the arch that their headers name; empty where some have
+    no header that can be read either."""
+    kind: str = "library"
+    """`library`, `program`, `object`, `cubin`, `archive`, or `file` for any other."""
+
+    def __post_init__(self) -> None:
+        for name in ("path", "unreadable"):
+            object.__setattr__(self, name, one_line(getattr(self, name)))
+
+    @property
+    def pieces(self) -> tuple[tuple[str, int], ...]:
+        """Cubins and PTX texts by arch, read or not."""
+        return (*self.elf_archs, *self.ptx_archs, *self.unread_archs)
 
     @property
     def archs(self) -> str:
-        """Archs with their counts, for messages: `72 x sm_120a, 1 x PTX sm_80`."""
+        """Return `72 x sm_120a, 1 x PTX sm_80`, as messages and tables show it."""
         cubins = [f"{count} x {arch}" for arch, count in self.elf_archs]
         return ", ".join(cubins + [f"{count} x PTX {arch}" for arch, count in self.ptx_archs])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Code:
+class Code:
     """One cubin or PTX text and the names of its kernels."""
 
     unit: int
+    """Those of one number were compiled from one source file."""
     kind: str
     arch: Arch
     kernels: frozenset[str]
 
 
-def cuobjdump() -> Path:
-    """Return the cuobjdump of the installed distribution, never one from PATH."""
-    try:
-        files = importlib.metadata.files(CUOBJDUMP) or []
-    except importlib.metadata.PackageNotFoundError:
-        files = []
-    for file in files:
-        path = Path(str(file.locate())).resolve()
-        if file.name == "cuobjdump" and path.is_file():
-            return path
-    raise BlackwheelError(
-        "no-cuobjdump",
-        f"the package {CUOBJDUMP} is not installed in this environment",
-        fix=f"python3 -m pip install '{CUOBJDUMP}>=13.2'",
-        code=Exit.MACHINE,
-    )
+@dataclass(kw_only=True, slots=True)
+class DeviceCode:
+    """All device code of one file, and the pieces of it that could not be read."""
+
+    code: list[Code] = field(default_factory=list)
+    unread: list[tuple[Arch | None, str]] = field(default_factory=list)
+    """The arch that a header names, where there is one, and why it could not be read."""
+    patience: Patience = field(default_factory=Patience)
 
 
 def read_library(file: Path, *, path: str, sha256: str, wanted: Sequence[Arch]) -> Library:
-    """Read one library; an unreadable part is noted in `unreadable`, never guessed."""
-    size = file.stat().st_size
-    try:
-        code = device_code(file)
-    except UnreadableKernelsError as error:
-        return Library(path=path, size=size, sha256=sha256, unreadable=str(error))
-    if code is None:
-        return Library(path=path, size=size, sha256=sha256, host_only=True)
+    """Read a file that lies somewhere; unreadable pieces are said in it, never guessed."""
+    with Blob.of(file) as blob:
+        try:
+            elf = read_elf_of(blob, file.name)
+        except UnreadableLibraryError:
+            elf = None
+        elf = None if elf is None or elf.machine in DEVICES else elf
+        found = device.find(blob, elf, read_sections(blob) if elf else None)
+        read = device_code(blob, found)
+        return library(read, found, wanted, path=path, size=blob.size, sha256=sha256)
+
+
+def library(
+    read: DeviceCode,
+    found: Found,
+    wanted: Sequence[Arch],
+    *,
+    path: str,
+    size: int,
+    sha256: str,
+    kind: str = "library",
+) -> Library:
+    """Count the kernels of one file."""
+    code = read.code
     counts, lacking = kernel_counts(code, wanted)
     by_arch: Counter[Arch] = Counter()
     for part in code:
         by_arch[part.arch] += len(part.kernels) if part.kind == "elf" else 0
+    reasons = [why for _, why in read.unread]
+    more = f" (and {len(reasons) - 1:,} more pieces)" if len(reasons) > 1 else ""
+    archs = [arch for arch, _ in read.unread if arch is not None]
     return Library(
         path=path,
         size=size,
         sha256=sha256,
+        host_only=not found.any and not reasons,
         elf_archs=_tally(Counter(part.arch for part in code if part.kind == "elf")),
         ptx_archs=_tally(Counter(part.arch for part in code if part.kind == "ptx")),
         kernels_by_arch=_tally(by_arch),
         kernels=counts,
         examples=lacking[:EXAMPLES],
+        unreadable=reasons[0] + more if reasons else "",
+        unread_archs=_tally(Counter(archs)) if len(archs) == len(reasons) else (),
+        kind=kind,
     )
 
 
@@ -132,74 +156,95 @@ def _tally(counter: Counter[Arch]) -> tuple[tuple[str, int], ...]:
     return tuple((arch.sm, counter[arch]) for arch in sorted(counter) if counter[arch])
 
 
-def device_code(file: Path) -> tuple[_Code, ...] | None:
-    """Return every cubin and PTX text of a library with its kernels; None for a host library.
+def device_code(blob: Blob, found: Found, patience: Patience | None = None) -> DeviceCode:
+    """Read everything that was found in a file."""
+    done = DeviceCode(
+        unread=[(None, fault) for fault in found.faults], patience=patience or Patience()
+    )
+    _read_units(blob, found.units, done)
+    if found.relocatable:
+        _add_relocatable(blob, found.relocatable, done)
+    unit = len(found.units) + len(found.relocatable)
+    for number, (offset, size) in enumerate(found.cubins, unit):
+        try:
+            arch, kernels = read_cubin(blob.part(offset, size))
+        except (UnreadableKernelsError, OutOfFileError) as error:
+            done.unread.append((None, str(error)))
+            continue
+        done.code.append(Code(unit=number, kind="elf", arch=arch, kernels=kernels))
+    for number, one in enumerate(found.ptx, unit + len(found.cubins)):
+        done.code.append(Code(unit=number, kind="ptx", arch=one.arch, kernels=one.kernels))
+    return done
 
-    Raises UnreadableKernelsError unless cuobjdump and the section's own headers tell the same.
-    """
-    entries = fatbin.entries(file)
-    if entries is None:
-        return None
-    texts = _dump(file, "--dump-elf-symbols", entries)
-    code = []
-    for entry, (arch, text) in zip(entries, texts, strict=True):
-        if entry.kind == "elf" and "\nsymbols:" not in text:
-            raise UnreadableKernelsError(f"cuobjdump shows no symbols of a {arch.sm} cubin")
-        kernels = frozenset(_KERNEL.findall(text)) if entry.kind == "elf" else frozenset()
-        code.append(_Code(unit=entry.unit, kind=entry.kind, arch=arch, kernels=kernels))
-    return _with_ptx_kernels(file, entries, code)
+
+def _read_units(blob: Blob, units: Sequence[FatBinary], done: DeviceCode, first: int = 0) -> None:
+    """Read fat binaries, the first of which gets that number."""
+    numbered = [(number, one) for number, unit in enumerate(units, first) for one in unit.entries]
+    known = [(number, one) for number, one in numbered if one.kind in KINDS.values()]
+    others = Counter((one.kind, one.arch) for _, one in numbered if one.kind not in KINDS.values())
+    for (kind, arch), count in others.items():
+        done.unread += [(arch, f"device code of unknown {kind}")] * count
+    names: dict[str, str] = {}
+    code: list[Code] = []
+    waiting: list[tuple[int, Entry, Arch]] = []
+    assembled: set[tuple[int, Arch]] = set()
+    reads = read_entries(blob, [entry for _, entry in known], patience=done.patience)
+    for (number, entry), read in zip(known, reads, strict=True):
+        if read.why:
+            done.unread.append((entry.arch, read.why))
+        elif entry.kind == "elf":
+            kernels = frozenset(names.setdefault(name, name) for name in read.kernels)
+            code.append(Code(unit=number, kind="elf", arch=read.arch, kernels=kernels))
+            assembled.add((number, read.arch))
+        else:
+            waiting.append((number, entry, read.arch))
+    done.code += code + _ptx(blob, waiting, code, done)
 
 
-def _with_ptx_kernels(
-    file: Path, entries: Sequence[fatbin.Entry], code: list[_Code]
-) -> tuple[_Code, ...]:
+def _ptx(
+    blob: Blob, waiting: Sequence[tuple[int, Entry, Arch]], code: Iterable[Code], done: DeviceCode
+) -> list[Code]:
     """Name the kernels of PTX texts.
 
-    A cubin of the same unit and arch was assembled from that very PTX, so its names serve; the text
-    itself (twice the size of the library) is dumped only where there is none.
+    A cubin of the same unit and arch was assembled from that very PTX, so its names serve; only
+    where there is none the text itself, many times as long, is unpacked.
     """
-    assembled = {(part.unit, part.arch): part.kernels for part in code if part.kind == "elf"}
-    texts: list[tuple[Arch, str]] = []
-    if any(part.kind == "ptx" and (part.unit, part.arch) not in assembled for part in code):
-        texts = _dump(file, "--dump-ptx", entries)
-    named = []
-    for number, part in enumerate(code):
-        kernels = part.kernels
-        if part.kind == "ptx":
-            known = assembled.get((part.unit, part.arch))
-            kernels = frozenset(_PTX_KERNEL.findall(texts[number][1])) if known is None else known
-        named.append(_Code(unit=part.unit, kind=part.kind, arch=part.arch, kernels=kernels))
-    return tuple(named)
+    assembled = {(part.unit, part.arch): part.kernels for part in code}
+    named, alone = [], []
+    for number, entry, arch in waiting:
+        kernels = assembled.get((number, arch))
+        if kernels is None:
+            alone.append((number, entry, arch))
+        else:
+            named.append(Code(unit=number, kind="ptx", arch=arch, kernels=kernels))
+    texts = read_entries(blob, [entry for _, entry, _ in alone], PTX, patience=done.patience)
+    for (number, entry, arch), read in zip(alone, texts, strict=True):
+        if read.why:
+            done.unread.append((entry.arch, read.why))
+        else:
+            named.append(Code(unit=number, kind="ptx", arch=arch, kernels=read.kernels))
+    return named
 
 
-def _dump(file: Path, option: str, entries: Sequence[fatbin.Entry]) -> list[tuple[Arch, str]]:
-    """What cuobjdump prints for each entry, in order."""
-    done = capture(
-        [str(cuobjdump()), option, str(file)], environment=ENVIRONMENT, cwd=file.parent, check=False
-    )
-    if done.code != 0:
-        said = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.code}"]
-        fact = re.sub(r"^cuobjdump \w+\s*: ", "", said[-1]).replace(str(file), file.name)
-        raise UnreadableKernelsError(fact)
-    heads = list(_HEAD.finditer(done.stdout))
-    try:
-        seen = [(head[1], from_sm(head[2])) for head in heads]
-    except ValueError as error:
-        raise UnreadableKernelsError(f"cuobjdump names an unknown arch: {error}") from None
-    told = [(entry.kind, entry.digits) for entry in entries]
-    if [(kind, arch.major * 10 + arch.minor) for kind, arch in seen] != told:
-        raise UnreadableKernelsError(
-            f"cuobjdump lists {len(seen)} pieces of device code, the section holds {len(told)}"
-        )
-    ends = [head.start() for head in heads[1:]] + [len(done.stdout)]
-    return [
-        (arch, done.stdout[head.end() : end])
-        for head, end, (_, arch) in zip(heads, ends, seen, strict=True)
-    ]
+def _add_relocatable(blob: Blob, units: Sequence[FatBinary], done: DeviceCode) -> None:
+    """Add kernels that were compiled to be linked, unless they are there linked for those archs."""
+    linked: dict[str, set[tuple[str, Arch]]] = defaultdict(set)
+    for part in done.code:
+        for kernel in part.kernels:
+            linked[kernel].add((part.kind, part.arch))
+    first = 1 + max((part.unit for part in done.code), default=0)
+    before = len(done.code)
+    _read_units(blob, units, done, first)
+    kept = done.code[:before]
+    for part in done.code[before:]:
+        own = frozenset(k for k in part.kernels if (part.kind, part.arch) not in linked[k])
+        if own:
+            kept.append(Code(unit=part.unit, kind=part.kind, arch=part.arch, kernels=own))
+    done.code = kept
 
 
 def kernel_counts(
-    code: Iterable[_Code], wanted: Sequence[Arch]
+    code: Iterable[Code], wanted: Sequence[Arch]
 ) -> tuple[KernelCounts, tuple[str, ...]]:
     """Count kernels by how they serve every wanted arch; also name those that are not native."""
     sass: dict[tuple[int, str], set[Arch]] = defaultdict(set)
@@ -238,57 +283,3 @@ def _compiles_for(ptx: Arch, device: Arch) -> bool:
     if ptx.suffix:
         return ptx.runs_on(device)
     return (ptx.major, ptx.minor) <= (device.major, device.minor)
-
-
-def contract_of(path: str, contracts: Sequence[Contract]) -> Contract:
-    """Return the first contract line for this library; by default every kernel must be native."""
-    for contract in contracts:
-        if fnmatchcase(path, contract.library):
-            return contract
-    return Contract(library=path)
-
-
-def arch_findings(
-    libraries: Iterable[Library], contracts: Sequence[Contract], wanted: Sequence[Arch]
-) -> tuple[Finding, ...]:
-    """Return breaches of the arch contract; not fatal where the contract has a reason."""
-    found = []
-    for library in libraries:
-        contract = contract_of(library.path, contracts)
-        if library.unreadable:
-            found.append(
-                Finding(name="unreadable-kernels", fact=library.unreadable, library=library.path)
-            )
-        elif library.kernels.total != library.kernels.native:
-            fact = _lack(library, wanted)
-            allowed = not contract.native or _only_older(library, contract, wanted)
-            fact += f"; allowed: {contract.why}" if allowed else ""
-            found.append(
-                Finding(name="not-native", fact=fact, library=library.path, fatal=not allowed)
-            )
-    return tuple(found)
-
-
-def _only_older(library: Library, contract: Contract, wanted: Sequence[Arch]) -> bool:
-    """Tell whether no more cubins of another arch are in it than sources that may be older.
-
-    Which source a cubin comes from it does not say; the launcher refuses every other source.
-    """
-    names = {arch.sm for arch in wanted}
-    strays = [count for arch, count in library.elf_archs if arch not in names]
-    return 0 < sum(strays) <= len(contract.older)
-
-
-def _lack(library: Library, wanted: Sequence[Arch]) -> str:
-    counts = library.kernels
-    parts = (
-        (counts.family, "only SASS of the family"),
-        (counts.ptx, "only PTX"),
-        (counts.missing, "nothing that runs there"),
-    )
-    shown = ", ".join(
-        f"{count} {'has' if count == 1 else 'have'} {text}" for count, text in parts if count
-    )
-    names = ", ".join(arch.sm for arch in wanted)
-    lacking = f"{counts.total - counts.native} of {counts.total} kernels are not native {names}"
-    return f"{lacking}: {shown}; it holds {library.archs}"

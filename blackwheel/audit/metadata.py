@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from email import message_from_bytes
 from typing import Final
 
-from packaging.metadata import Metadata
 from packaging.requirements import Requirement
-from packaging.tags import parse_tag
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+from blackwheel.audit.core_metadata import CoreMetadata, core_metadata
+from blackwheel.audit.dist_info import wheel_findings
 from blackwheel.audit.findings import Finding
 from blackwheel.audit.wheel import Unpacked
 from blackwheel.core.archs import Arch
@@ -19,6 +20,9 @@ from blackwheel.stacks.records import Contract
 
 TORCH_BOUND: Final = ("torchvision", "torchaudio", "torchcodec", "torchao", "xformers")
 """Distributions whose every release wants one torch: a loose requirement on one may swap torch."""
+
+
+_CPYTHON: Final = re.compile(r"cp3\d+$")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,63 +44,110 @@ class Expected:
     """What the wheel requires besides torch."""
     glibc: str = ""
     """The newest glibc that the wheel may need."""
+    data: tuple[str, ...] = ()
+    """Binary files, neither code nor images, that it may hold: globs of paths in the wheel."""
 
 
 def metadata_findings(wheel: Unpacked, expected: Expected | None) -> tuple[Finding, ...]:
     """Compare METADATA, WHEEL and the file name with each other and with the stack."""
-    found = list(_wheel_findings(wheel))
-    metadata, faults = _metadata(wheel)
-    found += faults
-    if metadata is not None:
-        found += _identity_findings(wheel, metadata)
-        requires = metadata.requires_dist or []
-        found += torch_findings(requires, expected.torch if expected else None)
-        found += companion_findings(requires, expected.runtime if expected else None)
+    text = wheel.dist_info.get("METADATA")
+    found = list(
+        wheel_findings(
+            wheel.dist_info.get("WHEEL"),
+            wheel.tags,
+            libraries=bool(wheel.natives),
+            own=expected is not None,
+        )
+    )
+    if text is None:
+        found.append(Finding(name="bad-metadata", fact="the wheel holds no METADATA"))
+    else:
+        metadata = core_metadata(text)
+        found += _fault_findings(metadata, own=expected is not None)
+        if metadata.name:
+            found += _identity_findings(wheel, metadata)
+            found += _requirement_findings(wheel, metadata, expected)
     if expected is not None:
         found += _expectation_findings(wheel, expected)
     return tuple(found)
 
 
-def _metadata(wheel: Unpacked) -> tuple[Metadata | None, list[Finding]]:
-    text = wheel.dist_info.get("METADATA")
-    if text is None:
-        return None, [Finding(name="bad-metadata", fact="the wheel holds no METADATA")]
-    try:
-        return Metadata.from_email(text), []
-    except ExceptionGroup as group:
-        faults = [f"{error}" for error in group.exceptions]
-        return None, [
-            Finding(name="bad-metadata", fact=fault, library="METADATA") for fault in faults
-        ]
+def _fault_findings(metadata: CoreMetadata, *, own: bool) -> Iterator[Finding]:
+    for fault in metadata.faults:
+        name = "bad-metadata" if fault.read else "loose-metadata"
+        fatal = fault.read or (own and "introduced in metadata version" not in fault.fact)
+        yield Finding(name=name, fact=fault.fact, library="METADATA", fatal=fatal)
+    for field in metadata.retired:
+        fact = f"{field} claims to stand for another distribution"
+        yield Finding(name="loose-metadata", fact=fact, library="METADATA", fatal=own)
 
 
-def _identity_findings(wheel: Unpacked, metadata: Metadata) -> Iterator[Finding]:
+def _identity_findings(wheel: Unpacked, metadata: CoreMetadata) -> Iterator[Finding]:
     if canonicalize_name(metadata.name) != wheel.name:
         yield Finding(
             name="name-mismatch", fact=f"METADATA says {metadata.name}, the file name {wheel.name}"
         )
-    if metadata.version != wheel.version:
+    if metadata.version is not None and metadata.version != wheel.version:
         fact = f"METADATA says {metadata.version}, the file name {wheel.version}"
         yield Finding(name="version-mismatch", fact=fact)
+    minors = sorted({int(t.interpreter[3:]) for t in wheel.tags if _CPYTHON.match(t.interpreter)})
+    wanted = metadata.requires_python
+    if minors and wanted is not None and not _serves_one(wheel, wanted, minors):
+        fact = f"it requires Python {wanted}, and is for 3.{minors[0]}"
+        yield Finding(name="excludes-its-python", fact=fact)
 
 
-def _wheel_findings(wheel: Unpacked) -> Iterator[Finding]:
-    text = wheel.dist_info.get("WHEEL")
-    if text is None:
-        yield Finding(name="bad-wheel-file", fact="the wheel holds no WHEEL")
-        return
-    fields = message_from_bytes(text)
-    written = str(fields.get("Wheel-Version", "none"))
-    if written.split(".", maxsplit=1)[0] != "1":
-        yield Finding(name="bad-wheel-file", fact=f"Wheel-Version is {written}, not 1.x")
-    tags = frozenset(tag for line in fields.get_all("Tag", []) for tag in parse_tag(str(line)))
-    if tags != wheel.tags:
-        said, named = (", ".join(sorted(map(str, which))) or "none" for which in (tags, wheel.tags))
-        yield Finding(name="tag-mismatch", fact=f"WHEEL says {said}, the file name {named}")
-    if wheel.libraries and any(tag.platform == "any" for tag in wheel.tags):
-        yield Finding(
-            name="tag-mismatch", fact="it holds libraries but says that it fits any platform"
-        )
+def _serves_one(wheel: Unpacked, wanted: SpecifierSet, minors: Sequence[int]) -> bool:
+    """Tell whether a Python that the tags name is one that METADATA allows."""
+    stable = any(tag.abi == "abi3" for tag in wheel.tags)
+    served = range(minors[0], 100) if stable else minors
+    return any(
+        wanted.contains(f"3.{minor}.{patch}", prereleases=True)
+        for minor in served
+        for patch in (0, 7, 99)
+    )
+
+
+def _requirement_findings(
+    wheel: Unpacked, metadata: CoreMetadata, expected: Expected | None
+) -> Iterator[Finding]:
+    requires = metadata.requires
+    torch = [one for one in requires if canonicalize_name(one.name) == "torch"]
+    if expected is not None or torch or wheel.uses_torch:
+        yield from torch_findings(requires, expected.torch if expected else None)
+    yield from companion_findings(requires, expected.runtime if expected else None)
+    if expected is not None:
+        yield from _other_requirements(requires, expected)
+
+
+def _other_requirements(requires: Sequence[Requirement], expected: Expected) -> Iterator[Finding]:
+    """Find requirements that the stack does not have: they would bring what it never saw.
+
+    An extra is asked for by name; what is bound to torch is held to the stack even there.
+    """
+    known = {_normal(Requirement(one)) for one in (*expected.runtime, expected.torch)}
+    for one in requires:
+        extra = one.marker is not None and "extra" in str(one.marker)
+        name = canonicalize_name(one.name)
+        if one.url or name == "torch" or name in TORCH_BOUND or extra:
+            continue
+        if _normal(one) not in known:
+            same = [other for other in expected.runtime if _named(other, name)]
+            fact = f"it requires {one}, the stack has {', '.join(same) or 'none'}"
+            yield Finding(name="other-requirement", fact=fact)
+
+
+def _named(requirement: str, name: str) -> bool:
+    return canonicalize_name(Requirement(requirement).name) == name
+
+
+def _normal(requirement: Requirement) -> tuple[str, str, str, str]:
+    return (
+        canonicalize_name(requirement.name),
+        ",".join(sorted(requirement.extras)),
+        ",".join(sorted(map(str, requirement.specifier))),
+        str(requirement.marker or ""),
+    )
 
 
 def torch_findings(requirements: Sequence[Requirement], wanted: str | None) -> tuple[Finding, ...]:

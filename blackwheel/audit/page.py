@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from blackwheel.audit.audit import AuditReport, Library, Links
+from blackwheel.audit.summary import rows
 from blackwheel.core.archs import Arch, from_sm
 from blackwheel.core.cards import cards
 from blackwheel.pages.render import render
@@ -46,8 +47,13 @@ class Sheet:
 
     @property
     def device(self) -> tuple[Library, ...]:
-        """Libraries with device code."""
-        return tuple(one for one in self.report.libraries if not one.host_only)
+        """Libraries with device code; those that are alike are one."""
+        return tuple(one for one in rows(self.report.libraries) if not one.host_only)
+
+    @property
+    def host(self) -> tuple[Library, ...]:
+        """Libraries without device code."""
+        return tuple(one for one in rows(self.report.libraries) if one.host_only)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from packaging.tags import Tag
 from packaging.version import Version
 
-from blackwheel.audit.elf import Elf, UnreadableLibraryError, read_elf
-from blackwheel.audit.exports import Exports, Shelf
+from blackwheel.audit.elf import Elf, Wanted
+from blackwheel.audit.exports import Exports, Shelf, system_exports
 from blackwheel.audit.findings import Finding
 from blackwheel.audit.glibc import glibc_need, of_system, system_libraries
 
@@ -27,12 +26,11 @@ _STABLE: Final = re.compile(r"(aoti_torch|torch)_[a-z0-9_]+")
 """torch's stable C interface: torch/csrc/stable/c/shim.h and torch/csrc/inductor/aoti_torch/c."""
 _RUNTIME: Final = re.compile(r"_Z(T[TVIS])?N?[VK]*[RO]?(St|S[absiod])|_Z(n|d)[wal]|__(cxa|gxx)_")
 """The C++ runtime's own names, of which torch's libraries carry copies."""
-THROW: Final = "__cxa_throw"
-OWN_RUNTIME: Final = (
-    "holds a C++ runtime of its own (libstdc++ was linked statically): an exception that crosses"
-    " to torch crashes; link with a compiler that has libstdc++.so"
-)
-"""Seen: every refused call of such a wheel was a segfault instead of an error."""
+_TORCH_SYMBOL: Final = re.compile(r"_Z(T[TVIS])?N?[VK]*[RO]?(3c10|2at|5torch|6caffe2)")
+"""C++ names that begin with one of torch's namespaces."""
+_OF_TORCH: Final = re.compile(r"lib(torch|c10|shm|caffe2)\w*\.so")
+_OF_CUDA: Final = re.compile(r"lib(cu|nv|nccl|accinj|OpenCL)\w*\.so|libnvidia-")
+"""Libraries by how CUDA's packages and the driver name theirs."""
 _PYTHON_SYMBOL: Final = re.compile(r"_?Py[A-Z_]")
 _PYTHON_TAG: Final = re.compile(r"\.(cpython-3\d+)")
 _MANYLINUX: Final = re.compile(r"manylinux_(\d+)_(\d+)_")
@@ -62,56 +60,78 @@ class Links:
     glibc: str
     """The oldest that has its symbol versions; empty where no manylinux level knows them."""
     glibc_for: str
-    """The symbol that asks for so new a one."""
+    """The symbol, or the version without one, that asks for so new a one."""
     missing: tuple[Missing, ...] = ()
+    elsewhere: tuple[str, ...] = ()
+    """Libraries that it needs and that are not here: what they export cannot be told."""
 
 
 def links(
-    files: Sequence[tuple[str, Path]], exports: Exports, *, before: Exports | None = None
+    elves: Mapping[str, Elf], exports: Exports, *, before: Exports | None = None
 ) -> tuple[tuple[Links, ...], tuple[Finding, ...]]:
     """Resolve every library of a wheel against an environment, as the loader would.
 
-    `before` is the environment that the wheel was built for, to tell where a symbol used to be.
+    `elves` are its libraries by their path in it; `before` is the environment that the wheel was
+    built for, to tell where a symbol used to be.
     """
     found: list[Links] = []
     findings: list[Finding] = []
-    elves: dict[str, Elf] = {}
-    for path, file in files:
-        try:
-            elves[path] = read_elf(file)
-        except UnreadableLibraryError as error:
-            findings.append(Finding(name="unreadable-library", fact=str(error), library=path))
     own = _own(elves)
     for path, elf in elves.items():
-        findings += _needed_findings(path, elf, exports, own)
-        missing = _missing(path, elf, exports, own)
-        glibc, culprit = glibc_need(elf.wanted)
-        if glibc is None and culprit:
-            fact = f"{culprit.name} has version {culprit.version}, which no manylinux level knows"
-            findings.append(Finding(name="unknown-version", fact=fact, library=path))
+        absent = _absent(elf, exports, own)
+        for name in absent:
+            fact = f"needs {name}, which neither torch {exports.torch} nor the system brings"
+            findings.append(Finding(name="unknown-library", fact=fact, library=path))
         lost = tuple(
             Missing(
                 symbol=symbol,
                 demangled=demangled(symbol),
                 was_in=before.owner(symbol) if before else "",
             )
-            for symbol in missing
+            for symbol in _missing(path, elf, exports, own, elsewhere=_elsewhere(elf, exports, own))
         )
         if lost:
             findings.append(_undefined(path, lost, exports))
-        bond = _bond(elf, exports)
-        if bond == "full" and THROW in elf.exports:
-            findings.append(Finding(name="own-cxx-runtime", fact=OWN_RUNTIME, library=path))
+        glibc, culprit = glibc_need(elf)
         found.append(
             Links(
                 library=path,
-                torch=bond,
+                torch=_bond(elf, exports),
                 glibc=str(glibc or ""),
-                glibc_for=culprit.name if culprit else "",
+                glibc_for=culprit,
                 missing=lost,
+                elsewhere=absent,
             )
         )
     return tuple(found), tuple(findings)
+
+
+def unlinked(
+    elves: Mapping[str, Elf], *, requires: Container[str], provider: bool
+) -> Iterator[Finding]:
+    """Judge symbols and libraries without looking at an environment.
+
+    `requires` are the distributions that the wheel wants; `provider` is one of them itself.
+    """
+    system = Exports(torch="", python="", libraries=system_exports())
+    own = _own(elves)
+    for path, elf in elves.items():
+        absent = _absent(elf, system, own)
+        for name in absent:
+            brought = (
+                provider or ("torch" in requires and _OF_TORCH.match(name)) or _OF_CUDA.match(name)
+            )
+            if not brought:
+                fact = f"needs {name}, which neither the wheel nor the system brings"
+                yield Finding(name="unknown-library", fact=fact, library=path)
+        if elf.kind == "library" and not _elsewhere(elf, system, own):
+            lost = _missing(path, elf, system, own, elsewhere=False)
+            lost = [name for name in lost if not _PYTHON_SYMBOL.match(name)]
+            if lost:
+                shown = ", ".join(map(demangled, lost[:SHOWN]))
+                more = f" and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
+                fact = f"nothing that it needs brings {shown}{more}"
+                yield Finding(name="unresolved-symbol", fact=fact, library=path, fatal=False)
 
 
 def _own(elves: Mapping[str, Elf]) -> dict[str, Shelf]:
@@ -123,19 +143,39 @@ def _own(elves: Mapping[str, Elf]) -> dict[str, Shelf]:
     }
 
 
-def _needed_findings(
-    path: str, elf: Elf, exports: Exports, own: Mapping[str, Shelf]
-) -> Iterable[Finding]:
-    for name in elf.needed:
-        known = name in exports.libraries or name in own or name in DRIVER
-        if known or name in system_libraries() or name.startswith(("ld-linux", "libpython3")):
-            continue
-        fact = f"needs {name}, which neither torch {exports.torch} nor the system brings"
-        yield Finding(name="unknown-library", fact=fact, library=path)
+def is_known(name: str, libraries: Container[str]) -> bool:
+    """Tell whether a needed library is among these, or comes with the system or the driver."""
+    known = name in libraries or name in DRIVER or name in system_libraries()
+    return known or name.startswith(("ld-linux", "libpython3"))
 
 
-def _missing(path: str, elf: Elf, exports: Exports, own: Mapping[str, Shelf]) -> list[str]:
-    """The symbols that the loader would not find."""
+def _absent(elf: Elf, exports: Exports, own: Mapping[str, Shelf]) -> tuple[str, ...]:
+    """The libraries that it needs and that are neither in the wheel nor in the environment."""
+    both = {*own, *exports.libraries}
+    return tuple(name for name in elf.needed if not is_known(name, both))
+
+
+def _elsewhere(elf: Elf, exports: Exports, own: Mapping[str, Shelf]) -> bool:
+    """Tell whether a library that is not here may bring its symbols, or one of the wheel's own."""
+    seen: set[str] = set()
+    waiting = list(elf.needed)
+    while waiting:
+        name = waiting.pop()
+        if not is_known(name, {*own, *exports.libraries}):
+            return True
+        if name in own and name not in seen:
+            seen.add(name)
+            waiting += own[name].needed
+    return False
+
+
+def _missing(
+    path: str, elf: Elf, exports: Exports, own: Mapping[str, Shelf], *, elsewhere: bool
+) -> list[str]:
+    """The symbols that the loader would not find.
+
+    Where a library is `elsewhere`, only those are missing that no other than torch can bring.
+    """
     both = Exports(
         torch=exports.torch, python=exports.python, libraries={**own, **exports.libraries}
     )
@@ -152,7 +192,15 @@ def _missing(path: str, elf: Elf, exports: Exports, own: Mapping[str, Shelf]) ->
         and not any(wanted.name in names for names in scope)
         and not any(pattern.match(wanted.name) for pattern in drivers)
         and not (other_python and _PYTHON_SYMBOL.match(wanted.name))
+        and not (elsewhere and not _of_torch(wanted, exports))
     ]
+
+
+def _of_torch(wanted: Wanted, exports: Exports) -> bool:
+    """Tell whether a symbol can be torch's alone, by the library it was linked with or its name."""
+    if wanted.file:
+        return wanted.file in exports.libraries
+    return bool(_TORCH_SYMBOL.match(wanted.name) or _STABLE.fullmatch(wanted.name))
 
 
 def _undefined(path: str, lost: Sequence[Missing], exports: Exports) -> Finding:
@@ -180,22 +228,23 @@ def _bond(elf: Elf, exports: Exports) -> str:
     return "stable" if all(_STABLE.fullmatch(name) for name in used) else "full"
 
 
-def floor_findings(
-    found: Sequence[Links], tags: Iterable[Tag], *, floor: str
-) -> tuple[Finding, ...]:
-    """Compare the libraries' glibc with the stack's floor and with the platform tag."""
-    findings = []
+def system_findings(
+    elves: Mapping[str, Elf], tags: Iterable[Tag], *, floor: str
+) -> Iterator[Finding]:
+    """Hold the libraries' glibc to the stack's floor and to the promise of the platform tag."""
     lowest = min((promise for tag in tags if (promise := _promise(tag))), default=None)
-    for one in found:
-        if not one.glibc:
+    for path, elf in elves.items():
+        glibc, culprit = glibc_need(elf)
+        if glibc is None:
+            fact = f"needs {culprit}, a version which no manylinux level knows"
+            yield Finding(name="unknown-version", fact=fact, library=path)
             continue
-        if floor and Version(one.glibc) > Version(floor):
-            fact = f"needs glibc {one.glibc} for {one.glibc_for}, the stack allows {floor}"
-            findings.append(Finding(name="glibc-too-new", fact=fact, library=one.library))
-        if lowest is not None and Version(one.glibc) > lowest:
-            fact = f"needs glibc {one.glibc} for {one.glibc_for}, the file name promises {lowest}"
-            findings.append(Finding(name="false-platform-tag", fact=fact, library=one.library))
-    return tuple(findings)
+        if floor and glibc > Version(floor):
+            fact = f"needs glibc {glibc} for {culprit}, the stack allows {floor}"
+            yield Finding(name="glibc-too-new", fact=fact, library=path)
+        if lowest is not None and glibc > lowest:
+            fact = f"needs glibc {glibc} for {culprit}, the file name promises {lowest}"
+            yield Finding(name="false-platform-tag", fact=fact, library=path)
 
 
 def _promise(tag: Tag) -> Version | None:

@@ -6,15 +6,19 @@ from collections.abc import Sequence
 
 from packaging.requirements import Requirement
 
-from blackwheel.audit import audit
+from blackwheel.audit import audit, contract
 from blackwheel.audit.metadata import accepts_one
-from blackwheel.core.archs import Arch
+from blackwheel.core.archs import Arch, from_sm
 
 
 def closing(
-    report: audit.AuditReport, wanted: Sequence[Arch], requires: Sequence[Requirement]
+    report: audit.AuditReport,
+    wanted: Sequence[Arch],
+    requires: Sequence[Requirement],
+    *,
+    buildable: bool = True,
 ) -> str:
-    """Answer "need I build at all?" in one sentence."""
+    """Answer "need I build at all?" in one sentence; `buildable`: a stack here builds it."""
     refused = [one for one in report.fatal if one.name != "torch-not-pinned"]
     if not report.libraries and refused:
         return f"Nothing of it can be used: {refused[0].name}."
@@ -22,28 +26,54 @@ def closing(
     names = ", ".join(map(str, wanted))
     accepts = _accepts(requires)
     unread = [one for one in device if one.unreadable]
-    if unread:
+    lost = [one for one in unread if not _told(one, wanted)]
+    if lost:
         return (
-            f"Whether it serves {names} cannot be told: {len(unread)} of its libraries cannot"
+            f"Whether it serves {names} cannot be told: {len(lost)} of its libraries cannot"
             f" be read; it {accepts}."
         )
     total = sum(one.kernels.total for one in device)
-    native = sum(one.kernels.native for one in device)
-    if not total:
+    if not total and not unread:
         return f"It holds no kernels, so there is nothing to build for {names}; it {accepts}."
-    lacks = any(one.name == "not-native" and one.fatal for one in report.findings)
+    return _need(report, names, accepts, requires, buildable=buildable)
+
+
+def _told(library: audit.Library, wanted: Sequence[Arch]) -> bool:
+    """Tell whether the headers of what cannot be read say that it runs on none of these anyway."""
+    archs = [from_sm(name) for name, _ in library.unread_archs]
+    return bool(archs) and not any(one.runs_on(arch) for one in archs for arch in wanted)
+
+
+def _need(
+    report: audit.AuditReport,
+    names: str,
+    accepts: str,
+    requires: Sequence[Requirement],
+    *,
+    buildable: bool,
+) -> str:
+    """Say how the kernels serve the archs of these names, and what follows from it."""
+    device = [one for one in report.libraries if not one.host_only]
+    total = sum(one.kernels.total for one in device)
+    native = sum(one.kernels.native for one in device)
+    pieces = sum(count for one in device for _, count in one.unread_archs)
+    lacks = any(
+        one.name == "not-native" and contract.ALLOWED not in one.fact for one in report.findings
+    )
     if native == total:
         need = f"All {total} kernels are native {names}"
     elif lacks:
         need = f"{native} of {total} kernels are native {names} ({_others(device)})"
     else:
         need = f"{native} of {total} kernels are native {names}, and the stack allows the others"
+    if pieces:
+        need += f", {pieces:,} pieces that cannot be read are for other cards"
     need += f", and it {accepts}: "
     if lacks:
-        return need + "build your own for native kernels."
-    if refused:
+        return need + ("build your own for native kernels." if buildable else "no stack builds it.")
+    if report.fatal and any(one.name != "torch-not-pinned" for one in report.fatal):
         return need + "but read the findings before you use it."
-    pinned = len(requires) == 1 and accepts_one(requires[0])
+    pinned = not requires or (len(requires) == 1 and accepts_one(requires[0]))
     return need + ("you need not build." if pinned else "you need not build, but pin torch.")
 
 

@@ -146,7 +146,7 @@ def command(
         "CC": str(compiler.path),
         "CXX": str(paths.work / "bin" / compiler.path.name),
         "NVCC_CCBIN": str(compiler.path),
-        **_flags(request.stack.recipe, paths.root),
+        **_flags(request.stack.recipe, paths.root, paths.work / "bin" / compiler.path.name),
         "PYTORCH_NVCC": f"{python} -I -S {paths.work}/bin/launcher.py {cuda.nvcc}",
         "BLACKWHEEL_PYTHON": str(python),
         "BLACKWHEEL_RECORDS": str(paths.work / "objects.jsonl"),
@@ -170,7 +170,7 @@ def command(
     return spec, variables
 
 
-def _flags(recipe: int, root: Path) -> dict[str, str]:
+def _flags(recipe: int, root: Path, compiler: Path) -> dict[str, str]:
     """Return what compilers are told so that no place of this machine reaches the wheel.
 
     Debug sections name the folder of the builder's Python: none are made, and none that a build
@@ -181,10 +181,13 @@ def _flags(recipe: int, root: Path) -> dict[str, str]:
     if recipe < 3:
         return {"NVCC_APPEND_FLAGS": "-objtemp"}
     mapped = f"-ffile-prefix-map={root}=/blackwheel"
-    host = f"-g0 {mapped}"
+    # setuptools takes these instead of Python's own, which bring -g and, with some, an RPATH.
+    host = f"-DNDEBUG -fwrapv -O3 -g0 {mapped}"
     return {
         "CFLAGS": host,
         "CXXFLAGS": host,
+        "LDSHARED": f"{compiler} -shared",
+        "LDCXXSHARED": f"{compiler} -shared",
         "LDFLAGS": "-Wl,--strip-debug",
         "NVCC_APPEND_FLAGS": f"-objtemp -Xcompiler={mapped}",
     }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from blackwheel.audit import audit, environments
+from packaging.utils import canonicalize_name
+
+from blackwheel.audit import audit, environments, summary
 from blackwheel.audit.metadata import Expected
 from blackwheel.audit.page import Sheet, page
 from blackwheel.audit.verdict import closing
@@ -15,6 +18,7 @@ from blackwheel.commands import audit_torch
 from blackwheel.core import archs
 from blackwheel.core.archs import Arch
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.plain_text import one_line
 from blackwheel.core.site import Site
 from blackwheel.core.units import size
 from blackwheel.receipts.beside import key_section
@@ -43,11 +47,13 @@ def show_audit(
     torch: str = "",
     html: str = "",
     as_json: bool = False,
+    strict: bool = False,
 ) -> int:
     """Audit a wheel file, a folder's wheels, a stack's shelf, or NAME==VERSION of the registry.
 
     The exit code is `Exit.AUDIT` where a finding is fatal or, with `torch`, where one would not
-    link there.
+    link there. A wheel of no stack is fatal where no installer or loader takes it, or if `strict`
+    where none of a stack's own may be so.
     """
     target = _page_file(html)
     wanted = archs.parse_list(arch) if arch else ()
@@ -59,7 +65,7 @@ def show_audit(
     )
     if other is not None and target is None:
         return audit_torch.show_links(site, [one.path for one in subjects], other, as_json=as_json)
-    sheets = [_sheet(site, one, wanted, other) for one in subjects]
+    sheets = [_sheet(site, one, wanted, other, strict=strict) for one in subjects]
     if target is not None:
         target.write_text(page(sheets), encoding="utf-8")
         site.console.say(f"wrote {target}")
@@ -130,7 +136,12 @@ def _shelved(site: Site, stack: records.Stack, wheel: index.ShelvedWheel, arch: 
 
 
 def _sheet(
-    site: Site, subject: Subject, asked: Sequence[Arch], other: audit.Exports | None
+    site: Site,
+    subject: Subject,
+    asked: Sequence[Arch],
+    other: audit.Exports | None,
+    *,
+    strict: bool = False,
 ) -> Sheet:
     """Audit one wheel, in the torch it was asked for or one that the store has of its own."""
     expected, path = subject.expected, subject.path
@@ -145,14 +156,29 @@ def _sheet(
             exports=exports,
             before=own if other else None,
             expected=expected,
+            strict=strict,
         )
     return Sheet(
         report=report,
         archs=wanted,
         requires=tuple(map(str, requires)),
         linked=exports.torch if exports else "",
-        closing=closing(report, wanted, requires),
+        closing=closing(report, wanted, requires, buildable=_name(path) in _buildable(site)),
     )
+
+
+def _buildable(site: Site) -> set[str]:
+    """Return the distributions that a stack of this checkout builds; a broken stack builds none."""
+    found: set[str] = set()
+    for name in loader.names(site.constraints):
+        with contextlib.suppress(BlackwheelError):
+            stack = loader.load(name, site.constraints)
+            found |= {stack.distribution(project) for project in stack.build}
+    return found
+
+
+def _name(path: Path) -> str:
+    return canonicalize_name(path.name.partition("-")[0])
 
 
 def _project(path: Path) -> str:
@@ -162,15 +188,18 @@ def _project(path: Path) -> str:
 def _show(site: Site, sheet: Sheet) -> None:
     """Write one wheel's table, findings and closing sentence."""
     report = sheet.report
-    title = f"{report.path.name}  {size(report.size)}  sha256 {report.sha256}"
+    title = f"{one_line(report.path.name)}  {size(report.size)}  sha256 {report.sha256}"
     bonds = {one.library: one for one in report.links}
     columns = ["library", "size", f"native {sheet.wanted}", "all kernels"]
     columns += ["torch", "glibc"] if bonds else []
     rows = [
         (one.path, size(one.size), *_kernels(one), *_bond(bonds.get(one.path), bool(bonds)))
-        for one in report.libraries
+        for one in summary.rows(report.libraries)
     ]
     site.console.table(title, columns, rows)
+    if report.files:
+        shown = ", ".join(f"{count:,} {kind}" for kind, count in report.files)
+        site.console.result(f"files: {shown}")
     for finding in report.findings:
         site.console.result(f"{'FATAL' if finding.fatal else 'note'}  {finding}")
     if sheet.linked:
@@ -181,14 +210,16 @@ def _show(site: Site, sheet: Sheet) -> None:
 
 
 def _kernels(library: audit.Library) -> tuple[str, str]:
-    if library.unreadable:
+    if library.unreadable and not library.kernels.total:
         return "unreadable", library.unreadable
     if library.host_only:
         return "", "host code only"
     count = library.kernels
     shown = ", ".join(f"{n} {a}" for a, n in library.kernels_by_arch)
     ptx = ", ".join(f"{n} x PTX {a}" for a, n in library.ptx_archs)
-    return f"{count.native} of {count.total}", ", ".join(filter(None, (shown, ptx)))
+    unread = ", ".join(f"{n} unreadable {a}" for a, n in library.unread_archs)
+    unread = unread or ("some unreadable" if library.unreadable else "")
+    return f"{count.native} of {count.total}", ", ".join(filter(None, (shown, ptx, unread)))
 
 
 def _bond(bond: audit.Links | None, shown: bool) -> tuple[str, ...]:

@@ -56,17 +56,25 @@ def link_lines(
             lines += [f"    {symbol}" for symbol in sorted(map(str, one.missing))[:SHOWN]]
             if len(one.missing) > SHOWN:
                 lines.append(f"    and {len(one.missing) - SHOWN} more; --json has all")
-    lines += [f"  FATAL  {one}" for one in findings if one.name != "undefined-symbol"]
+    lines += [
+        f"  {'FATAL' if one.fatal else 'note'}  {one}"
+        for one in findings
+        if one.name != "undefined-symbol"
+    ]
+    absent = sorted({name for one in links for name in one.elsewhere})
     lost = [len(one.missing) for one in links if one.missing]
     if lost:
         where = _count(len(lost), "library", "libraries")
         lines.append(f"it does not link: {_gone(sum(lost))}, wanted by {where}")
-    elif findings:
+    elif any(one.fatal for one in findings):
         lines.append("it does not link: read what is named above")
+    elif absent:
+        shown = ", ".join(absent[:SHOWN])
+        lines.append(f"every symbol of torch is there; {shown} must come from elsewhere")
     else:
         where = _count(len(links), "library", "libraries")
         lines.append(f"it links: every symbol of {where} is there")
-    if not findings and requires:
+    if not any(one.fatal for one in findings) and requires:
         shown = ", ".join(map(str, requires))
         lines.append(f"its metadata requires {shown}: an installer holds to that, links or not")
     return lines

@@ -10,11 +10,11 @@ import json
 import os
 import sys
 import time
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from blackwheel.core.errors import BlackwheelError
+from blackwheel.core.plain_text import one_line, printable
 from blackwheel.core.progress import Report, Stage, fitting
 from blackwheel.core.units import duration
 
@@ -56,26 +56,26 @@ class Console:
 
     def say(self, line: str) -> None:
         """Write one line to stderr, above the bar if there is one."""
-        self._show_line(visible(line))
+        self._say(printable(line))
 
-    def error(self, error: BlackwheelError) -> None:
-        """Write name, fact, place and cure to stderr."""
-        text = visible(str(error))
-        if self._coloured(self._err):
-            head, newline, rest = text.partition("\n")
-            word, colon, name = head.partition(":")
-            text = f"{_RED}{word}{colon}{_RESET}{_BOLD}{name}{_RESET}{newline}{rest}"
-        self._show_line(text)
-
-    def _show_line(self, line: str) -> None:
+    def _say(self, line: str) -> None:
         if self._live is not None:
             self._live.console.print(line, soft_wrap=True)
         else:
             _write(self._err, line + "\n")
 
+    def error(self, error: BlackwheelError) -> None:
+        """Write name, fact, place and cure to stderr."""
+        text = printable(str(error))
+        if self._coloured(self._err):
+            head, newline, rest = text.partition("\n")
+            word, colon, name = head.partition(":")
+            text = f"{_RED}{word}{colon}{_RESET}{_BOLD}{name}{_RESET}{newline}{rest}"
+        self._say(text)
+
     def result(self, text: str) -> None:
         """Write a result to stdout."""
-        _write(self._out, visible(text) + "\n")
+        _write(self._out, printable(text) + "\n")
 
     def json(self, value: Any) -> None:
         """Write one JSON document to stdout; a value that JSON lacks (a path) as its text."""
@@ -90,14 +90,14 @@ class Console:
         for column in columns:
             table.add_column(column, no_wrap=True)
         for row in rows:
-            table.add_row(*(Text(visible(cell)) for cell in row))
+            table.add_row(*(Text(one_line(cell)) for cell in row))
         rich = self._rich(self._out)
-        lines = [title] if title else []
+        lines = [printable(title)] if title else []
         wanted = rich.measure(table, options=rich.options.update(width=10_000)).maximum
         if wanted > rich.width:
             for row in rows:
-                pairs = zip(columns, map(visible, row), strict=True)
-                lines += ["", *(f"{c}: {v}" for c, v in pairs if v)]
+                cells = [(c, one_line(v)) for c, v in zip(columns, row, strict=True)]
+                lines += ["", *(f"{c}: {v}" for c, v in cells if v)]
         else:
             with rich.capture() as captured:
                 rich.print(table, crop=False, overflow="ignore")
@@ -234,18 +234,6 @@ class Quiet(Console):
     def results(self) -> str:
         """Text that went to stdout."""
         return self._kept_out.getvalue()
-
-
-def visible(text: str) -> str:
-    """Spell control characters out: a name from elsewhere shall not move a cursor."""
-    if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
-        return text
-    return "".join(
-        each
-        if each in "\n\t" or unicodedata.category(each) not in ("Cc", "Cf")
-        else repr(each)[1:-1]
-        for each in text
-    )
 
 
 def _write(stream: TextIO, text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import resource
 import selectors
 import shutil
 import subprocess
@@ -32,6 +33,17 @@ class Completed:
     code: int
     stdout: str
     stderr: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """The limits of a program that reads files of strangers."""
+
+    seconds: int
+    """Of CPU; three times as many on the clock."""
+    memory: int
+    output: int
+    """Bytes that it may write into the file it is given."""
 
 
 def secrets_of(environment: Mapping[str, str]) -> tuple[str, ...]:
@@ -142,6 +154,32 @@ def capture(
             code=Exit.FAULT,
         )
     return done
+
+
+def capture_into(
+    output: int, argv: Sequence[str], *, environment: Mapping[str, str], cwd: Path, limits: Limits
+) -> Completed:
+    """Run to the end with stdout in an open file; a broken limit ends as a signal's code.
+
+    The limits are the kernel's: a program that is fed garbage cannot fill memory, disk or time.
+    """
+    process = _start(argv, environment=environment, cwd=cwd, stdout=output, stderr=subprocess.PIPE)
+    said = b""
+    with _ended(process):
+        for kind, most in (
+            (resource.RLIMIT_CPU, limits.seconds),
+            (resource.RLIMIT_AS, limits.memory),
+            (resource.RLIMIT_FSIZE, limits.output),
+            (resource.RLIMIT_CORE, 0),
+        ):
+            with contextlib.suppress(ProcessLookupError):  # it came to its end already
+                resource.prlimit(process.pid, kind, (most, most))
+        try:
+            _, said = process.communicate(timeout=3 * limits.seconds)
+        except subprocess.TimeoutExpired:
+            _end(process)
+    text = said[: 1 << 16].decode("utf-8", "replace")
+    return Completed(argv=tuple(argv), code=_exit_code(process.returncode), stdout="", stderr=text)
 
 
 def run(

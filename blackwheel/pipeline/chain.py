@@ -33,28 +33,35 @@ def preflight(site: Site, pending: Sequence[Work]) -> list[Work]:
     """Raise every error that would stop a build later, before anything is cloned or compiled.
 
     Return the work with each interpreter named by its path: nox looks in fewer places than doctor.
+    What the machine lacks is known at once; a torch of gigabytes is fetched after that.
     """
     found = []
     for item in pending:
         stack = item.request.stack
         identity.require_locked(stack)
-        if stack.torch.source == "index":
-            installed_pins(site, item.request)
-        elif stack.torch.wheels:
-            torch = archive.locked_torch(stack, item.request.tag)
-            lock = item.request.lock("build", site.constraints)
-            archive.require_in_lock(torch, lock, stack=stack.name)
         python = pythons.located(item.python, uv=site.uv, environment=site.environment)
-        if stack.torch.source == "installed":
-            lock = item.request.lock("build", site.constraints)
-            installed.require(python, stack, lock, store=site.store, environment=site.environment)
         found.append(replace(item, python=replace(item.python, where=str(python))))
         compiler = host_compiler.host_compiler(site.environment, cuda=stack.toolchain.cuda)
         host_compiler.require_shared_runtime(compiler, site.environment)
         host_compiler.require_gcc(compiler, stack, [item.request.project])
         if stack.toolchain.source == "host":
             _toolchain(site, item.request)
+    for item in found:
+        _require_torch(site, item)
     return found
+
+
+def _require_torch(site: Site, item: Work) -> None:
+    """Raise where the torch of a build cannot be had, or its hashed pins are of another one."""
+    stack, lock = item.request.stack, item.request.lock("build", site.constraints)
+    if stack.torch.source == "index":
+        installed_pins(site, item.request)
+    elif stack.torch.source == "installed":
+        python = Path(item.python.where)
+        installed.require(python, stack, lock, store=site.store, environment=site.environment)
+    elif stack.torch.wheels:
+        torch = archive.locked_torch(stack, item.request.tag)
+        archive.require_in_lock(torch, lock, stack=stack.name)
 
 
 def installed_pins(site: Site, asked: Request) -> Path:

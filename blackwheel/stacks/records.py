@@ -109,6 +109,13 @@ class Contract:
     """Sources (`scaled_mm_c2x.cu`) of an otherwise native library that may be older SASS or PTX."""
     why: str = ""
     """Why a library, or a source, may be so; required when `native` is off or `older` names one."""
+    kernels: int = 1
+    """At least so many must be in all that `library` names: counted from the plan's objects and the
+    source, never from a build. 0 for host code."""
+    entry_points: tuple[str, ...] = ()
+    """Kernels, or symbols that a library exports, that must be there: `flash_fwd_kernel`."""
+    optional: bool = False
+    """The wheel may lack what `library` names."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
@@ -163,6 +170,8 @@ class ProjectPin:
     distribution: Distribution | None = None
     """The wheel's name, where it is not the project's."""
     contract: tuple[Contract, ...] = ()
+    data: tuple[str, ...] = ()
+    """Binary files, neither code nor images, that the wheel may hold: globs of its paths."""
     object_bytes: int = 0
     """Peak memory of the hungriest object; 0 takes that of the project's own file."""
     objects: int = 0

@@ -36,7 +36,7 @@ def main(stack: str = "quickstart", wheel: str = "vllm==0.26.0") -> None:
     index.show_all(wheels)
     served = server.listening(wheels, server.PORT)
     threading.Thread(target=served.serve_forever, daemon=True).start()
-    picture(f"http://{server.HOST}:{server.PORT}/{stack}/", "stack.png", 1140)
+    picture(f"http://{server.HOST}:{server.PORT}/{stack}/", "stack.png", 1080)
     served.shutdown()
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "audit.html"

@@ -7,25 +7,14 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
-from wheelwright import LABEL, NAME, TORCH, make_wheel
+from wheelwright import BARE, LABEL, NAME, SO, TORCH, make_wheel, native
 
 from blackwheel.audit.audit import Expected, inspect
 from blackwheel.audit.metadata import accepts_one, companion_findings, torch_findings
-from blackwheel.core.archs import parse
-
-TOY = Expected(
-    name="toy",
-    version="1.0",
-    label=LABEL,
-    python="cp312",
-    modules=("toy",),
-    torch=TORCH,
-    archs=(parse("12.0a"),),
-)
 
 
-def findings(wheel: Path, expected: Expected = TOY) -> list[str]:
-    report = inspect(wheel, archs=TOY.archs, expected=expected)
+def findings(wheel: Path, expected: Expected = BARE) -> list[str]:
+    report = inspect(wheel, archs=BARE.archs, expected=expected)
     return [str(finding) for finding in report.findings]
 
 
@@ -102,7 +91,7 @@ def test_wheel_of_another_format_is_refused(tmp_path: Path) -> None:
 
 def test_library_in_a_wheel_for_any_platform_is_refused(tmp_path: Path) -> None:
     name = NAME.replace("linux_x86_64", "any")
-    wheel = make_wheel(tmp_path, {"toy/_C.so": b"\x7fELF"}, name=name)
+    wheel = make_wheel(tmp_path, {SO: native()}, name=name)
     fact = "tag-mismatch: it holds libraries but says that it fits any platform"
     assert fact in findings(wheel)
     assert findings(make_wheel(tmp_path / "pure", name=name)) == []
@@ -118,11 +107,11 @@ def test_requirement_by_address_is_refused(tmp_path: Path) -> None:
 def test_torchvision_must_be_the_one_of_the_stack(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, requires=[TORCH, "torchvision==0.26.0", "torchaudio==2.11.0"])
     both = ("torchvision==0.26.0", "torchaudio==2.11.0")
-    assert findings(wheel, replace(TOY, runtime=both)) == []
+    assert findings(wheel, replace(BARE, runtime=both)) == []
     fact = "may-swap-torch: it requires torchvision==0.26.0, the stack has torchvision==0.25.0"
-    assert findings(wheel, replace(TOY, runtime=("torchvision==0.25.0", both[1]))) == [fact]
+    assert findings(wheel, replace(BARE, runtime=("torchvision==0.25.0", both[1]))) == [fact]
     fact = "may-swap-torch: it requires torchaudio==2.11.0, the stack has none"
-    assert findings(wheel, replace(TOY, runtime=both[:1])) == [fact]
+    assert findings(wheel, replace(BARE, runtime=both[:1])) == [fact]
 
 
 def test_label_that_is_missing_is_refused(tmp_path: Path) -> None:
@@ -133,12 +122,12 @@ def test_label_that_is_missing_is_refused(tmp_path: Path) -> None:
 def test_wheel_for_another_python_is_refused(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path)
     fact = "other-python: it is for cp312, not cp311"
-    assert findings(wheel, replace(TOY, python="cp311")) == [fact]
+    assert findings(wheel, replace(BARE, python="cp311")) == [fact]
 
 
 def test_abi3_wheel_serves_other_pythons(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, name=NAME.replace("cp312-cp312", "cp38-abi3"))
-    assert findings(wheel, replace(TOY, python="cp311")) == []
+    assert findings(wheel, replace(BARE, python="cp311")) == []
 
 
 def test_tags_unlike_the_file_name_are_refused(tmp_path: Path) -> None:
@@ -152,5 +141,6 @@ def test_tags_unlike_the_file_name_are_refused(tmp_path: Path) -> None:
 
 def test_metadata_that_breaks_its_standard_is_refused(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, requires=["torch=2.11.0"])
-    (fact,) = findings(wheel)
-    assert fact.startswith("bad-metadata: METADATA: 'torch=2.11.0' is invalid for 'requires-dist'")
+    assert findings(wheel)[0].startswith(
+        "bad-metadata: METADATA: 'torch=2.11.0' is invalid for 'requires-dist'"
+    )

@@ -12,6 +12,7 @@ from page_reader import Reader
 from blackwheel.audit.audit import AuditReport, Finding, Library, Links
 from blackwheel.audit.kernels import KernelCounts
 from blackwheel.audit.page import Sheet, page
+from blackwheel.audit.summary import rows
 from blackwheel.commands.audit import closing
 from blackwheel.core.archs import parse_list
 
@@ -35,8 +36,10 @@ MIXED = Library(
 )
 HOST = Library(path="toy/_host.so", size=2048, sha256="c" * 64, host_only=True)
 BROKEN = Library(path="toy/_bad.so", size=9, sha256="d" * 64, unreadable="no <headers>")
+OLDER = replace(BROKEN, unread_archs=(("sm_60", 4), ("sm_90", 5)))
+"""What cannot be read of it is for other cards, as its headers tell."""
 NOT_NATIVE = Finding(name="not-native", fact="10 of 10", library=MIXED.path)
-ALLOWED = replace(NOT_NATIVE, fatal=False)
+ALLOWED = replace(NOT_NATIVE, fact="10 of 10; allowed: they are empty", fatal=False)
 LOOSE = Finding(name="torch-not-pinned", fact="it requires torch")
 ONE, ANY, MANY = (Requirement(t) for t in ("torch===2.11.0", "torch==2.11.0", "torch>=2.5"))
 
@@ -84,7 +87,7 @@ def test_page_shows_everything_that_was_seen() -> None:
         " toy/_bad.so9 B unreadable: no <headers>"
         " Host code only toy/_host.so 2.0 KiB"
         " Findings fatal: torch-not-pinned it requires torch"
-        " note: not-native toy/_moe.so 10 of 10"
+        " note: not-native toy/_moe.so 10 of 10; allowed: they are empty"
         " Drawn by blackwheel."
     )
 
@@ -117,9 +120,38 @@ def test_nothing_of_a_wheel_becomes_markup() -> None:
     made = sheet(bad, replace(HOST, path=evil), replace(BROKEN, unreadable=evil), findings=(found,))
     made = replace(made, requires=(evil,), linked=evil, closing=evil)
     made = replace(made, report=replace(made.report, path=Path(f"{evil}.whl")))
+    made = replace(made, archs=ARCHS)
     text = page([made])
     assert all(tag != "img" and "onerror" not in attrs for tag, attrs in Reader(text).seen)
     assert Reader(text).words.count(evil) == 10
+
+
+def test_no_name_of_an_arch_becomes_markup() -> None:
+    """They come out of a receipt that anybody may have written."""
+    evil = "sm_80<img src=x>"
+    text = page([sheet(replace(MIXED, ptx_archs=((evil, 1),)))])
+    assert all(tag != "img" for tag, _ in Reader(text).seen)
+    assert "sm_80<img src=x>" in Reader(text).words
+
+
+def test_no_name_of_a_wheel_becomes_a_command_of_a_terminal() -> None:
+    evil = "a\x1b[2J\u202e\nb"
+    bad = replace(NATIVE, path=evil)
+    text = page([sheet(bad, findings=(Finding(name="x", fact=evil, library=evil),))])
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert Reader(text).words.count("a\\u001b[2J\\u202e\\u000ab") == 4
+
+
+def test_many_files_are_one_row() -> None:
+    """A wheel of cubins alone has 16,000."""
+    many = [replace(MIXED, path=f"toy/{n}.cubin", kind="cubin") for n in range(1000)]
+    text = page([sheet(NATIVE, *many)])
+    assert "toy/0.cubin and 999 more files like it" in Reader(text).words
+    assert text.count("cubin") < 10
+    assert len(rows(many)) == 1
+    assert rows(many)[0].kernels == KernelCounts(family=5000, ptx=3000, missing=2000)
+    assert rows([NATIVE, *many[:10]]) == (NATIVE, *many[:10])
 
 
 def test_page_of_several_wheels_has_them_all() -> None:
@@ -175,6 +207,20 @@ def test_page_of_several_wheels_has_them_all() -> None:
             " it accepts only torch===2.11.0.",
         ),
         (
+            (NATIVE, OLDER),
+            (),
+            (ONE,),
+            "All 40 kernels are native 12.0a, 9 pieces that cannot be read are for other cards,"
+            " and it accepts only torch===2.11.0: you need not build.",
+        ),
+        (
+            (NATIVE, replace(OLDER, unread_archs=(("sm_60", 4), ("sm_120", 1)))),
+            (),
+            (ONE,),
+            "Whether it serves 12.0a cannot be told: 1 of its libraries cannot be read;"
+            " it accepts only torch===2.11.0.",
+        ),
+        (
             (HOST,),
             (),
             (),
@@ -195,3 +241,9 @@ def test_need_i_build_at_all(
     said: str,
 ) -> None:
     assert closing(report(*libraries, findings=findings), ARCHS, requires) == said
+
+
+def test_wheel_that_no_stack_builds_is_not_told_to_be_built() -> None:
+    found = report(NATIVE, MIXED, findings=(NOT_NATIVE,))
+    said = closing(found, ARCHS, (MANY,), buildable=False)
+    assert said.endswith("it accepts more than one torch (torch>=2.5): no stack builds it.")

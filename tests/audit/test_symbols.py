@@ -7,14 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from elfwright import elf
 from packaging.tags import parse_tag
 from toytorch import C10, build_library, make_torch
-from wheelwright import LABEL, NAME, TORCH, make_wheel
+from wheelwright import BARE, NAME, make_wheel
 
-from blackwheel.audit.audit import Expected, Exports, audit, exports_of, inspect, link_against
-from blackwheel.audit.elf import read_elf
-from blackwheel.audit.symbols import floor_findings, links
-from blackwheel.core.archs import parse
+from blackwheel.audit.audit import Exports, audit, exports_of, inspect, link_against
+from blackwheel.audit.blob import Blob
+from blackwheel.audit.elf import read_elf, read_elf_of
+from blackwheel.audit.symbols import links, system_findings, unlinked
 from blackwheel.core.errors import BlackwheelError, Exit
 
 PATH = "toy/_C.so"
@@ -23,16 +24,7 @@ namespace c10 { int device_count(); int stream_of(int); }
 namespace at { float *data_of(int); }
 extern "C" float *entry() { return at::data_of(c10::device_count() + c10::stream_of(0)); }
 """
-TOY = Expected(
-    name="toy",
-    version="1.0",
-    label=LABEL,
-    python="cp312",
-    modules=("toy",),
-    torch=TORCH,
-    archs=(parse("12.0a"),),
-    glibc="2.28",
-)
+TOY = replace(BARE, glibc="2.28")
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +62,14 @@ def built(environment: Path, folder: Path, source: str = USES_TORCH, *needs: str
 
 
 def said(file: Path, exports: Exports, *, path: str = PATH) -> list[str]:
-    found, findings = links([(path, file)], exports)
+    found, findings = links({path: read_elf(file)}, exports)
     assert all(finding.fatal for finding in findings)
     assert [one.library for one in found] == [path]
     return [str(finding) for finding in findings]
 
 
 def bond(file: Path, exports: Exports) -> str:
-    ((one,), _) = links([(PATH, file)], exports)
+    ((one,), _) = links({PATH: read_elf(file)}, exports)
     return one.torch
 
 
@@ -87,20 +79,6 @@ def test_library_built_for_this_torch_links(
     file = built(environment, tmp_path)
     assert said(file, exports) == []
     assert bond(file, exports) == "full"
-
-
-def test_library_with_a_cxx_runtime_of_its_own_is_refused(
-    environment: Path, exports: Exports, tmp_path: Path
-) -> None:
-    needs = torch_libraries(environment, "libc10.so", "libtorch_cpu.so")
-    thrown = USES_TORCH + 'void refuse() { throw "what torch is to catch"; }'
-    assert said(build_library(tmp_path / "a.so", thrown, needs=needs), exports) == []
-    static = build_library(tmp_path / "b.so", thrown, needs=needs, flags=("-static-libstdc++",))
-    assert said(static, exports) == [
-        "own-cxx-runtime: toy/_C.so: holds a C++ runtime of its own (libstdc++ was linked"
-        " statically): an exception that crosses to torch crashes; link with a compiler that has"
-        " libstdc++.so"
-    ]
 
 
 def test_removed_export_is_named_demangled(
@@ -183,9 +161,25 @@ def test_library_that_the_wheel_brings_itself_is_found(
     helper = build_library(tmp_path / "libhelper.so", 'extern "C" int help() { return 1; }')
     source = 'extern "C" int help(); extern "C" int entry() { return help(); }'
     file = build_library(tmp_path / "_C.so", source, needs=[helper])
-    _, findings = links([(PATH, file), ("toy/libhelper.so", helper)], exports)
-    assert findings == ()
-    _, findings = links([(PATH, file)], exports)
+    both = {PATH: read_elf(file), "toy/libhelper.so": read_elf(helper)}
+    assert links(both, exports)[1] == ()
+    _, findings = links({PATH: read_elf(file)}, exports)
+    assert [one.name for one in findings] == ["unknown-library"]
+
+
+def test_symbol_of_torch_is_gone_though_another_library_is_not_here(
+    environment: Path, other: Exports, tmp_path: Path
+) -> None:
+    """What a library that is not here exports cannot be told; torch's own names only torch has."""
+    afar = build_library(tmp_path / "libafar.so.1", 'extern "C" int afar() { return 1; }')
+    source = USES_TORCH.replace("float *entry", "int afar(); extern float *entry").replace(
+        "c10::stream_of(0)", "c10::stream_of(afar())"
+    )
+    needs = [*torch_libraries(environment, "libc10.so", "libtorch_cpu.so"), afar]
+    file = build_library(tmp_path / "_C.so", source, needs=needs)
+    ((link,), findings) = links({PATH: read_elf(file)}, other)
+    assert [one.demangled for one in link.missing] == ["c10::stream_of(int)"]
+    assert link.elsewhere == ("libafar.so.1",)
     assert [one.name for one in findings] == ["unknown-library", "undefined-symbol"]
 
 
@@ -291,7 +285,7 @@ def versioned(folder: Path, soname: str, version: str, source: str = TAKES_NEWES
 def test_symbol_version_tells_the_glibc_that_brings_it(
     exports: Exports, tmp_path: Path, soname: str, version: str, glibc: str
 ) -> None:
-    ((one,), findings) = links([(PATH, versioned(tmp_path, soname, version))], exports)
+    ((one,), findings) = links({PATH: read_elf(versioned(tmp_path, soname, version))}, exports)
     assert (one.glibc, one.glibc_for, findings) == (glibc, "newest", ())
 
 
@@ -304,7 +298,7 @@ def test_newest_of_several_versions_counts(exports: Exports, tmp_path: Path) -> 
         )
         source = 'extern "C" { int one(); int two(); int entry() { return one() + two(); } }'
         file = build_library(tmp_path / "_C.so", source, needs=[system], flags=["-nostdlib"])
-        ((seen,), _) = links([(PATH, file)], exports)
+        ((seen,), _) = links({PATH: read_elf(file)}, exports)
         assert (seen.glibc, seen.glibc_for) == ("2.32", new)
 
 
@@ -314,21 +308,72 @@ def test_version_of_a_weak_symbol_counts_too(exports: Exports, tmp_path: Path) -
     extern "C" int entry() { return newest ? newest() : 0; }
     """
     file = versioned(tmp_path, "libm.so.6", "GLIBC_2.32", source)
-    ((one,), _) = links([(PATH, file)], exports)
+    ((one,), _) = links({PATH: read_elf(file)}, exports)
     assert one.glibc == "2.32"
 
 
 def test_version_that_no_manylinux_level_knows_is_refused(exports: Exports, tmp_path: Path) -> None:
-    file = versioned(tmp_path, "libstdc++.so.6", "GLIBCXX_9.9")
-    assert said(file, exports) == [
-        "unknown-version: toy/_C.so: newest has version GLIBCXX_9.9, which no manylinux level knows"
-    ]
+    for version in ("GLIBCXX_9.9", "GLIBC_PRIVATE", "GLIBC_ABI_NEWER", "GLIBC_9.99"):
+        file = versioned(tmp_path, "libstdc++.so.6", version)
+        assert floor(file, exports, tag="linux_x86_64", allowed="") == [
+            f"unknown-version: toy/_C.so: needs newest ({version}), a version which no"
+            " manylinux level knows"
+        ]
+
+
+def test_version_that_no_symbol_is_taken_from_counts(exports: Exports) -> None:
+    """GLIBC_ABI_DT_RELR is such a one: glibc 2.36, whatever the symbols ask for."""
+    needs = {"libc.so.6": ["GLIBC_2.2.5", "GLIBC_ABI_DT_RELR"]}
+    wanted = {"wanted": ["malloc"], "versioned": {"malloc": "GLIBC_2.2.5"}}
+    for data in (elf(versions=needs, **wanted), elf(tags=[(36, 0)])):
+        with Blob.new() as blob:
+            blob.append(data)
+            one = read_elf_of(blob, "_C.so")
+        found = system_findings(
+            {PATH: one}, parse_tag("cp312-cp312-manylinux_2_34_x86_64"), floor="2.35"
+        )
+        assert [str(finding) for finding in found] == [
+            "glibc-too-new: toy/_C.so: needs glibc 2.36 for GLIBC_ABI_DT_RELR,"
+            " the stack allows 2.35",
+            "false-platform-tag: toy/_C.so: needs glibc 2.36 for GLIBC_ABI_DT_RELR,"
+            " the file name promises 2.34",
+        ]
+        assert links({PATH: one}, exports)[0][0].glibc == "2.36"
+
+
+def test_glibc_is_looked_at_without_an_environment(tmp_path: Path) -> None:
+    new = make_wheel(tmp_path, {PATH: versioned(tmp_path, "libm.so.6", "GLIBC_2.32")})
+    report = inspect(new, archs=TOY.archs, expected=TOY)
+    assert "glibc-too-new" in [finding.name for finding in report.fatal]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "needed", "names"),
+    [
+        (["no_such_thing"], ["libc.so.6"], ["unresolved-symbol"]),
+        (["no_such_thing"], ["libc.so.6", "libnosuch.so.9"], ["unknown-library"]),
+        (["no_such_thing"], ["libtorch.so"], []),
+        (["no_such_thing"], ["libcudart.so.13"], []),
+        (["PyList_New"], ["libc.so.6"], []),
+        (["malloc"], ["libc.so.6"], []),
+    ],
+)
+def test_what_can_be_told_without_an_environment_is_told(
+    wanted: list[str], needed: list[str], names: list[str]
+) -> None:
+    with Blob.new() as blob:
+        blob.append(elf(wanted=wanted, names=[("NEEDED", one) for one in needed]))
+        one = read_elf_of(blob, "_C.so")
+    found = list(unlinked({PATH: one}, requires={"torch"}, provider=False))
+    assert [finding.name for finding in found] == names
+    lonely = [one.name for one in unlinked({PATH: one}, requires=set(), provider=False)]
+    assert ("unknown-library" in lonely) == ("libtorch.so" in needed or "libnosuch.so.9" in needed)
 
 
 def floor(file: Path, exports: Exports, *, tag: str, allowed: str) -> list[str]:
-    found, _ = links([(PATH, file)], exports)
     tags: Sequence = list(parse_tag(f"cp312-cp312-{tag}"))
-    return [str(finding) for finding in floor_findings(found, tags, floor=allowed)]
+    found = system_findings({PATH: read_elf(file)}, tags, floor=allowed)
+    return [str(finding) for finding in found]
 
 
 def test_glibc_above_the_floor_is_refused(exports: Exports, tmp_path: Path) -> None:
@@ -372,8 +417,7 @@ def test_library_that_is_cut_off_is_refused(
 ) -> None:
     whole = built(environment, tmp_path)
     whole.write_bytes(whole.read_bytes()[:200])
-    found, (finding,) = links([(PATH, whole)], exports)
-    assert found == ()
+    _, (finding,) = link_against(make_wheel(tmp_path / "w", {PATH: whole}), exports)
     assert finding.fatal
     assert str(finding).startswith(
         "unreadable-library: toy/_C.so: not an ELF file that can be read"

@@ -387,4 +387,4 @@ def test_a_name_from_elsewhere_moves_no_cursor() -> None:
     console.error(BlackwheelError("x", evil, where=evil))
     told = "\n".join(console.lines) + console.results
     assert not set("\x1b\x07\r\u202e") & set(told)
-    assert told.count("\\x1b[2J") == 5  # say, result, table, and an error's fact and place
+    assert told.count("\\u001b[2J") == 5  # say, result, table, and an error's fact and place

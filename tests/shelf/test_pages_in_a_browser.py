@@ -35,6 +35,10 @@ for (const one of document.querySelectorAll("body *")) {
   const right = Math.max(box.right, range.getBoundingClientRect().right);
   if (own && (cut || right > innerWidth + 1 && !bars?.contains(one))) wide.push(one.outerHTML);
 }
+for (const one of document.querySelectorAll(".axis li")) {
+  const beyond = one.getBoundingClientRect().right > one.parentNode.getBoundingClientRect().right;
+  if (beyond || one.scrollHeight > 24) wide.push(one.outerHTML);
+}
 return wide;
 """
 """What a reader cannot read: text cut by its box, or beyond the right edge of the screen."""

@@ -64,6 +64,9 @@ sdist = { name = "toy-1.0.tar.gz", sha256 = "SHA256", size = 7, tree = "SDIST" }
 [projects.toy.variables]
 TOY_ARCHS = "{archs}"
 MAX_JOBS = "{jobs}"
+[[projects.toy.contract]]
+library = "*"
+kernels = 0
 """.replace("COMMIT", "c" * 40)
     .replace("TREE", "7" * 40)
     .replace("SDIST", "d" * 40)

@@ -207,7 +207,7 @@ def test_a_host_that_did_not_answer_is_unreachable(text: str, why: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        HEAD + "The requested URL returned error: 503",
+        HEAD + "The requested URL returned error: 404",
         HEAD + "The requested URL returned error: 403",
         "fatal: repository 'https://host/openssl/ssl /' not found",
         "fatal: could not read Username for 'https://host': terminal prompts disabled",

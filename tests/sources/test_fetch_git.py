@@ -528,8 +528,7 @@ def test_an_sdist_that_alone_tells_the_commit_and_cannot_be_had_is_named(
 
     assert str(failure(project(pin, sdist=release.pin()), store, environment)) == (
         "error: no-sdist\n"
-        "  toy-1.0.tar.gz cannot be had: the package index: No connection adapters were found for"
-        " 'nothing://at.all/simple/toy/'\n"
+        "  toy-1.0.tar.gz cannot be had: the package index: is no http address\n"
         "  no git host can be asked instead: only the sdist tells its commit\n"
         "  where: projects.toy.sdist\n"
         "  fix:   connect to the network, or carry the sdist here: BLACKWHEEL_SDISTS=folder"

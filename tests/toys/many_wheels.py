@@ -59,6 +59,10 @@ def objects(count: int) -> list[dict[str, Any]]:
             }
         )
         free[lane] += seconds
+    scale = 1504 / max(free)  # the last tick, 25:00, is as far to the right as can be
+    for one in found:
+        one["began"] = 1_796_004_106.0 + (one["began"] - 1_796_004_106.0) * scale
+        one["seconds"] *= scale
     return found
 
 

@@ -60,6 +60,9 @@ modules = ["NAME"]
 source = { url = "https://upstream.invalid/NAME", commit = "COMMIT", tree = "TREE" }
 [projects.NAME.variables]
 MAX_JOBS = "{jobs}"
+[[projects.NAME.contract]]
+library = "*"
+kernels = 0
 """.replace("COMMIT", "c" * 40).replace("TREE", "7" * 40)
 
 

@@ -1,0 +1,210 @@
+"""Opens compressed files and archives inside of a wheel within a budget, or calls them unknown."""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import io
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from blackwheel.audit.blob import CHUNK, Blob
+from blackwheel.audit.member import Source
+
+MAGICS: Final = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\0": "xz",
+    b"PK\x03\x04": "zip",
+    b"PK\x05\x06": "zip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"7z\xbc\xaf\x27\x1c": "7z",
+    b"Rar!": "rar",
+    b"\x1f\x9d": "compress",
+    b"LZIP": "lzip",
+    b"MSCF": "cab",
+    b"!<thin>\n": "thin archive",
+    b"hsqs": "squashfs",
+}
+TAR_AT, TAR = 257, b"ustar"
+BROKEN: Final = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    lzma.LZMAError,
+    zlib.error,
+    EOFError,
+    OSError,
+    ValueError,
+    RuntimeError,
+    NotImplementedError,
+    KeyError,
+)
+
+
+class UnknownPackingError(Exception):
+    """A packed file cannot be opened, or not within the budget."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Budget:
+    """The size that a whole wheel's packed files may grow to."""
+
+    size: int = 256 << 20
+    files: int = 20_000
+    depth: int = 3
+
+    def take(self, size: int) -> None:
+        """Use up some of it; raise UnknownPackingError where there is none left."""
+        self.size -= size
+        if self.size < 0:
+            raise UnknownPackingError("what is packed in this wheel is too large to be looked at")
+
+    def take_file(self) -> None:
+        """Use up one file."""
+        self.files -= 1
+        if self.files < 0:
+            raise UnknownPackingError("too many files are packed in this wheel to be looked at")
+
+
+def packing(head: bytes) -> str:
+    """Name how a file is packed, from its first 512 bytes; empty for one that is not."""
+    for magic, name in MAGICS.items():
+        if head.startswith(magic):
+            return name
+    return "tar" if head[TAR_AT : TAR_AT + len(TAR)] == TAR else ""
+
+
+def members(blob: Blob, how: str, budget: Budget) -> Iterator[tuple[str, Source]]:
+    """Yield the files that are packed in one; raise UnknownPackingError where that ends early."""
+    try:
+        if how in ("gzip", "bzip2", "xz"):
+            with unpacked(blob, how, budget) as whole, _file(whole) as stream:
+                yield "", stream
+        elif how == "zip":
+            yield from _zipped(blob, budget)
+        elif how == "tar":
+            yield from _tarred(blob, budget)
+        else:
+            raise UnknownPackingError(f"{how} cannot be opened here")
+    except BROKEN as error:
+        raise UnknownPackingError(f"{how} that cannot be read: {error}") from None
+
+
+@contextlib.contextmanager
+def unpacked(blob: Blob, how: str, budget: Budget, *, most: int = 0) -> Iterator[Blob]:
+    """Decompress into a file of its own: streams to the end, or the first one up to `most` bytes.
+
+    Bytes that follow a stream and are neither another one nor padding are unknown.
+    """
+    with Blob.new() as out:
+        begin = 0
+        while begin < blob.size:
+            stream = _Stream(blob.part(begin, blob.size - begin), how)
+            for piece in stream:
+                budget.take(len(piece))
+                out.append(piece)
+                if most and out.size >= most:
+                    break
+            begin += stream.consumed
+            if most or blob.zeros(begin, blob.size):
+                break
+            if packing(blob.at(begin, min(512, blob.size - begin))) != how:
+                raise UnknownPackingError(f"{blob.size - begin} other bytes follow its {how}")
+        yield out
+
+
+class _Stream:
+    """One compressed stream that begins a blob, a megabyte at a time."""
+
+    def __init__(self, blob: Blob, how: str) -> None:
+        self.consumed = 0
+        self._blob, self._how = blob, how
+
+    def __iter__(self) -> Iterator[bytes]:
+        if self._how == "gzip":
+            yield from self._inflated()
+            return
+        xz = self._how == "xz"
+        decoder = lzma.LZMADecompressor(memlimit=128 << 20) if xz else bz2.BZ2Decompressor()
+        for data in self._chunks():
+            yield decoder.decompress(data, CHUNK)
+            while not (decoder.needs_input or decoder.eof):
+                yield decoder.decompress(b"", CHUNK)
+            if decoder.eof:
+                self.consumed -= len(decoder.unused_data)
+                return
+        raise EOFError("it ends early")
+
+    def _inflated(self) -> Iterator[bytes]:
+        decoder = zlib.decompressobj(wbits=31)
+        for data in self._chunks():
+            rest = data
+            while rest and not decoder.eof:
+                yield decoder.decompress(rest, CHUNK)
+                rest = decoder.unconsumed_tail
+            if decoder.eof:
+                self.consumed -= len(decoder.unused_data)
+                return
+        yield decoder.flush()
+        raise EOFError("it ends early")
+
+    def _chunks(self) -> Iterator[bytes]:
+        for place in range(0, self._blob.size, CHUNK):
+            data = self._blob.at(place, min(CHUNK, self._blob.size - place))
+            self.consumed = place + len(data)
+            yield data
+
+
+class _Reader(io.RawIOBase):
+    """A blob as a file that can be read and sought."""
+
+    def __init__(self, blob: Blob) -> None:
+        self._blob, self._place = blob, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._blob.size}[whence]
+        self._place = max(0, base + offset)
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        count = max(0, min(len(buffer), self._blob.size - self._place))
+        buffer[:count] = self._blob.at(self._place, count) if count else b""
+        self._place += count
+        return count
+
+
+def _file(blob: Blob) -> io.BufferedReader:
+    return io.BufferedReader(_Reader(blob))
+
+
+def _zipped(blob: Blob, budget: Budget) -> Iterator[tuple[str, Source]]:
+    with zipfile.ZipFile(_file(blob)) as archive:
+        for info in archive.infolist():
+            if not info.is_dir():
+                budget.take_file()
+                budget.take(info.file_size)
+                with archive.open(info) as stream:
+                    yield info.filename, stream
+
+
+def _tarred(blob: Blob, budget: Budget) -> Iterator[tuple[str, Source]]:
+    with tarfile.open(fileobj=_file(blob), mode="r:") as archive:
+        for info in archive:
+            budget.take_file()
+            stream = archive.extractfile(info) if info.isfile() else None
+            if stream is not None:
+                budget.take(info.size)
+                with stream:
+                    yield info.name, stream
