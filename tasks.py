@@ -17,6 +17,8 @@ from blackwheel.core.site import Site
 DEFAULTS = {"stack": "nightly", "python": "", "arch": "", "jobs": "", "to": "", "simple": ""}
 """Set others in invoke.yaml (`blackwheel: {stack: stable}`) or by INVOKE_BLACKWHEEL_STACK."""
 
+_NUMBER = re.compile(r"0*[1-9][0-9]{0,5}")
+
 
 def _run(action: Callable[[Site], Any]) -> None:
     sys.exit(entry.run(action))
@@ -29,15 +31,22 @@ def _words(text: str) -> tuple[str, ...]:
 
 def _count(text: str) -> int:
     """Read a number of jobs here: Invoke answers what is no number with a traceback."""
-    fix = "--jobs 2, or none: then as many as cores and memory allow"
-    return _number(text, "compilers", option="--jobs", fix=fix) if text else 0
+    if text and not _NUMBER.fullmatch(text):
+        raise BlackwheelError(
+            "bad-jobs",
+            f"'{text}' is no number of compilers",
+            where="--jobs",
+            fix="--jobs 2, or none: then as many as cores and memory allow",
+            code=Exit.USAGE,
+        )
+    return int(text or 0)
 
 
 def _number(text: str, what: str, *, option: str, fix: str) -> int:
-    if re.fullmatch(r"0*[1-9][0-9]{0,5}", text):
+    if _NUMBER.fullmatch(text):
         return int(text)
     raise BlackwheelError(
-        f"bad-{option.strip('-')}",
+        "bad-number",
         f"'{text}' is no number of {what}",
         where=option,
         fix=fix,
