@@ -20,8 +20,9 @@ CONSTRAINTS = ROOT / "constraints"
 
 
 def _typed(name: str) -> str:
-    """Read `--name VALUE` behind nox's own `--`."""
+    """Read `--name VALUE` or `--name=VALUE` behind nox's own `--`."""
     words = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+    words = [part for word in words for part in word.split("=", word.startswith(f"--{name}="))]
     return words[words.index(f"--{name}") + 1] if f"--{name}" in words[:-1] else ""
 
 
@@ -121,6 +122,8 @@ def _session_file(session: nox.Session, *words: str) -> Iterator[tuple[str, dict
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=folder, prefix="typed-", suffix=".json") as file:
         _blackwheel(session, "resolve", file.name, *words)
+        if not Path(file.name).stat().st_size:
+            session.skip("help was asked for")
         yield file.name, _read(file.name)
 
 

@@ -65,7 +65,7 @@ def build_wheels(
 
 
 def _summary(site: Site, wheels: Sequence[index.ShelvedWheel], stack: Stack) -> None:
-    """End with what was built, what is in it, and the line that installs it."""
+    """End with what was built, what is in it, and the lines that install it."""
     files: dict[str, list[str]] = {}
     for wheel in wheels:
         held = document.sections(document.load(wheel.receipt))
@@ -80,12 +80,17 @@ def _summary(site: Site, wheels: Sequence[index.ShelvedWheel], stack: Stack) -> 
             f"receipt  {_short(wheel.receipt)}\n"
             f"log      {site.store / 'builds' / slug / 'build.log'}\n"
         )
-        files.setdefault(held["environment"]["python"], []).append(f"'{_short(wheel.path)}'")
+        files.setdefault(held["environment"]["python"], []).append(f"'{wheel.path.absolute()}'")
     for python, names in files.items():
         version = python if len(files) > 1 else "3"
         torch = stack.torch.wheels.get(f"cp{python.replace('.', '')}")
         words = [f"'{one.requirement}'" for one in (torch.by_url if torch else ())] + names
-        site.console.result(f"install: python{version} -m pip install {' '.join(words)}")
+        site.console.result(
+            "install, in your own environment:\n"
+            f"  pip: python{version} -m pip install {' '.join(words)}\n"
+            f"  uv:  uv pip install {' '.join(words)}\n"
+            f"or in a new one: invoke install --stack {stack.name} --python {python} --into FOLDER"
+        )
 
 
 def _archs(library: Any) -> str:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from blackwheel.commands import bench as benching
 from blackwheel.core import entry, isolation
+from blackwheel.core.console import Console
+from blackwheel.core.errors import BlackwheelError, Exit, nearest
 from blackwheel.core.site import Site
 from blackwheel.pins import lock_all
 from blackwheel.pipeline import chain, environment, patch_proof, session_file, smoke_session, todo
@@ -17,10 +22,43 @@ from blackwheel.smoke.bench import serving
 from blackwheel.stacks import ask
 
 
+class _Parser(argparse.ArgumentParser):
+    """Takes whole options alone, and names what it does not know."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """Name the word as every command does."""
+        strange = message.partition("unrecognized arguments: ")[2].split()
+        fact = message
+        if strange:
+            fact = f"there is no {strange[0]}{nearest(strange[0], _known(self))}"
+        error = BlackwheelError(
+            "unknown-option" if strange else "bad-option",
+            fact,
+            where=self.prog,
+            fix=f"{self.prog} --help",
+            code=Exit.USAGE,
+        )
+        Console(environment=os.environ).error(error)
+        sys.exit(int(error.code))
+
+
+def _known(parser: argparse.ArgumentParser) -> list[str]:
+    """Options of a parser and of the verbs below it."""
+    found = []
+    for action in parser._actions:
+        found += [word for word in action.option_strings if word.startswith("--")]
+        if isinstance(action, argparse._SubParsersAction):
+            found += [word for one in action.choices.values() for word in _known(one)]
+    return found
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m blackwheel", description=__doc__)
+    parser = _Parser(prog="python -m blackwheel", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     common.add_argument("file", type=Path, help="of the session: what it is to do")
     common.add_argument("--environment", type=Path, required=True)
     verbs.add_parser("build", parents=[common], help="build and audit one project's wheel")
@@ -49,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_resolve(sessions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_resolve(sessions: argparse._SubParsersAction[_Parser]) -> None:
     for name in ("build", "plan"):
         one = sessions.add_parser(name, help="of one project")
         one.add_argument("project")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -95,9 +96,9 @@ def show_plan(
             site.console.result("\n  ".join([f"missing, before {name} can be built:", *lines]))
 
 
-def show_stacks(site: Site) -> None:
+def show_stacks(site: Site, *, as_json: bool = False) -> None:
     """List the stacks with their contents, lowest driver, and this machine's lacks."""
-    rows, remarks = [], []
+    rows, remarks, told = [], [], []
     for name in loader.names(site.constraints):
         try:
             stack = loader.load(name, site.constraints)
@@ -106,6 +107,20 @@ def show_stacks(site: Site) -> None:
             continue
         lacks, ptx = for_building.buildable(stack, place(site)), stack.driver_ptx
         remarks += [f"{name}: {remark}" for remark in stack.remarks]
+        told.append(
+            {
+                "stack": name,
+                "torch": stack.torch.runtime,
+                "cuda": stack.toolchain.cuda,
+                "python": list(stack.python),
+                "archs": list(stack.archs),
+                "driver": str(stack.driver),
+                "driver_ptx": str(ptx),
+                "builds": {one: stack.projects[one].version for one in stack.build},
+                "remarks": list(stack.remarks),
+                "lacks": list(lacks),
+            }
+        )
         rows.append(
             (
                 name,
@@ -120,15 +135,18 @@ def show_stacks(site: Site) -> None:
                 "; ".join(lacks) or "yes",
             )
         )
+    if as_json:
+        site.console.json({"schema": "blackwheel.stacks/1", "stacks": told})
+        return
     columns = ("stack", "torch", "CUDA", "Python", "archs", "driver", "builds", "buildable here")
     site.console.table("", columns, rows)
     for remark in remarks:
         site.console.result(remark)
 
 
-def show_status(site: Site) -> None:
+def show_status(site: Site, *, as_json: bool = False) -> None:
     """List the wheels on the shelf, and tell whether their keys are still the stack's."""
-    rows = []
+    rows, told = [], []
     for name in loader.names(site.constraints):
         stack = loader.load(name, site.constraints)
         leaving = _leaving(site, stack, network=False)
@@ -136,8 +154,13 @@ def show_status(site: Site) -> None:
             site.console.say(f"{name}: {leaving.fact}; {leaving.cure}")
         for wheel in index.shelved(site.wheels / name):
             key = key_section(wheel.receipt)
-            rows.append((name, wheel.path.name, size(wheel.size), _state(site, stack, key)))
-    if rows:
+            state = _state(site, stack, key)
+            rows.append((name, wheel.path.name, size(wheel.size), state))
+            given = {"stack": name, "wheel": wheel.path.name, "sha256": wheel.sha256}
+            told.append({**given, "bytes": wheel.size, "state": state})
+    if as_json:
+        site.console.json({"schema": "blackwheel.status/1", "wheels": told})
+    elif rows:
         site.console.table("", ("stack", "wheel", "size", "state"), rows)
     else:
         site.console.result("the shelf is empty; invoke stacks tells what can be built here")
@@ -170,28 +193,34 @@ def _leaving(site: Site, stack: records.Stack, *, network: bool) -> Check | None
     )
 
 
-def show_doctor(site: Site, stack: str) -> int:
+def show_doctor(site: Site, stack: str, *, as_json: bool = False) -> int:
     """Check this machine; the exit code tells whether a requirement is lacking."""
     chosen = loader.load(stack, site.constraints) if stack else None
     checks = [*for_building.examine(chosen, place(site))]
     leaving = _leaving(site, chosen, network=True) if chosen else None
     checks += [leaving] if leaving else []
-    if _listed(site, checks):
+    if _listed(site, checks, as_json=as_json):
         return Exit.MACHINE
+    if as_json:
+        return Exit.OK
     name = chosen.name if chosen else "quickstart"
     site.console.result(f"\nnext: invoke build-wheels --stack {name}")
     return Exit.OK
 
 
-def show_servable(site: Site, stack: str) -> int:
+def show_servable(site: Site, stack: str, *, as_json: bool = False) -> int:
     """Check whether this machine can run a stack's wheels; the exit code tells."""
     chosen = loader.load(stack, site.constraints)
     checks = for_serving.examine(chosen, site.patches, site.environment, read_machine())
-    return Exit.MACHINE if _listed(site, checks) else Exit.OK
+    return Exit.MACHINE if _listed(site, checks, as_json=as_json) else Exit.OK
 
 
-def _listed(site: Site, checks: Sequence[Check]) -> bool:
+def _listed(site: Site, checks: Sequence[Check], *, as_json: bool) -> bool:
     """Print what was looked at; tell whether something that is needed lacks."""
+    if as_json:
+        told = [asdict(check) for check in checks]
+        site.console.json({"schema": "blackwheel.doctor/1", "checks": told})
+        return any(check.ok is False for check in checks)
     marks = {True: "ok", False: "LACKS", None: "note"}
     width = max(len(check.name) for check in checks)
     for check in checks:

@@ -36,7 +36,7 @@ def lock_consumer(
     `no-wheel` and `locks-differ`.
     """
     asked, chosen = requests(site, stack, only=projects, python=python)
-    wheels = [_wheel(site, request, revision) for request in asked]
+    wheels = [newest(site, request, revision) for request in asked]
     text = requirements(
         [
             (wheel, request.lock("run", site.constraints).read_text(encoding="utf-8"))
@@ -57,8 +57,11 @@ def lock_consumer(
     return path
 
 
-def _wheel(site: Site, request: Request, revision: int) -> index.ShelvedWheel:
-    """The wheel of a request on the shelf: of one revision, or the newest."""
+def newest(site: Site, request: Request, revision: int = 0) -> index.ShelvedWheel:
+    """Return the wheel of a request on the shelf, of one revision or the newest.
+
+    Raises `no-wheel`.
+    """
     found = [
         wheel
         for wheel in index.shelved(site.wheels / request.stack.name)
@@ -74,7 +77,7 @@ def _wheel(site: Site, request: Request, revision: int) -> index.ShelvedWheel:
             f"{what} for Python {request.python} is not on the shelf",
             where=f"wheels/{request.stack.name}/",
             fix=f"invoke build-wheels --stack {request.stack.name} --python {request.python}"
-            + (f"\nor only what is there: --projects {others}" if others else ""),
+            + (f"\nor only what is there: --only {others}" if others else ""),
             code=Exit.INDEX,
         )
     return max(found, key=lambda wheel: Version(wheel.version))
@@ -94,7 +97,7 @@ def requirements(
                     f"the projects of {stack} are pinned to run with different versions or files\n"
                     f"of {name}",
                     where=f"constraints/{stack}.toml",
-                    fix="nox -s lock, or a file for each project: --projects",
+                    fix="nox -s lock, or a file for each project: --only",
                     code=Exit.CONFIG,
                 )
     head = [

@@ -77,7 +77,7 @@ def publish(
 
 
 def _target(site: Site, stack: str, to: str, simple: str) -> Target:
-    """Read `--to` and `--simple`; raise `no-index`, `secret-in-address` and `unknown-index`."""
+    """Read `--to` and `--index-url`; raise `no-index`, `secret-in-address` and `unknown-index`."""
     if not to:
         raise BlackwheelError(
             "no-index",
@@ -86,7 +86,7 @@ def _target(site: Site, stack: str, to: str, simple: str) -> Target:
             fix="--to FOLDER, or --to ADDRESS of an upload server; or `to` in invoke.yaml",
             code=Exit.USAGE,
         )
-    for option, address in (("--to", to), ("--simple", simple)):
+    for option, address in (("--to", to), ("--index-url", simple)):
         if "://" in address:
             require_address(address, option)
         if "@" in urlsplit(address).netloc:

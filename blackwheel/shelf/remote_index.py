@@ -102,7 +102,7 @@ def found_simple(upload: str, login: tuple[str, str] | None) -> str:
         "no-simple-pages",
         "\n".join(["nothing answers where the upload would be read back:", *seen]),
         where=shown(upload),
-        fix="name the address that pip or uv install from: --simple ADDRESS",
+        fix="name the address that pip or uv install from: --index-url ADDRESS",
         code=Exit.AWAY,
     )
 
@@ -204,6 +204,7 @@ def _unreadable(index: Index, fact: str) -> BlackwheelError:
         "index-unreadable",
         process.masked(fact, index.secrets),
         where=shown(index.simple),
-        fix="correct --simple, or the login: UV_PUBLISH_USERNAME and UV_PUBLISH_PASSWORD, or netrc",
+        fix="correct --index-url, or the login: UV_PUBLISH_USERNAME and UV_PUBLISH_PASSWORD,"
+        " or netrc",
         code=Exit.INDEX,
     )

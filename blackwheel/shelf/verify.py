@@ -87,7 +87,17 @@ def _short(site: Site, path: Path) -> str:
 
 
 def show_environment(site: Site, python: str, *, as_json: bool = False) -> int:
-    """Run `doctor/environment.py` in another interpreter, or in that of an environment's folder."""
+    """Show the report of `environment_report`; return the exit code."""
+    done = environment_report(site, python, as_json=as_json)
+    site.console.result(done.stdout.rstrip("\n"))
+    return Exit.TORCH if done.code else Exit.OK
+
+
+def environment_report(site: Site, python: str, *, as_json: bool = False) -> process.Completed:
+    """Run `doctor/environment.py` in another interpreter, or in that of an environment's folder.
+
+    Raises `no-python`.
+    """
     path = Path(python).expanduser()
     program = str(path / "bin" / "python" if path.is_dir() else python)
     argv = [
@@ -104,8 +114,7 @@ def show_environment(site: Site, python: str, *, as_json: bool = False) -> int:
             fix="name a Python 3.9 or newer, or the folder of a virtual environment",
             code=Exit.USAGE,
         )
-    site.console.result(done.stdout.rstrip("\n"))
-    return Exit.TORCH if done.code else Exit.OK
+    return done
 
 
 def _tail(text: str) -> list[str]:

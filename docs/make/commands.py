@@ -13,6 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from blackwheel.commands.verbs import spelled
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "commands.md"
 BEGIN, END = "<!-- {} -->\n", "<!-- end of {} -->\n"
@@ -64,22 +66,13 @@ def command(name: str, task: Any) -> list[str]:
     lines = [f"### `invoke {name}`", EXAMPLE.sub(".", text)]
     if example:
         lines += ["```", example["command"], "```"]
-    options = sorted(task.get_arguments(), key=lambda one: not one.positional)
-    if options:
+    if task.options:
         lines += ["| option | |", "|---|---|"]
         lines += [
-            f"| {spelled(one)} | {(one.help or '').replace('|', chr(92) + '|')} |"
-            for one in options
+            f"| `{spelled(name, one)}` | {one.help.replace('|', chr(92) + '|')} |"
+            for name, one in task.options.items()
         ]
     return lines
-
-
-def spelled(option: Any) -> str:
-    """Return an option as it is typed: `--stack STACK`, `--yes`, or WHAT for a positional one."""
-    name = option.name.replace("_", "-")
-    if option.positional:
-        return f"`{name.upper()}`"
-    return f"`--{name}`" if option.kind is bool else f"`--{name} {name.upper()}`"
 
 
 def sessions(root: Path = ROOT) -> str:

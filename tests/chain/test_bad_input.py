@@ -138,7 +138,7 @@ def test_nested_source_that_is_handed_to_the_build_and_not_pinned(toy: Checkout)
 def test_number_of_jobs_that_is_none(toy: Checkout, jobs: str) -> None:
     assert refused(toy, *BUILD, f"--jobs={jobs}") == (
         Exit.USAGE,
-        "error: bad-jobs\n"
+        "error: bad-number\n"
         f"  '{jobs}' is no number of compilers\n"
         "  where: --jobs\n"
         "  fix:   --jobs 2, or none: then as many as cores and memory allow\n",

@@ -110,7 +110,10 @@ def test_first_run_ends_with_wheel_sha256_archs_log_and_install_line(
         f"receipt  wheels/toy/{wheel.name}.receipt.json\n"
         f"log      {checkout.workshop}/build.log\n"
         "\n"
-        f"install: python3 -m pip install 'wheels/toy/{wheel.name}'\n"
+        "install, in your own environment:\n"
+        f"  pip: python3 -m pip install '{wheel}'\n"
+        f"  uv:  uv pip install '{wheel}'\n"
+        f"or in a new one: invoke install --stack toy --python {VERSION} --into FOLDER\n"
     )
     assert "nvcc" in (checkout.workshop / "build.log").read_text(encoding="utf-8")
     assert sorted(compiled(checkout)) == ["bindings.c", "offset.cu", "scale.cu"]
@@ -137,7 +140,7 @@ def test_the_printed_install_line_installs_a_wheel_that_imports(
     first_run: tuple[Checkout, Done], tmp_path: Path
 ) -> None:
     checkout, done = first_run
-    found = re.search(r"^install: python3 -m pip install '(.+)'$", done.out, re.MULTILINE)
+    found = re.search(r"^  pip: python3 -m pip install '(/.+)'$", done.out, re.MULTILINE)
     assert found
     tool = uv.find_uv_bin()  # pip takes the same words, and 40 s of CPU for torch
     subprocess.run([tool, "venv", "--quiet", tmp_path / "venv"], check=True)
@@ -159,7 +162,7 @@ def test_second_run_says_that_nothing_changed_and_starts_no_program(
     done = built.build()
     assert (done.code, done.err) == (0, "toy: nothing changed since these wheels were built\n")
     assert f"wheel    wheels/toy/{wheel_name()}\n" in done.out
-    assert f"install: python3 -m pip install 'wheels/toy/{wheel_name()}'\n" in done.out
+    assert f"  pip: python3 -m pip install '{built.shelf / wheel_name()}'\n" in done.out
     # isolation.py is asked what the kernel allows: that is part of the key.
     lines = started.read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if not line.endswith("isolation.py', '-']")] == []

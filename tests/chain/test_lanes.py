@@ -114,7 +114,7 @@ def compiling(top: int) -> set[str]:
 def test_two_projects_are_one_command_and_one_shelf(twins: tuple[Checkout, Done]) -> None:
     checkout, done = twins
     assert [wheel.name.partition("-")[0] for wheel in checkout.wheels] == ["toy_cuda", "toy_twin"]
-    assert len(re.findall(r"^(wheel    |install: )", done.out, re.MULTILINE)) == 3
+    assert len(re.findall(r"^(wheel    |install, in )", done.out, re.MULTILINE)) == 3
     for name in ("toy-cuda", "toy-twin"):
         assert f"{name}: build for Python {VERSION}: done in " in done.err
     again = checkout.build()

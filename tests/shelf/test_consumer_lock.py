@@ -71,7 +71,7 @@ def test_pins_that_contradict_each_other_are_refused(shelf: Path) -> None:
         "  the projects of toy are pinned to run with different versions or files\n"
         "  of dep\n"
         "  where: constraints/toy.toml\n"
-        "  fix:   nox -s lock, or a file for each project: --projects"
+        "  fix:   nox -s lock, or a file for each project: --only"
     )
 
 
@@ -189,7 +189,7 @@ def test_project_that_is_not_on_the_shelf_is_named_with_those_that_are(tmp_path:
         "  flash-attn for Python 3.12 is not on the shelf\n"
         "  where: wheels/torch211/\n"
         "  fix:   invoke build-wheels --stack torch211 --python 3.12\n"
-        "         or only what is there: --projects toy"
+        "         or only what is there: --only toy"
     )
 
 

@@ -1,0 +1,95 @@
+"""`invoke …` and `blackwheel …` as a person types them: help everywhere, groups, errors."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from doc_scripts import script
+
+from blackwheel.commands.verbs import GROUPS
+
+ROOT = Path(__file__).parents[2]
+BLACKWHEEL = ("-c", "from blackwheel.commands.program import main; main()")
+
+
+def run(*words: str, by: tuple[str, ...] = ("-m", "invoke")) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, *by, *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("words", [("audit", "--help"), ("pin", "-h"), ("--help", "verify")])
+def test_each_verb_has_help(words: tuple[str, ...]) -> None:
+    verb = next(word for word in words if not word.startswith("-"))
+    code, out, err = run(*words)
+    assert (code, err) == (0, "")
+    assert out.startswith(f"usage: invoke {verb} ")
+    assert "-h, --help" in out
+
+
+@pytest.mark.parametrize("word", ["--list", "--help"])
+def test_list_is_in_groups_and_quick(word: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    code, out, _ = run(word, by=BLACKWHEEL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert code == 0
+    assert [line for line in out.splitlines() if line in GROUPS] == list(GROUPS)
+    assert "  build-wheels  " in out
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert spent < 0.6, "0.2 s on the machine that this was written on"
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("build-weels",), "unknown-command"),
+        (("status", "stacks"), "word-too-many"),
+        (("build-wheels", "--json"), "unknown-option"),
+        (("prune", "--keep", "x"), "bad-number"),
+        (("lock-consumer", "--revision", "x"), "bad-number"),
+        (("publish", "--minutes", "x"), "bad-number"),
+    ],
+)
+def test_what_is_typed_wrong_has_a_name_and_exit_code_2(words: tuple[str, ...], name: str) -> None:
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {name}\n")
+
+
+def test_groups_are_those_of_the_page_of_commands() -> None:
+    pages = script("commands")
+    groups = {name: task.group for name, task in pages.tasks().items()}
+    assert groups == {n: g for g, names in pages.GROUPS.items() for n in names if n in groups}
+
+
+def test_json_names_its_schema() -> None:
+    code, out, _ = run("stacks", "--json", by=BLACKWHEEL)
+    document = json.loads(out)
+    assert (code, document["schema"]) == (0, "blackwheel.stacks/1")
+    assert "quickstart" in [one["stack"] for one in document["stacks"]]
+    for verb in ("status", "doctor"):
+        document = json.loads(run(verb, "--json")[1])
+        assert document["schema"] == f"blackwheel.{verb}/1"
+
+
+@pytest.mark.parametrize(
+    ("words", "fact"),
+    [
+        (("--stac", "toy"), "there is no --stac; did you mean '--stack'?"),
+        (("--stack",), "argument --stack: expected one argument"),
+    ],
+)
+def test_session_takes_whole_options_alone(
+    tmp_path: Path, words: tuple[str, ...], fact: str
+) -> None:
+    package = ("-m", "blackwheel")
+    code, _, err = run("resolve", str(tmp_path / "file"), "smoke", *words, by=package)
+    assert code == 2
+    assert fact in err
