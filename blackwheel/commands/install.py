@@ -88,10 +88,10 @@ def _home(into: str) -> Path:
     """Return the folder that holds the environments; refuse one that holds other things."""
     home = Path(into).expanduser().absolute()
     if not into:
-        raise _refused("no-folder", "nothing says where to install", "--into ~/vllm", Exit.USAGE)
+        raise _refused("no-folder", "nothing says where to install", "--into ~/wheels", Exit.USAGE)
     if home.resolve().is_relative_to(Path(sys.prefix).resolve()):
         fact = f"{home} lies in blackwheel's own environment: {sys.prefix}"
-        raise _refused("own-environment", fact, "a folder of your own: --into ~/vllm", Exit.USAGE)
+        raise _refused("own-environment", fact, "a folder of your own: --into ~/wheels", Exit.USAGE)
     there = {path.name for path in home.iterdir()} if home.is_dir() else set()
     ours = {path.name for path in _folders(home)} | {".lock", ".lock.link", LINK}
     link = home / LINK
@@ -210,10 +210,7 @@ def _switch(site: Site, home: Path, folder: Path, done: str) -> int:
     os.replace(new, home / LINK)  # noqa: PTH105  a rename of a link, not of what it names
     files.sync_folder(home)
     site.console.result(f"{done:9}  {folder}\ncurrent    {home / LINK}")
-    for name in ("vllm", "python"):
-        if (folder / "bin" / name).exists():
-            site.console.result(f"run        {home / LINK / 'bin' / name}")
-            break
+    site.console.result(f"commands   {home / LINK / 'bin'}")
     site.console.result(f"back       invoke install --into {home} --rollback")
     return Exit.OK
 

@@ -201,6 +201,7 @@ def test_library_in_a_packed_file_is_no_library_of_the_wheel(tmp_path: Path) -> 
         b"\x1f\x8b\x08" + bytes(50),
         gzip.compress(gzip.compress(gzip.compress(gzip.compress(gzip.compress(b"deep"))))),
     ],
+    ids=["zstd", "lz4", "7z", "thin", "cut", "more", "cut zip", "no gzip", "deep"],
 )
 def test_packed_file_that_cannot_be_opened_is_unknown(tmp_path: Path, data: bytes) -> None:
     require(make_wheel(tmp_path, {SO: native(), "toy/k.dat": data}), "packed-data", "note")

@@ -49,10 +49,10 @@ def test_the_cure_fits_the_cause(why: str, cure: str) -> None:
     [
         (["publish", "--to", "http://[::1"], "bad-address"),
         (["publish", "--to", "/x", "--simple", "http://[x"], "bad-address"),
-        (["publish", "--to", "/x", "--minutes", "x"], "bad-minutes"),
-        (["publish", "--to", "/x", "--minutes", "²"], "bad-minutes"),
-        (["prune", "--keep", "x"], "bad-keep"),
-        (["lock-consumer", "--revision", "x"], "bad-revision"),
+        (["publish", "--to", "/x", "--minutes", "x"], "bad-number"),
+        (["publish", "--to", "/x", "--minutes", "²"], "bad-number"),
+        (["prune", "--keep", "x"], "bad-number"),
+        (["lock-consumer", "--revision", "x"], "bad-number"),
     ],
 )
 def test_what_is_typed_wrong_is_no_traceback(words: list[str], name: str) -> None:
