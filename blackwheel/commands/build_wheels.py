@@ -37,7 +37,10 @@ def build_wheels(
     if asked[0][0].stack.torch.source == "index":
         from blackwheel.pins import move_torch
         from blackwheel.pipeline import run
+        from blackwheel.stacks import refusals
 
+        for request, _ in asked:  # before anything is fetched
+            refusals.refuse(request, site.patches)
         if move_torch.lock_first(site, asked[0][0].stack, lock=lock):
             asked = ask()
         run.require_locked(site, asked[0][0].stack)

@@ -46,6 +46,9 @@ class Option:
     old: tuple[str, ...] = ()
     """Names that it had; taken still, told nowhere."""
 
+    def __deepcopy__(self, _: Any) -> Option:
+        return self  # nothing changes it, and Invoke copies every task that it collects
+
     @property
     def flag(self) -> bool:
         """True for an option without a value."""

@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-_UV: Final = re.compile(
+_UV: Final = (
     r"UV_(DEFAULT_INDEX|INDEX|INDEX_URL|EXTRA_INDEX_URL|FIND_LINKS|INDEX_\w+_(USERNAME|PASSWORD)"
     r"|CACHE_DIR|LINK_MODE|OFFLINE|KEYRING_PROVIDER|INSECURE_HOST|NATIVE_TLS|SYSTEM_CERTS"
     r"|HTTP_\w+|REQUEST_TIMEOUT|UPLOAD_HTTP_TIMEOUT|CONCURRENT_\w+|PUBLISH_\w+|PYTHON_INSTALL_DIR)"
 )
 """Where packages come from and how they travel: never what is resolved, or how it is installed."""
-_GIT: Final = re.compile(
+_GIT: Final = (
     r"GIT_(SSH|SSH_COMMAND|SSH_VARIANT|ASKPASS|SSL_\w+|PROXY_\w+|HTTP_\w+|TERMINAL_PROMPT|EXEC_PATH"
     r"|ALLOW_PROTOCOL|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM|COUNT|PARAMETERS|KEY_\d+|VALUE_\d+))"
 )
@@ -51,8 +51,8 @@ def chosen(
     found = {
         name: value
         for name, value in environment.items()
-        if not (name.startswith("UV_") and not _UV.fullmatch(name))
-        and not (name.startswith("GIT_") and not _GIT.fullmatch(name))
+        if not (name.startswith("UV_") and not re.fullmatch(_UV, name))
+        and not (name.startswith("GIT_") and not re.fullmatch(_GIT, name))
     }
     if not environment.get("UV_NO_CONFIG"):
         found = {**dict(_settings(environment)), **found}

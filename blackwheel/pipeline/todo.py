@@ -34,6 +34,7 @@ class Work:
 def work(site: Site, asked: Request, python: pythons.Python, *, again: bool = False) -> Work:
     """Compare a request's key with the shelf; touches no tree, network or environment.
 
+    Raises `cannot-run-on-arch` where kernels would have to be built that cannot run.
     A stack that was renamed also finds its wheels on the shelf of its old name, where those of
     another torch may lie beside them.
     """
@@ -44,7 +45,16 @@ def work(site: Site, asked: Request, python: pythons.Python, *, again: bool = Fa
         asked, patches=patch_digests(chosen), constraints=site.constraints, isolation=mode
     )
     made = Work(request=asked, python=python, key=key, shelved=None, reasons=())
-    return looked_up(site, made, again=again)
+    return _refused(site, looked_up(site, made, again=again))
+
+
+def _refused(site: Site, item: Work) -> Work:
+    """Return the item; raise `cannot-run-on-arch` where it is due and cannot run."""
+    if item.reasons:
+        from blackwheel.stacks import refusals  # noqa: PLC0415  13 ms that only a build pays
+
+        refusals.refuse(item.request, site.patches)
+    return item
 
 
 def looked_up(site: Site, item: Work, *, again: bool = False) -> Work:
@@ -113,7 +123,7 @@ def adopted(site: Site, item: Work) -> Work:
     document = receipts.load(wheel.receipt)
     if receipts.verify(document, wheel.path):
         why = f"{wheel.path.name} on the shelf of {item.request.stack.formerly} is damaged"
-        return replace(item, shelved=None, reasons=(why,))
+        return _refused(site, replace(item, shelved=None, reasons=(why,)))
     moved = index.shelve(wheel.path, document, shelf)
     index.show_all(site.wheels)
     return replace(item, shelved=moved)

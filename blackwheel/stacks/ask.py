@@ -8,7 +8,7 @@ from typing import Any
 from blackwheel.core import archs
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
-from blackwheel.stacks import loader, pythons, records, refusals
+from blackwheel.stacks import loader, pythons, records
 from blackwheel.stacks.request import Request
 
 
@@ -21,11 +21,33 @@ def requests(
     python: str = "",
     without: Sequence[str] = (),
 ) -> tuple[tuple[Request, ...], pythons.Python]:
-    """Resolve a command line into requests; raise the errors of `loader`, `archs` and `pythons`."""
+    """Resolve a command line into requests that can run on their archs.
+
+    Raises `cannot-run-on-arch`, and the errors of `loader`, `archs` and `pythons`.
+    """
+    from blackwheel.stacks import refusals  # noqa: PLC0415  13 ms that a run with no work saves
+
+    asked, chosen = _resolved(site, stack, only=only, arch=arch, python=python, without=without)
+    for request in asked:
+        refusals.refuse(request, site.patches)
+    return asked, chosen
+
+
+def _resolved(
+    site: Site,
+    stack: str | records.Stack,
+    *,
+    only: Sequence[str] = (),
+    arch: str = "",
+    python: str = "",
+    without: Sequence[str] = (),
+) -> tuple[tuple[Request, ...], pythons.Python]:
     stack = loader.load(stack, site.constraints) if isinstance(stack, str) else stack
     wanted = tuple(str(a) for a in archs.parse_list(arch)) if arch else stack.archs
     for name in only:
         if name not in stack.build:
+            from blackwheel.stacks import refusals  # noqa: PLC0415  see requests
+
             refusals.refuse_project(name, wanted, site.patches)
         stack.project(name)
     chosen = pythons.choose(stack, python, environment=site.environment)
@@ -43,22 +65,23 @@ def requests(
         )
         for name in names
     )
-    for request in asked:
-        refusals.refuse(request, site.patches)
     return asked, chosen
 
 
 def for_pythons(
     site: Site, stack: str, python: str, **options: Any
 ) -> list[tuple[Request, pythons.Python]]:
-    """Return each project for each Python: `3.12`, `3.11,3.12`, a path, or `all` of the stack."""
+    """Return each project for each Python: `3.12`, `3.11,3.12`, a path, or `all` of the stack.
+
+    What cannot run on its archs is among them: `pipeline.todo.work` refuses it where it is due.
+    """
     words = [word.strip() for word in python.split(",") if word.strip()] or [""]
     read = loader.load(stack, site.constraints)
     if words == ["all"]:
         words = list(read.python)
     found: dict[str, tuple[Request, pythons.Python]] = {}
     for word in words:
-        asked, chosen = requests(site, read, python=word, **options)
+        asked, chosen = _resolved(site, read, python=word, **options)
         for request in asked:
             found.setdefault(request.slug, (request, chosen))
     return list(found.values())

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import proved
 import pytest
 
 from blackwheel.commands.build_wheels import build_wheels
-from blackwheel.core.errors import Exit
+from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
 from blackwheel.pipeline import run
 from blackwheel.pipeline.todo import adopted, taken_labels, work
 from blackwheel.shelf import consumer_lock, index
 from blackwheel.stacks.ask import requests
+
+UNUSED = ("stacks.projects", "stacks.refusals", "pipeline.run", "pipeline.chain")
+"""Modules that only a build needs."""
 
 
 @pytest.fixture
@@ -75,3 +80,67 @@ def test_shelf_of_a_name_that_the_stack_never_had_is_not_looked_at(renamed: Site
     toml.write_text(toml.read_text("utf-8").replace('formerly = "toy"\n', ""), "utf-8")
     (asked, _), python = requests(renamed, "renamed")
     assert work(renamed, asked, python).reasons == ("no wheel of it is on the shelf",)
+
+
+REFUSED = """
+[[refuse]]
+newer_than = "9.0"
+what = "would build kernels of 9.0"
+why = [{ text = "they need its instructions" }]
+fix = "leave them out"
+variable = "MAX_JOBS"
+lacks = "none"
+"""
+NO_OP = """
+import sys
+from pathlib import Path
+from blackwheel.commands.build_wheels import build_wheels
+from blackwheel.core.console import Console
+from blackwheel.core.site import Site
+
+root, home = Path(sys.argv[1]), {"PATH": "/usr/bin:/bin"}
+console = Console(environment=home, out=sys.stderr)
+site = Site(checkout=root, store=root / "store", environment=home, console=console)
+build_wheels(site, "renamed")
+print(*sys.modules)
+"""
+
+
+def _refuse(site: Site, name: str) -> None:
+    (site.patches / name / "project.toml").write_text(REFUSED, encoding="utf-8")
+
+
+def test_run_with_nothing_to_do_reads_no_project_file(renamed: Site) -> None:
+    assert build_wheels(renamed, "renamed") == Exit.OK  # adopts the wheels: work, once
+    done = subprocess.run(
+        [sys.executable, "-c", NO_OP, str(renamed.checkout)],
+        env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "renamed: nothing changed since" in done.stderr
+    loaded = set(done.stdout.split())
+    assert "blackwheel.pipeline.todo" in loaded
+    assert not loaded & {f"blackwheel.{name}" for name in UNUSED}
+
+
+def test_what_cannot_run_is_refused_where_it_is_due_and_before_all_else(renamed: Site) -> None:
+    _refuse(renamed, "other")
+    assert build_wheels(renamed, "renamed") == Exit.OK  # was built before the refusal
+    with pytest.raises(
+        BlackwheelError, match=r"other 1\.0 would build kernels of 9\.0, which cannot"
+    ):
+        build_wheels(renamed, "renamed", again=True)
+    with pytest.raises(BlackwheelError, match="cannot-run-on-arch"):
+        requests(renamed, "renamed")
+
+
+def test_damaged_wheel_of_an_old_name_is_refused_where_it_cannot_run(renamed: Site) -> None:
+    (asked, _), python = requests(renamed, "renamed")
+    item = work(renamed, asked, python)
+    assert item.shelved
+    item.shelved.path.write_bytes(b"something else")
+    _refuse(renamed, asked.project)
+    with pytest.raises(BlackwheelError, match="cannot-run-on-arch"):
+        adopted(renamed, item)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from blackwheel.commands.build_wheels import build_wheels
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site, here
+from blackwheel.pins import move_torch
 from blackwheel.stacks import ask
 
 ROOT = Path(__file__).parents[2]
@@ -81,3 +83,20 @@ def test_fa3_asked_for_as_a_project_is_refused_with_the_reason(site: Site, name:
 
 def test_fa3_as_a_project_is_unknown_where_it_could_run(site: Site) -> None:
     assert refused(site, "torch211", "fa3", arch="9.0").name == "unknown-project"
+
+
+def test_names_for_several_pythons_are_refused_too(site: Site) -> None:
+    with pytest.raises(BlackwheelError, match="cannot-run-on-arch"):
+        ask.for_pythons(site, "torch211", "all", only=["fa3"])
+
+
+def test_nightly_is_refused_before_its_torch_is_locked(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(move_torch, "lock_first", lambda *_, **__: pytest.fail("torch is locked"))
+    (site.constraints / "fa3-nightly.toml").write_text(
+        'extends = "nightly"\n[projects.vllm.variables]\nVLLM_WITHOUT = "flashmla{without}"\n',
+        encoding="utf-8",
+    )
+    with pytest.raises(BlackwheelError, match="would build FlashAttention-3, which cannot"):
+        build_wheels(site, "fa3-nightly", python="3.12")
