@@ -22,6 +22,7 @@ from blackwheel.audit.sections import Sections, read_sections
 from blackwheel.audit.texts import PYTHON, UnheldError, read_text
 from blackwheel.core.archs import Arch
 
+ARCHIVE: Final = b"!<arch>\n"
 COMPILED: Final = (".pyc", ".pyo")
 DATA: Final = {
     b"\x89PNG": "image",
@@ -171,7 +172,7 @@ def _look(blob: Blob, path: str, content: Content, reading: Reading, depth: int)
     content.kind = _kind(head, path, how)
     if found.any or found.other:
         content.kind = "device"
-    if found.libraries and content.kind != "static library":
+    if found.libraries and head[:8] != ARCHIVE:
         content.faults.append(("hidden-library", path, f"{found.libraries} ELF files lie in it"))
     if how:
         _packed(blob, how, path, content, reading, depth=depth)
@@ -180,7 +181,7 @@ def _look(blob: Blob, path: str, content: Content, reading: Reading, depth: int)
         if found.pieces <= inside:
             found = Found()  # what lies in it unpacked was read by its name
     if found.any or found.packed:
-        kind = "archive" if head[:8] == b"!<arch>\n" else "file"
+        kind = "archive" if head[:8] == ARCHIVE else "file"
         _add(content, blob, path, found, reading, kind=kind)
 
 
@@ -191,7 +192,7 @@ def _kind(head: bytes, path: str, how: str) -> str:
         return "packed"
     if path.endswith(COMPILED):
         return "compiled Python"
-    if head[:8] == b"!<arch>\n":
+    if head[:8] == ARCHIVE:
         return "static library"
     return next((kind for magic, kind in DATA.items() if head.startswith(magic)), "unknown")
 

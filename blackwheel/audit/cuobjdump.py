@@ -83,7 +83,7 @@ class Patience:
 
     calls: int = 500
     """Of cuobjdump; the largest wheels of the registry take 120."""
-    parts: int = 60
+    parts: int = 240
     """Calls for parts of a batch that could not be read as a whole."""
     unpacked: int = 64 << 30
 

@@ -28,6 +28,8 @@ MOST: Final = 50_000
 MOST_MARKS: Final = 200_000
 """Places of one file that look like the beginning of something."""
 
+_ALIGNED: Final = 8
+"""Addresses of fat binaries are multiples of it; one that is whole is found anywhere."""
 _ELF: Final = b"\x7fELF\x02\x01\x01"
 _PTX: Final = b".target"
 _RUNTIME: Final = (b"terminate called after throwing an instance of", b"libc++abi: terminating")
@@ -117,7 +119,8 @@ def _fat_binaries(blob: Blob, found: Found, elf: Elf | None) -> int:
             continue
         one = fatbin.fat_binary(blob, offset)
         if isinstance(one, str):
-            if elf is None or not elf.runs(offset):  # code that compares with the mark holds it too
+            # Code that compares with the mark holds it too, and tables do at odd places.
+            if elf is None or not (elf.runs(offset) or offset % _ALIGNED):
                 found.faults.append(one)
         elif offset < after:
             found.faults.append(f"a fat binary inside of another at offset {offset:#x}")

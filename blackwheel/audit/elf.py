@@ -178,8 +178,10 @@ def _loaded(blob: Blob, elf: Elf) -> Elf:
     held = by_kind[_DYNAMIC]
     table = elf_dynamic.read_table(blob.at(held.offset, held.size))
     dynamic, symbols = elf_dynamic.read_dynamic(blob, table, _placed(elf.segments))
+    program = bool(interpreter) and (dynamic.pie or not dynamic.soname)
     return replace(
         elf,
+        kind="program" if program else elf.kind,
         soname=dynamic.soname or elf.soname,
         needed=dynamic.needed,
         wanted=symbols.wanted,

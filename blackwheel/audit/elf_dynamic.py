@@ -25,7 +25,7 @@ _MOST_VERSIONS: Final = 1 << 15
 MOST_NAMES: Final = 32 << 20
 """Bytes of all names of a file: names that share their ends would fill the memory."""
 _MOST_BUCKETS: Final = 1 << 24
-_TEXTREL_FLAG, _STATIC_TLS_FLAG = 0x4, 0x10
+_TEXTREL_FLAG, _STATIC_TLS_FLAG, _PIE_FLAG = 0x4, 0x10, 0x8000000
 _ODD: Final = ("DT_AUDIT", "DT_DEPAUDIT", "DT_FILTER", "DT_AUXILIARY", "DT_CONFIG")
 """They make the loader take other libraries than those that are needed."""
 
@@ -61,6 +61,8 @@ class Dynamic:
     packed_relocations: bool = False
     """DT_RELR: glibc knows it from 2.36 on."""
     static_tls: bool = False
+    pie: bool = False
+    """It says that it is a program, although it can be loaded anywhere."""
     constructors: int = 0
     """Functions that run while it is loaded, the compiler's own `frame_dummy` among them."""
     versions: tuple[tuple[str, str], ...] = ()
@@ -103,6 +105,7 @@ def read_dynamic(blob: Blob, table: Table, place: Place) -> tuple[Dynamic, Symbo
         text_relocations="DT_TEXTREL" in table or bool(flags & _TEXTREL_FLAG),
         packed_relocations="DT_RELR" in table or "0x24" in table,
         static_tls=bool(flags & _STATIC_TLS_FLAG),
+        pie=bool(_last(table, "DT_FLAGS_1") & _PIE_FLAG),
         constructors=_last(table, "DT_INIT_ARRAYSZ") // 8,
         versions=tuple(sorted(set(needs.values()))),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -62,6 +62,7 @@ ACCEPTED: Final = frozenset(
         "unreadable-kernels",
         "url-requirement",
         "writable-code",
+        "wrong-record",
     }
 )
 """What pip, uv and the loader take from any wheel: it stops only a wheel of our own stacks."""
@@ -98,18 +99,36 @@ class RefusedError(Exception):
 def judged(findings: Iterable[Finding], *, own: bool) -> tuple[Finding, ...]:
     """Let a foreign wheel pass with a note where installers and the loader let it pass.
 
-    `own` is a wheel that a stack of this checkout builds. Of each name the first 50 are kept.
+    `own` is a wheel that a stack of this checkout builds. Notes of equal words are told once, and
+    of each name the first 50.
     """
     kept: list[Finding] = []
     seen: Counter[tuple[str, bool]] = Counter()
-    for one in findings:
-        passes = one.fatal and not own and one.name in ACCEPTED
-        kept.append(replace(one, fatal=False) if passes else one)
-        seen[one.name, kept[-1].fatal] += 1
-        if seen[one.name, kept[-1].fatal] > MOST:
-            kept.pop()
+    for one in _together([_judged(one, own=own) for one in findings]):
+        seen[one.name, one.fatal] += 1
+        if seen[one.name, one.fatal] <= MOST:
+            kept.append(one)
     for (name, fatal), count in seen.items():
         if count > MOST:
             fact = f"and {count - MOST:,} more like these"
             kept.append(Finding(name=name, fact=fact, fatal=fatal))
     return tuple(kept)
+
+
+def _judged(one: Finding, *, own: bool) -> Finding:
+    return replace(one, fatal=False) if one.fatal and not own and one.name in ACCEPTED else one
+
+
+def _together(findings: Sequence[Finding]) -> list[Finding]:
+    """Join notes of several files that say the same."""
+    files = Counter((one.name, one.fact) for one in findings if not one.fatal and one.library)
+    done: set[tuple[str, str]] = set()
+    kept = []
+    for one in findings:
+        key = (one.name, one.fact)
+        if one.fatal or not one.library or files[key] == 1:
+            kept.append(one)
+        elif key not in done:
+            done.add(key)
+            kept.append(replace(one, fact=f"{one.fact} (and {files[key] - 1:,} more files)"))
+    return kept

@@ -67,7 +67,7 @@ def _need(
     else:
         need = f"{native} of {total} kernels are native {names}, and the stack allows the others"
     if pieces:
-        need += f", {pieces:,} pieces that cannot be read are for other cards"
+        need += f", {pieces:,} pieces that cannot be read are not compiled for it"
     need += f", and it {accepts}: "
     if lacks:
         return need + ("build your own for native kernels." if buildable else "no stack builds it.")

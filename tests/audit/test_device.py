@@ -87,9 +87,11 @@ def test_every_fat_binary_that_a_library_registers_must_be_seen() -> None:
 
 def test_code_that_compares_with_the_mark_is_no_device_code() -> None:
     """The CUDA runtime, linked statically, holds the mark in an instruction."""
-    compare = b"\x81\x38" + struct.pack("<I", 0xBA55ED50) + b"\x75\x10" + bytes(64)
+    compare = bytes(8) + struct.pack("<I", 0xBA55ED50) + b"\x75\x10" + bytes(64)
     assert not found(elf(rodata=compare, load=4 | X)).any
     assert found(elf(rodata=compare, load=4)).faults
+    assert not found(elf(rodata=b"x" + compare, load=4)).any  # at no address that one has
+    assert found(elf(rodata=b"x" + RIGHT, load=4)).units  # but a whole one is one anywhere
 
 
 def test_fat_binary_inside_of_another_is_unknown() -> None:

@@ -210,7 +210,7 @@ def test_page_of_several_wheels_has_them_all() -> None:
             (NATIVE, OLDER),
             (),
             (ONE,),
-            "All 40 kernels are native 12.0a, 9 pieces that cannot be read are for other cards,"
+            "All 40 kernels are native 12.0a, 9 pieces that cannot be read are not compiled for it,"
             " and it accepts only torch===2.11.0: you need not build.",
         ),
         (
