@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zipfile
 import zlib
@@ -160,6 +161,15 @@ def test_file_that_grows_beyond_measure_is_not_unpacked(
     for mark, at in ((b"PK\3\4", 14), (b"PK\1\2", 16)):
         place = data.rindex(mark)
         struct.pack_into("<I", data, place + at, checksum)
+    require(write(bytes(data)), "zip-bomb", "fatal")
+
+
+def test_file_that_grows_is_refused_though_the_archive_is_large(write: Write) -> None:
+    packed, checksum, size = zeros(256)
+    ballast = File(b"toy/ballast", os.urandom(4 << 20), method=0)
+    data = bytearray(archive([ballast, File(b"toy/zeros", b"", packed=packed, size=size)]))
+    for mark, at in ((b"PK\3\4", 14), (b"PK\1\2", 16)):
+        struct.pack_into("<I", data, data.rindex(mark) + at, checksum)
     require(write(bytes(data)), "zip-bomb", "fatal")
 
 

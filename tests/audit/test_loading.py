@@ -129,6 +129,22 @@ def test_folder_of_a_neighbour_is_one_that_is_required(
     assert ("runpath" not in seen.noted) == (fine or path.endswith("/../.."))
 
 
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("$ORIGIN/../..", "outside of site-packages"),
+        ("/usr/lib", "not a place beside it"),
+        ("lib", "a folder of whoever runs it"),
+        ("$ORIGIN:", "that is the folder which a program happens to run in"),
+        ("$ORIGIN/../other", "a folder of another package, other, which it does not require"),
+    ],
+)
+def test_folder_is_refused_with_its_reason(tmp_path: Path, path: str, why: str) -> None:
+    data = elf(names=[C, ("RUNPATH", path)])
+    report = inspect(wheel_of(tmp_path, data), archs=ARCHS, expected=BARE)
+    assert [one.fact.rpartition(": ")[2] for one in report.fatal] == [why]
+
+
 def test_torchs_own_wheel_may_have_torchs_names(tmp_path: Path) -> None:
     data = elf(names=[("SONAME", "libc10.so"), C])
     name = NAME.replace("toy-", "torch-")
