@@ -142,11 +142,11 @@ def refresh_patches(site: Site, ask: Ask) -> None:
 
 
 @verb("Build", stack=STACK, only=ONLY, python=PYTHONS, without=WITHOUT, json=JSON)
-def check_patches(site: Site, ask: Ask) -> None:
+def check_patches(site: Site, ask: Ask) -> int:
     """Tell what each patch changes, and which are stale, e.g. invoke check-patches -s stable."""
     from blackwheel.commands import plan_objects
 
-    plan_objects.check_patches(site, **ask.given)
+    return plan_objects.check_patches(site, **ask.given)
 
 
 @verb(
