@@ -171,26 +171,35 @@ def _wheel_contents(wheel: Path) -> tuple[tuple[str, ...], dict[str, str]]:
 
 
 def compiled_texts(root: Path, sources: Iterable[str]) -> dict[str, str]:
-    """Return the sources and their includes, followed by name alone; `#if` is ignored."""
+    """Return the digests of the sources and of their includes."""
+    return {path: hashlib.sha256(text).hexdigest() for path, text, _ in read_texts(root, sources)}
+
+
+def read_texts(root: Path, sources: Iterable[str]) -> Iterator[tuple[str, bytes, set[str]]]:
+    """Read the sources and their includes in the tree, once each: path, content, header names.
+
+    Includes are followed by name alone; `#if` is ignored.
+    """
     by_name: dict[str, list[str]] = {}
     for path in _files(root):
         by_name.setdefault(path.rpartition("/")[2], []).append(path)
-    found: dict[str, str] = {}
+    seen: set[str] = set()
     frontier = list(sources)
     while frontier:
         path = frontier.pop()
-        if path in found or not (root / path).is_file():
+        if path in seen or not (root / path).is_file():
             continue
+        seen.add(path)
         content = (root / path).read_bytes()
-        found[path] = hashlib.sha256(content).hexdigest()
-        for name in {name.decode("utf-8", "replace") for name in _INCLUDE.findall(content)}:
+        names = {name.decode("utf-8", "replace") for name in _INCLUDE.findall(content)}
+        yield path, content, names
+        for name in names:
             end = "/".join(part for part in name.split("/") if part not in (".", ".."))
             frontier += [
                 each
                 for each in by_name.get(name.rpartition("/")[2], [])
                 if f"/{each}".endswith(f"/{end}")
             ]
-    return found
 
 
 def _files(root: Path) -> Iterator[str]:

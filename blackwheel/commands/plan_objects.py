@@ -76,14 +76,14 @@ def check_patches(
     else:
         for request, proofs in found:
             site.console.result("\n".join(_proof_lines(request, proofs)))
-    stale = [(r, proof.patch) for r, proofs in found for proof in proofs if not proof.effects]
+    stale = [(r, proof) for r, proofs in found for proof in proofs if not proof.effects]
     if stale:
         raise BlackwheelError(
             "patch-changes-nothing",
             "\n".join(
-                f"{name}: without it {r.project} {r.pin.version} of stack {stack} has the same"
-                " objects, archs, metadata and files"
-                for r, name in stale
+                f"{proof.patch}: without it {r.project} {r.pin.version} of stack {stack} has the"
+                f" same {_compared(proof)}"
+                for r, proof in stale
             ),
             where="\n".join(
                 sorted({f"patches/{r.project}/{r.pin.version}/series" for r, _ in stale})
@@ -179,6 +179,10 @@ def _require_contract(plans: Sequence[tuple[Request, ArchPlan]]) -> None:
             + ", ".join(sorted(places)),
             code=Exit.BUILD,
         )
+
+
+def _compared(proof: patch_proof.Proof) -> str:
+    return f"includes of {proof.inputs}" if proof.inputs else "objects, archs, metadata and files"
 
 
 def _proof_lines(request: Request, proofs: Sequence[patch_proof.Proof]) -> list[str]:

@@ -6,33 +6,29 @@ import hashlib
 import json
 import shutil
 import tempfile
-import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
-
-from pydantic import TypeAdapter, ValidationError
+from typing import Any
 
 from blackwheel.builder import arch_diff, arch_plan
 from blackwheel.builder.arch_plan import ArchPlan
 from blackwheel.builder.plan import BuildPlan
 from blackwheel.core import machine
-from blackwheel.core.errors import BlackwheelError, Exit, nearest
+from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.files import replace_file
 from blackwheel.core.site import Site
 from blackwheel.pipeline import chain, todo
+from blackwheel.pipeline import probes as probing
 from blackwheel.pipeline.session_file import BuildOrder
 from blackwheel.pipeline.todo import Work
 from blackwheel.pytorch import installed
 from blackwheel.sources import patch as patches
 from blackwheel.sources.scratch_git import QUIET, Scratch
-from blackwheel.sources.series import Patch, Series
+from blackwheel.sources.series import Patch
 from blackwheel.sources.tree import tree_id
 from blackwheel.stacks import projects
 from blackwheel.toolchain import host_compiler
-
-_PROBES: Final = "probes.toml"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,17 +42,8 @@ class Proof:
     """Later patches that do not apply without it: left out of both plans."""
     given: tuple[str, ...] = ()
     """Empty files that were put into both trees."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Probe:
-    """Help for a patch that has no effect on the pinned tree alone: files to add, or a reason."""
-
-    why: str
-    files: tuple[str, ...] = ()
-    """Empty files to put into the tree with and without the patch."""
-    untried: bool = False
-    """No plan is made without the patch: it is what lets a plan compile nothing."""
+    inputs: str = ""
+    """The sources whose includes were compared instead of plans."""
 
 
 def plan_file(site: Site, item: Work, *, proofs: bool = False) -> Path:
@@ -70,10 +57,11 @@ def plan_file(site: Site, item: Work, *, proofs: bool = False) -> Path:
     known = projects.load(site.patches, asked.project)
     made_of = f"{item.key.digest}\n{arch_plan.surroundings_digest(host, known)}".encode()
     if proofs:
-        probed = site.patches / asked.project / asked.pin.version / _PROBES
+        probed = site.patches / asked.project / asked.pin.version / probing.FILE
         files = (
             Path(__file__),
             Path(str(arch_diff.__file__)),
+            Path(str(probing.__file__)),
             *([probed] if probed.exists() else ()),
         )
         made_of += b"".join(file.read_bytes() for file in files)
@@ -94,6 +82,7 @@ def load_proofs(path: Path) -> tuple[Proof, ...]:
             effects=tuple(row["effects"]),
             apart_from=tuple(row["apart_from"]),
             given=tuple(row["given"]),
+            inputs=row["inputs"],
         )
         for row in json.loads(path.read_bytes())
     )
@@ -123,8 +112,9 @@ def prove(site: Site, order: BuildOrder, *, environment: Path) -> None:
     item = order.work
     todo.require_locks(site, item)
     read = todo.read_series(site, item)
-    series, known = read.patches, probes(read)
+    series, known = read.patches, probing.probes(read)
     tree = chain.tree_of(site, order)
+    probing.refuse_includes(read, known, tree.root)
     made = _build_plan(site, item, tree, environment)
     full = _full_plan(site, item, made)
     folder = plan_file(site, item).parent
@@ -138,58 +128,44 @@ def prove(site: Site, order: BuildOrder, *, environment: Path) -> None:
             rows.append(Proof(patch=patch.name, effects=(told,), apart_from=()))
             continue
         site.console.say(f"{item.request.project}: without {patch.name}")
-        given = probe.files if probe else ()
         with tempfile.TemporaryDirectory(prefix="without-", dir=folder) as scratch:
-            others = [each for each in series if each is not patch]
-            trial = _tree_of(site, made, others, Path(scratch) / "without", given)
-            without = _planned(site, replace(made, tree=trial))
-            applied = {each.name for each in trial.patches}
-            left = tuple(each.name for each in others if each.name not in applied)
-            base = full
-            if left or given:
-                kept = [each for each in series if each.name not in left]
-                trial = _tree_of(site, made, kept, Path(scratch) / "with", given)
-                base = _planned(site, replace(made, tree=trial))
-        found = arch_diff.effects(base, without)
-        rows.append(Proof(patch=patch.name, effects=found, apart_from=left, given=given))
+            at = Path(scratch)
+            rows.append(_proof(site, made, full, series, patch=patch, probe=probe, scratch=at))
     _write(plan_file(site, item, proofs=True), [asdict(row) for row in rows])
 
 
-def probes(series: Series) -> dict[str, Probe]:
-    """Read `probes.toml` beside a series, which needs none; raise `bad-probes`.
-
-    Not in the patches: their bytes are in the key, and how one is checked changes no wheel.
-    """
-    path = series.folder / _PROBES
-    if not path.exists():
-        return {}
-    faults = []
-    known: dict[str, Probe] = {}
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-        known = TypeAdapter(dict[str, Probe]).validate_python(table)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        faults = [f"not TOML: {error}"]
-    except ValidationError as error:
-        faults = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-    names = [patch.name for patch in series.patches]
-    faults += [
-        f"{name}: not in the series{nearest(name, names)}" for name in set(known) - set(names)
-    ]
-    for name, probe in known.items():
-        if bool(probe.files) == probe.untried:
-            faults.append(f"{name}: `files` or `untried`, one of them")
-        outside = [f for f in probe.files if f.startswith("/") or ".." in f.split("/")]
-        faults += [f"{name}: '{file}' leaves the tree" for file in outside]
-    if faults:
-        raise BlackwheelError(
-            "bad-probes",
-            "\n".join(faults),
-            where=f"patches/{series.project}/{series.version}/{_PROBES}",
-            fix="name patches of the series, each with `why`, and `files` or `untried`",
-            code=Exit.CONFIG,
-        )
-    return known
+def _proof(
+    site: Site,
+    made: BuildPlan,
+    full: ArchPlan,
+    series: Sequence[Patch],
+    *,
+    patch: Patch,
+    probe: probing.Probe | None,
+    scratch: Path,
+) -> Proof:
+    """Compare the tree without a patch with the whole one: their plans, or what they include."""
+    given = probe.files if probe else ()
+    others = [each for each in series if each is not patch]
+    without = _tree_of(site, made, others, scratch / "without", given)
+    applied = {each.name for each in without.patches}
+    left = tuple(each.name for each in others if each.name not in applied)
+    whole = made.tree
+    if left or given:
+        kept = [each for each in series if each.name not in left]
+        whole = _tree_of(site, made, kept, scratch / "with", given)
+    if probe and probe.inputs:
+        found = probing.effects(probe, whole.root, without.root)
+    else:
+        base = _planned(site, replace(made, tree=whole)) if left or given else full
+        found = arch_diff.effects(base, _planned(site, replace(made, tree=without)))
+    return Proof(
+        patch=patch.name,
+        effects=found,
+        apart_from=left,
+        given=given,
+        inputs=probe.inputs if probe else "",
+    )
 
 
 def _build_plan(site: Site, item: Work, tree: patches.PatchedTree, environment: Path) -> BuildPlan:

@@ -1,4 +1,4 @@
-"""The launcher that plans, what two plans differ in, and the probes beside a series."""
+"""The launcher that plans, and what two plans differ in."""
 
 from __future__ import annotations
 
@@ -20,9 +20,6 @@ from blackwheel.builder.arch_plan import (
     groups,
     parse,
 )
-from blackwheel.core.errors import BlackwheelError, Exit
-from blackwheel.pipeline.patch_proof import probes
-from blackwheel.sources.series import Patch, Series, load_series
 
 
 def compile_as_planned(here: Path, source: Path) -> list[dict[str, object]]:
@@ -164,38 +161,3 @@ def test_texts_follow_includes_by_name(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
     found = compiled_texts(tmp_path, ["csrc/a.cu", "csrc/gone.cu"])
     assert sorted(found) == ["csrc/a.cu", "include/deep/b.h", "other/c.cuh"]
-
-
-def a_series(folder: Path) -> Series:
-    (folder / "toy" / "1.0").mkdir(parents=True)
-    patch = Patch(name="0001-do-this.patch", line=1, content=b"")
-    return Series(folder=folder / "toy" / "1.0", patches=(patch,))
-
-
-def test_series_needs_no_probes(tmp_path: Path) -> None:
-    assert probes(a_series(tmp_path)) == {}
-
-
-def test_probe_of_an_unknown_patch_and_outside_the_tree_is_refused(tmp_path: Path) -> None:
-    series = a_series(tmp_path)
-    (series.folder / "probes.toml").write_text(
-        '["0001-do-this.patch"]\nfiles = ["../x"]\nwhy = "x"\n'
-        '["0001-do-that.patch"]\nfiles = []\nwhy = "x"\n'
-    )
-    with pytest.raises(BlackwheelError) as caught:
-        probes(series)
-    assert caught.value.code == Exit.CONFIG
-    assert str(caught.value) == (
-        "error: bad-probes\n"
-        "  0001-do-that.patch: not in the series; did you mean '0001-do-this.patch'?\n"
-        "  0001-do-this.patch: '../x' leaves the tree\n"
-        "  0001-do-that.patch: `files` or `untried`, one of them\n"
-        "  where: patches/toy/1.0/probes.toml\n"
-        "  fix:   name patches of the series, each with `why`, and `files` or `untried`"
-    )
-
-
-def test_patch_without_which_everything_would_compile_is_not_tried() -> None:
-    folder = Path(__file__).parents[2] / "patches" / "vllm" / "0.11.0"
-    (name,) = [name for name, probe in probes(load_series(folder)).items() if probe.untried]
-    assert name == "0005-pass-cmake-args-on.patch"

@@ -110,6 +110,27 @@ def test_each_patch_shows_what_it_changes_and_one_that_changes_nothing_is_stale(
     )
 
 
+def test_patch_that_is_proved_by_includes_is_stale_without_one_and_may_leave_none(
+    fresh: Checkout,
+) -> None:
+    probe = '["0002-scale-by-three.patch"]\ninputs = "csrc/*.cu"\nwithout = ["{}"]\nwhy = "x"\n'
+    (fresh.series / "probes.toml").write_text(probe.format("ATen/"), encoding="utf-8")
+    done = fresh.invoke(*CHECK)
+    assert done.code == Exit.PATCH
+    assert "  0002-scale-by-three.patch\n    stale: changes nothing\n" in done.out, done.err
+    assert (
+        "error: patch-changes-nothing\n"
+        "  0002-scale-by-three.patch: without it toy-cuda 1.0 of stack toy has the same"
+        " includes of csrc/*.cu\n"
+    ) in done.err
+    (fresh.series / "probes.toml").write_text(probe.format("cuda/std/"), encoding="utf-8")
+    done = fresh.invoke(*CHECK)
+    assert done.code == Exit.PATCH
+    assert "error: kept-out-header\n  csrc/offset.cu includes cuda/std/tuple\n" in done.err, (
+        done.err
+    )
+
+
 def test_setup_that_fails_ends_the_plan_with_its_own_words(fresh: Checkout) -> None:
     old, new = 'TOY_CUDA_NVCC_FLAGS = ""', 'TOY_CUDA_NVCC_FLAGS = "\'"'
     fresh.edit(fresh.toml, old, new)
