@@ -176,7 +176,7 @@ def compiled_texts(root: Path, sources: Iterable[str]) -> dict[str, str]:
 
 
 def read_texts(root: Path, sources: Iterable[str]) -> Iterator[tuple[str, bytes, set[str]]]:
-    """Read the sources and their includes in the tree, once each: path, content, what it includes.
+    """Read the sources and their includes in the tree, once each: path, content, header names.
 
     Includes are followed by name alone; `#if` is ignored.
     """

@@ -75,7 +75,7 @@ def _faults(probe: Probe) -> list[str]:
 
 
 def refuse_includes(series: Series, known: Mapping[str, Probe], root: Path) -> None:
-    """Check that no source of the patched tree includes what a patch is to keep out of it.
+    """Check that no source of the patched tree includes a header that a patch keeps out.
 
     Raises `kept-out-header`, and `bad-probes` where a pattern matches no source.
     """
