@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import invoke.main
+from invoke.parser import Parser
+from invoke.parser.context import ParserContext
 from invoke.program import Program as InvokeProgram
 from invoke.tasks import Task
 
@@ -48,6 +50,14 @@ class Program(InvokeProgram):
         super().parse_tasks()
         for option, value in given.items():
             self.tasks[0].args[option.replace("_", "-")].value = value
+
+    def _make_parser(self) -> Parser:
+        """Return a parser of the verb alone, where one was typed: Invoke copies what it knows."""
+        if not self.core.unparsed:
+            return super()._make_parser()
+        name = self.core.unparsed[0]
+        context = ParserContext(name=name, args=self.collection[name].get_arguments())
+        return Parser(initial=self.initial_context, contexts=[context])
 
     def _given(self, name: str, rest: list[str]) -> dict[str, Any] | None:
         known = self._tasks()
