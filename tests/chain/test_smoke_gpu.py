@@ -53,7 +53,7 @@ def test_required_gpu_that_is_not_there_fails_the_session(built: Checkout) -> No
 
 def test_checks_that_fail_are_all_told_and_kept_before_the_session_fails(built: Checkout) -> None:
     wheel = with_gpu(built.wheels[0], built.home / "brought")
-    (built.root / "blackwheel" / "smoke" / "toy_cuda.py").write_text(CHECKS, encoding="utf-8")
+    (built.root / "patches" / "toy-cuda" / "checks.py").write_text(CHECKS, encoding="utf-8")
     words = ("--stack", "toy", "--wheels", str(wheel), "--require-gpu")
     done = built.nox("-s", "smoke", "--", *words)
     assert done.code == 1, done.said

@@ -32,7 +32,7 @@ def as_json(value: object, text: str = "") -> bytes:
 @pytest.fixture
 def serve() -> Iterator[Callable[[bytes, float], str]]:
     """Serve bytes to every connection; with `drip`, then one more byte each so many seconds."""
-    servers = []
+    servers, workers = [], []
 
     def start(data: bytes, drip: float = 0.0) -> str:
         server = socket.create_server(("127.0.0.1", 0))
@@ -57,10 +57,15 @@ def serve() -> Iterator[Callable[[bytes, float], str]]:
                     return
                 threading.Thread(target=talk, args=(connection,), daemon=True).start()
 
-        threading.Thread(target=work, daemon=True).start()
+        workers.append(threading.Thread(target=work, daemon=True))
+        workers[-1].start()
         return f"http://127.0.0.1:{server.getsockname()[1]}"
 
     yield start
+    for server in servers:
+        server.shutdown(socket.SHUT_RDWR)  # wakes accept: else it would serve a later test's socket
+    for worker in workers:
+        worker.join(10)
     for server in servers:
         server.close()
 
