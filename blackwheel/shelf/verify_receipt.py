@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
 
 from blackwheel.receipts import document
 from blackwheel.shelf.verify_pages import Check, compared, compared_all
@@ -70,9 +71,18 @@ def key_checks(held: Mapping[str, document.Section], parts: Mapping[str, str]) -
     yield compared(lock["name"], lock["digest"]["sha256"], parts["locks.build"])
     yield compared("isolation", isolation["mode"], parts["isolation"])
     toolchain = held["toolchain"]
-    yield compared("toolchain", toolchain["cuda_version"], parts["toolchain.cuda"])
+    cuda, pinned = toolchain["cuda_version"], parts["toolchain.cuda"]
+    yield compared("toolchain", pinned if _same_release(cuda, pinned) else cuda, pinned)
     nvcc = parts["toolchain.nvcc"] or toolchain["nvcc_version"]
     yield compared("nvcc", toolchain["nvcc_version"], nvcc)
+
+
+def _same_release(one: str, other: str) -> bool:
+    """Tell whether two releases are one, however they are written: 13.0.3.0 is 13.0.3."""
+    try:
+        return Version(one) == Version(other)
+    except (InvalidVersion, TypeError):
+        return one == other
 
 
 def torch_checks(torch: document.Section, parts: Mapping[str, str]) -> Iterator[Check]:

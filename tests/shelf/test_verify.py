@@ -27,7 +27,7 @@ from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
 from blackwheel.receipts import document as receipts
-from blackwheel.shelf import index, verify, verify_pages
+from blackwheel.shelf import index, verify, verify_pages, verify_receipt
 from blackwheel.shelf.verify import Verified
 from blackwheel.sources.series import patch_digests, series_of
 from blackwheel.stacks import key as keys
@@ -628,3 +628,10 @@ def test_program_that_is_no_python_is_refused(site: Site) -> None:
         "  where: invoke doctor --env\n"
         "  fix:   name a Python 3.9 or newer, or the folder of a virtual environment"
     )
+
+
+@pytest.mark.parametrize(
+    ("found", "same"), [("13.0.2", True), ("13.0.2.0", True), ("13.0.3", False), ("x", False)]
+)
+def test_toolkit_release_is_one_however_it_is_written(found: str, same: bool) -> None:
+    assert verify_receipt._same_release(found, "13.0.2") is same
