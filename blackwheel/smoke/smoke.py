@@ -145,6 +145,8 @@ def smoke(
         lack = runner.without_code(archs, capability) if device else "no GPU was found"
         if lack and require_gpu:
             raise _no_gpu(lack, wheel)
+        if require_gpu and not file.is_file():
+            raise _no_checks(project, wheel)
         device = device or f"{ONLY_IMPORTED}, because no GPU was found"
         idle = f"; kernels not run: {lack}" if capability and lack else ""
         stage.conclude(f"{device}{idle}")
@@ -238,6 +240,16 @@ def _keep(
     path = store / "smoke" / f"{smoked.wheel.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(held, indent=2), encoding="utf-8")
+
+
+def _no_checks(project: str, wheel: Path) -> BlackwheelError:
+    return BlackwheelError(
+        "no-kernel-checks",
+        f"{project} has no kernel checks: on this GPU nothing of it would run",
+        where=str(wheel),
+        fix=f"write patches/{project}/{projects.CHECKS}, or leave --require-gpu out",
+        code=Exit.SMOKE,
+    )
 
 
 def _no_gpu(lack: str, wheel: Path) -> BlackwheelError:

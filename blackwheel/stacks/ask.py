@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from blackwheel.core import archs
 from blackwheel.core.errors import BlackwheelError, Exit
@@ -12,14 +12,17 @@ from blackwheel.stacks import loader, pythons, records
 from blackwheel.stacks.request import Request
 
 
+class Words(TypedDict, total=False):
+    """The options that choose requests, as they were typed."""
+
+    only: Sequence[str]
+    arch: str
+    python: str
+    without: Sequence[str]
+
+
 def requests(
-    site: Site,
-    stack: str | records.Stack,
-    *,
-    only: Sequence[str] = (),
-    arch: str = "",
-    python: str = "",
-    without: Sequence[str] = (),
+    site: Site, stack: str | records.Stack, **words: Unpack[Words]
 ) -> tuple[tuple[Request, ...], pythons.Python]:
     """Resolve a command line into requests that can run on their archs.
 
@@ -27,7 +30,7 @@ def requests(
     """
     from blackwheel.stacks import refusals  # noqa: PLC0415  13 ms that a run with no work saves
 
-    asked, chosen = _resolved(site, stack, only=only, arch=arch, python=python, without=without)
+    asked, chosen = _resolved(site, stack, **words)
     for request in asked:
         refusals.refuse(request, site.patches)
     return asked, chosen

@@ -76,3 +76,12 @@ def test_checks_that_fail_are_all_told_and_kept_before_the_session_fails(built: 
     ) in done.err
     for check in ("first", "second", "third"):
         assert re.search(rf"(?m)^{check} +{name}", done.said), done.said
+
+
+def test_a_required_gpu_on_which_nothing_would_run_is_an_error(built: Checkout) -> None:
+    wheel = with_gpu(built.wheels[0], built.home / "brought")
+    words = ("--stack", "toy", "--wheels", str(wheel), "--require-gpu")
+    done = built.nox("-s", "smoke", "--", *words)
+    assert done.code == 1, done.said
+    assert "failed with exit code 9" in done.err
+    assert "error: no-kernel-checks\n  toy-cuda has no kernel checks" in done.err
