@@ -28,7 +28,7 @@ from blackwheel.sources.git_host import (
     said,
     store_path,
 )
-from blackwheel.sources.tree import Entry, is_selected
+from blackwheel.sources.tree import Entry, is_selected, listed_tree_id, object_id
 from blackwheel.stacks.records import GitPin
 
 ANSWER_SECONDS: Final = 10.0
@@ -97,6 +97,8 @@ class GitStore:
                 data = self._git.get_object_data(oid)[3]
             except ValueError as error:  # what GitPython makes of a missing object
                 raise self._broken(str(error)) from None
+            if object_id("blob", data).hex() != oid:  # git believes a loose object's name
+                raise self._broken(f"object {oid} holds another content than its id says: {path}")
             yield Entry(path=path, mode=mode, data=data)
         self._git.clear_cache()
 
@@ -192,6 +194,8 @@ class GitStore:
 
     def _verify(self) -> None:
         found = self.tree
+        if listed_tree_id(self._rows()) != found:
+            raise self._broken(f"the folders of tree {found} are not those that its id says")
         if self.pin.tree and found != self.pin.tree:
             raise self._error(
                 "wrong-tree",

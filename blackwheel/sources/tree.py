@@ -15,6 +15,7 @@ from blackwheel.core.errors import BlackwheelError, Exit
 LINK: Final = 0o120000
 FILE: Final = 0o100644
 PROGRAM: Final = 0o100755
+FOLDER: Final = 0o40000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,23 +111,44 @@ def tree_id(root: Path) -> str:
 
 
 def _tree_bytes(folder: Path) -> bytes:
-    rows: list[tuple[bytes, bytes]] = []
+    found: dict[str, tuple[int, bytes]] = {}
     with os.scandir(folder) as scan:
         children = list(scan)
     for child in children:
-        name, path = os.fsencode(child.name), Path(child.path)
+        path = Path(child.path)
         if child.is_symlink():
-            oid = object_id("blob", os.fsencode(path.readlink()))
-            rows.append((name, b"120000 " + name + b"\0" + oid))
+            found[child.name] = LINK, object_id("blob", os.fsencode(path.readlink()))
         elif child.is_dir():
-            oid = _tree_bytes(path)
-            if oid != _EMPTY_TREE:
-                # git sorts a folder as if its name ended with a slash
-                rows.append((name + b"/", b"40000 " + name + b"\0" + oid))
+            if (oid := _tree_bytes(path)) != _EMPTY_TREE:
+                found[child.name] = FOLDER, oid
         else:
-            executable = child.stat().st_mode & stat.S_IXUSR
-            mode = b"100755 " if executable else b"100644 "
-            rows.append((name, mode + name + b"\0" + object_id("blob", path.read_bytes())))
+            mode = PROGRAM if child.stat().st_mode & stat.S_IXUSR else FILE
+            found[child.name] = mode, object_id("blob", path.read_bytes())
+    return _folder_bytes(found)
+
+
+def listed_tree_id(rows: Iterable[tuple[int, str, str]]) -> str:
+    """Return the id of the tree that holds these files: mode, object id and path of each."""
+    folders: dict[str, dict[str, tuple[int, bytes]]] = {"": {}}
+    for mode, oid, path in rows:
+        folder, _, name = path.rpartition("/")
+        folders.setdefault(folder, {})[name] = (mode, bytes.fromhex(oid))
+        while folder:  # every folder above, also one that holds folders alone
+            folder = folder.rpartition("/")[0]
+            folders.setdefault(folder, {})
+    for folder in sorted(filter(None, folders), key=lambda each: -each.count("/")):
+        above, _, name = folder.rpartition("/")
+        folders[above][name] = (FOLDER, _folder_bytes(folders[folder]))
+    return _folder_bytes(folders[""]).hex()
+
+
+def _folder_bytes(children: Mapping[str, tuple[int, bytes]]) -> bytes:
+    rows = []
+    for text, (mode, oid) in children.items():
+        name = os.fsencode(text)
+        # git sorts a folder as if its name ended with a slash
+        key = name + b"/" if mode == FOLDER else name
+        rows.append((key, f"{mode:o} ".encode() + name + b"\0" + oid))
     return object_id("tree", b"".join(row for _, row in sorted(rows)))
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import zlib
 from collections.abc import Iterator
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -1066,3 +1067,39 @@ def test_a_commit_whose_tree_nobody_saw_is_taken_by_its_commit(
 ) -> None:
     found = fetch(project(upstream.pin(tree=None)), store, environment)
     assert found.tree == upstream.tree(upstream.commit)
+
+
+@pytest.mark.parametrize("kind", ["blob", "tree"])
+def test_an_object_of_other_content_under_its_id_is_never_built(
+    upstream: Upstream, store: Path, environment: dict[str, str], kind: str
+) -> None:
+    fetch(project(upstream.pin()), store, environment)
+    shutil.rmtree(store / "sources")
+    bare = git_host.store_path(upstream.url, store)
+    listed = subprocess.run(
+        ["git", "ls-tree", "-r", "-t", upstream.commit],
+        cwd=bare,
+        env={**environment, "GIT_CONFIG_GLOBAL": os.devnull},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    rows = [line.split() for line in listed.splitlines()]
+    oid = next(row[2] for row in rows if row[1] == kind)
+    if kind == "blob":
+        data = b"blob 5\0other"
+    else:
+        row = b"100644 x\0" + bytes.fromhex(next(row[2] for row in rows if row[1] == "blob"))
+        data = f"tree {len(row)}\0".encode() + row
+    loose = bare / "objects" / oid[:2] / oid[2:]
+    loose.unlink(missing_ok=True)
+    loose.parent.mkdir(exist_ok=True)
+    loose.write_bytes(zlib.compress(data))
+    for pack in (bare / "objects" / "pack").glob("*"):
+        assert pack.suffix not in (".pack",), "the toy's objects are loose"
+
+    error = failure(project(upstream.pin()), store, environment)
+
+    assert error.name == "broken-store"
+    assert oid in error.fact if kind == "blob" else "not those that its id says" in error.fact
+    assert not list((store / "sources").glob("*/*/tree"))
