@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from blackwheel.builder import compile_cache, memory_pool, network_attempts, reuse
+from blackwheel.builder import compile_cache, memory_pool, network_attempts, reuse, timeline
 from blackwheel.builder.compile_cache import Cache
 from blackwheel.builder.plan import BuildPlan
 from blackwheel.builder.workspace import Workshop, command, prepare, through_cache
@@ -165,14 +163,8 @@ def _recorded(workshop: Workshop, objects: str) -> tuple[dict[str, Any], ...]:
 
     `objects` is the glob of the folder where they land.
     """
-    if not workshop.records.exists():
-        return ()
-    latest: dict[str, dict[str, Any]] = {}
-    for text in workshop.records.read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(json.JSONDecodeError):  # a line that a power cut left half-written
-            line = json.loads(text)
-            if line["exit"] == 0:
-                latest[line["object"]] = line
+    lines = timeline.records(workshop.records)
+    latest = {line["object"]: line for line in lines if line["exit"] == 0}
     there = {path.name for path in workshop.src.glob(f"{objects}/**/*.o")}
     kept = [line for line in latest.values() if Path(line["object"]).name in there]
     return tuple(sorted(kept, key=lambda line: str(line["object"])))
@@ -194,9 +186,7 @@ def failure(plan: BuildPlan, log: Path, code: int, *, noted: Path) -> Blackwheel
     asked = network_attempts.hosts(noted, lines)
     if asked and not refused and not stopped:
         what = f"{plan.request.project} {plan.request.pin.version}"
-        return network_attempts.refused(
-            what, asked, "\n".join(line[:400] for line in block), log=log
-        )
+        return network_attempts.refused(what, asked, words, log=log)
     series = f"{plan.request.project}/{plan.request.pin.version}/"
     return BlackwheelError(
         "build-stopped" if stopped else "wrong-arch" if refused else "build-failed",

@@ -149,7 +149,7 @@ def _sheet(
     requires = environments.requirements(path)
     own = environments.own_exports(requires, site=site)
     exports = other or own
-    with site.console.stage(_project(path), f"audit {path.name}"):
+    with site.console.stage(_name(path), f"audit {path.name}"):
         report = audit.inspect(
             path,
             archs=wanted,
@@ -179,10 +179,6 @@ def _buildable(site: Site) -> set[str]:
 
 def _name(path: Path) -> str:
     return canonicalize_name(path.name.partition("-")[0])
-
-
-def _project(path: Path) -> str:
-    return path.name.partition("-")[0].replace("_", "-")
 
 
 def _show(site: Site, sheet: Sheet) -> None:

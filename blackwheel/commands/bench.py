@@ -118,7 +118,7 @@ def _probe(
     if done.code != 0:
         raise BlackwheelError(
             "bench-failed",
-            "\n".join(done.stderr.splitlines()[-12:]) or f"exit code {done.code}",
+            done.tail or f"exit code {done.code}",
             where=str(probe),
             fix="invoke doctor names the GPU and the driver; a bench needs both",
             code=Exit.SMOKE,

@@ -84,7 +84,7 @@ def packed(texts: dict[str, str]) -> bytes:
 
 
 def members(site: Site, stack: records.Stack) -> Iterator[tuple[str, str]]:
-    """Yield name and text of each member; an absent file is noted, not left out."""
+    """Yield name and text of each member; a receipt or record that is absent is left out."""
     machine = read_machine()
     yield "README.txt", ABOUT
     yield "versions.txt", versions(site, stack)

@@ -117,7 +117,8 @@ def _row(request: Request, plan: ArchPlan) -> dict[str, Any]:
         "project": request.project,
         "version": request.version,
         "python": request.python,
-        "holds": not any(each.missing for each in plan.objects),
+        "holds": bool(plan.objects or not request.pin.objects)
+        and not any(each.missing for each in plan.objects),
         "groups": [
             {
                 "target": group.target,
@@ -168,6 +169,12 @@ def _require_contract(plans: Sequence[tuple[Request, ArchPlan]]) -> None:
         for request, plan in plans
         for group in arch_plan.groups(plan.objects)
         if group.missing
+    ]
+    lines += [
+        f"{request.project} {request.pin.version}: no object was planned;"
+        f" the stack file counts {request.pin.objects}"
+        for request, plan in plans
+        if request.pin.objects and not plan.objects
     ]
     if lines:
         places = {f"patches/{request.project}/{request.pin.version}/" for request, _ in plans}

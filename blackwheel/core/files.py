@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Final
@@ -64,14 +63,3 @@ def sha256(path: Path) -> str:
     """Return the sha256 of a file."""
     with path.open("rb") as source:
         return hashlib.file_digest(source, "sha256").hexdigest()
-
-
-def replace(path: Path, text: str) -> None:
-    """Write beside the file, then replace it: a reader sees the old text or the new one."""
-    new = path.with_name(f".{path.name}.new")
-    with new.open("w", encoding="utf-8") as sink:
-        sink.write(text)
-        sink.flush()
-        os.fsync(sink.fileno())
-    shutil.copymode(path, new)
-    new.replace(path)

@@ -1,6 +1,6 @@
 """Reads answers over HTTP within bounds: bytes, seconds in all, a least speed.
 
-Every request of this package goes through here. Tries are counted here too, and not by urllib3's
+Every download goes through here. Tries are counted here too, and not by urllib3's
 Retry: that does not see a body that is cut off, and waits as long as a Retry-After says.
 """
 

@@ -303,7 +303,7 @@ def _become_companion(spec: Spec) -> int:
 
 
 def _await_companion(pid: int, spec: Spec, *, limit: float = 20.0) -> None:
-    """Return once it answers; raise IsolationError where it ended, or does not answer in time."""
+    """Return once it answers, or after `limit` seconds; raise IsolationError where it ended."""
     deadline = time.monotonic() + limit
     while spec.companion_socket and time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as tried:

@@ -25,9 +25,8 @@ def one_line(text: str) -> str:
 
 
 def _spelled(one: str) -> str:
-    if unicodedata.category(one)[0] not in "CZ" or one == " ":
-        return one
-    if unicodedata.category(one) == "Zs":
+    kind = unicodedata.category(one)
+    if kind[0] not in "CZ" or kind == "Zs":
         return one
     number = ord(one)
     if number > 0xFFFF:

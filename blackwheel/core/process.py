@@ -1,4 +1,4 @@
-"""Runs commands and captures their output; no other module starts a process."""
+"""Runs commands and captures their output; only `isolation` and `git_store` start others."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.isolation import bound_to_parent
 
 TAIL_LINES: Final = 40
-_SECRET_NAMES: Final = re.compile(
-    r"TOKEN|PASSW|PASSPHRASE|SECRET|CREDENTIAL|COOKIE|(?:API|ACCESS|PRIVATE|ENCRYPTION|SIGNING)_?KEY"
-    r"|(?:^|_)(?:PAT|PWD|PASS|AUTH|KEY)$"
+PRIVATE_WORDS: Final = (
+    r"TOKEN|PASSW|PASSPHRASE|SECRET|CREDENTIAL|COOKIE"
+    r"|(?:API|ACCESS|PRIVATE|ENCRYPTION|SIGNING)_?KEY"
 )
+"""Words of names whose values nobody may read, wherever they stand in the name."""
+_SECRET_NAMES: Final = re.compile(rf"{PRIVATE_WORDS}|(?:^|_)(?:PAT|PWD|PASS|AUTH|KEY)$")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,13 +36,18 @@ class Completed:
     stdout: str
     stderr: str = ""
 
+    @property
+    def tail(self) -> str:
+        """The last lines of stderr: as much as a message takes."""
+        return "\n".join(self.stderr.splitlines()[-12:])
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
     """The limits of a program that reads files of strangers."""
 
     seconds: int
-    """Of CPU; three times as many on the clock."""
+    """Of CPU; ten times as many on the clock: the machine may be busy."""
     memory: int
     output: int
     """Bytes that it may write into the file it is given."""
@@ -175,7 +182,7 @@ def capture_into(
             with contextlib.suppress(ProcessLookupError):  # it came to its end already
                 resource.prlimit(process.pid, kind, (most, most))
         try:
-            _, said = process.communicate(timeout=3 * limits.seconds)
+            _, said = process.communicate(timeout=10 * limits.seconds)
         except subprocess.TimeoutExpired:
             _end(process)
     text = said[: 1 << 16].decode("utf-8", "replace")

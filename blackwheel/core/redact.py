@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from blackwheel.core.process import masked, secrets_of
+from blackwheel.core.process import PRIVATE_WORDS, masked, secrets_of
 
 GONE: Final = "****"
 _SHAPES: Final = (
@@ -24,8 +24,8 @@ _SHAPES: Final = (
 )
 """Of tokens that say by their beginning what they are: Hugging Face, GitHub, PyPI, AWS, a JWT."""
 _NAMES: Final = (
-    r"\w*(?:TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY)\w*"
-    r"|(?:\w*_)?(?:PAT|AUTH|KEY)(?=\s*=)"
+    rf"\w*(?:{PRIVATE_WORDS})\w*"
+    r"|(?:(?:\w*_)?(?:PAT|PASS|AUTH|KEY)|\w*_PWD)(?=\s*=)"
 )
 _ASSIGNED: Final = re.compile(
     rf"""((?:{_NAMES})\\?["']?\s*[=:]\s*)(\\?"[^"\\]*\\?"|'[^']*'|[^\s,;&"'\\]+)""", re.IGNORECASE

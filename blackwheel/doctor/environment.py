@@ -243,7 +243,7 @@ def lines(document: Facts) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Print the report."""
-    parser = argparse.ArgumentParser(prog="doctor_env.py", description=__doc__)
+    parser = argparse.ArgumentParser(prog="environment.py", description=__doc__)
     parser.add_argument("--json", action="store_true", help="for programs")
     options = parser.parse_args(arguments)
     document, code = report()

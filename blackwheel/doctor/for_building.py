@@ -32,7 +32,7 @@ from blackwheel.toolchain.toolkit import host_candidates, host_toolchain, lock_d
 SYSTEM: Final = "Linux x86_64"
 """What torch's CUDA wheels and the toolchain's packages are for."""
 TOOLCHAIN_BYTES: Final = 2 << 30
-"""A CUDA_HOME from the registry, as `toolchain.assemble` leaves it."""
+"""A CUDA_HOME from the registry, as `toolkit.assemble` leaves it."""
 TORCH_BYTES: Final = 9 << 29
 """torch 2.11.0 with its CUDA packages: 4.5 GB (benchmarks/)."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -45,7 +45,7 @@ class Row:
     """The newest that the package index lists."""
     patches: tuple[tuple[str, str], ...] = ()
     """Each patch on the newest: kept, rebased, dropped, conflicts, or not tried (nested)."""
-    errors: tuple[BlackwheelError, ...] = field(default=())
+    errors: tuple[BlackwheelError, ...] = ()
 
     @property
     def newer(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import tempfile
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from blackwheel.pins.nested import moved_tag
 from blackwheel.pins.upstream_files import Reading, read_git, read_sdist
 from blackwheel.sources import git_tags, package_index, sdist
 from blackwheel.sources.git_host import UnreachableError
-from blackwheel.sources.tree import is_selected, tree_id, write_entries
+from blackwheel.sources.tree import is_selected, object_id, tree_id, write_entries
 from blackwheel.stacks import loader
 from blackwheel.stacks.records import GitPin, ProjectPin, SdistPin
 
@@ -110,7 +109,7 @@ def sdist_pin(
             for path, oid in sorted(reading.blobs.items())
             if (root / path).is_file()
             and not (root / path).is_symlink()
-            and _blob(root / path) != oid
+            and object_id("blob", (root / path).read_bytes()).hex() != oid
         )
         made = SdistPin(
             name=archive.name,
@@ -200,11 +199,6 @@ def _pins(site: Site, project: str) -> list[tuple[str, ProjectPin]]:
         (name, loader.load(name, site.constraints)) for name in loader.names(site.constraints)
     )
     return [(name, stack.projects[project]) for name, stack in loaded if project in stack.projects]
-
-
-def _blob(path: Path) -> str:
-    data = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 def _version(text: str) -> Version:

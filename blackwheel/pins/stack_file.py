@@ -16,7 +16,7 @@ import tomlkit
 from tomlkit.items import Table
 
 from blackwheel.core.errors import BlackwheelError, Exit
-from blackwheel.core.files import replace
+from blackwheel.core.files import replace_file
 from blackwheel.stacks import loader, records
 from blackwheel.stacks.records import GitPin, LockedWheel, ProjectPin, TorchPin, TorchWheel
 
@@ -55,7 +55,7 @@ def rewrite(name: str, constraints: Path, torch: TorchPin) -> tuple[Edited, ...]
         if was != is_
     ]
     for one in changed:
-        replace(one.path.resolve(), one.after)
+        replace_file(one.path.resolve(), one.after.encode())
     return tuple(changed)
 
 

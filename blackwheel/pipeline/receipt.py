@@ -63,9 +63,7 @@ def receipt(
                 "network": "none" if built.isolation == NAMESPACES else "dead proxies only",
             },
             "command": {"argv": list(built.argv), "variables": dict(built.variables)},
-            "run": {
-                **document.run_section(started=started, finished=finished),
-            },
+            "run": document.run_section(started=started, finished=finished),
             "objects": _objects(built),
             "audit": audited.section(),
         },

@@ -154,18 +154,12 @@ def alternatives(site: Site, stack: str) -> Iterator[None]:
         raise
 
 
-def _place(site: Site) -> for_building.Place:
-    return for_building.Place(
-        environment=site.environment, store=site.store, constraints=site.constraints
-    )
-
-
 def buildable_stacks(site: Site) -> list[str]:
     """Return the stacks for which this machine lacks nothing, and that were seen to be built.
 
     Those that are kept for their old wheels are left out.
     """
-    place, found = _place(site), []
+    place, found = for_building.place(site), []
     for name in loader.names(site.constraints):
         with contextlib.suppress(BlackwheelError):  # a broken stack cannot be built
             stack = loader.load(name, site.constraints)
@@ -261,7 +255,7 @@ def _shelve(
 def _require_disk(site: Site, pending: Sequence[Work]) -> None:
     check = for_building.disk(
         pending[0].request.stack,
-        _place(site),
+        for_building.place(site),
         trees=len(pending),
         pythons=len({item.request.python for item in pending}),
     )

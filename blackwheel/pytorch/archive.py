@@ -82,7 +82,7 @@ def take(
 ) -> LockedWheel:
     """Download or copy an offered wheel into the archive; return it as its bytes say it is.
 
-    Raises `AbsentError`, `other-bytes`, `other-wheel`, `not-a-wheel`, and what `downloads` raises.
+    Raises `AbsentError`, `other-bytes`, `other-wheel`, `not-a-wheel`, and what `download` raises.
     """
     place = kept.folder / component(offer.name, where=shown(offer.url))
     kept.folder.mkdir(parents=True, exist_ok=True)

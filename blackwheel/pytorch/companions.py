@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
 
-from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -65,7 +64,6 @@ def _applies(requirement: Requirement, tag: str) -> bool:
     """Tell whether a requirement holds for this Python on Linux on x86-64, without extras."""
     version = f"{tag[2]}.{tag[3:]}"
     environment: dict[str, str] = {
-        **{name: str(value) for name, value in default_environment().items()},
         "python_version": version,
         "python_full_version": f"{version}.0",
         "platform_system": "Linux",

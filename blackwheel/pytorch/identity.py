@@ -169,11 +169,7 @@ def check(identity: TorchIdentity, pin: TorchPin, *, where: str, fix: str = _ANE
     ]
     if pin.libraries:
         here = {one.name: one.sha256 for one in identity.libraries}
-        faults += [
-            f"{name}: sha256 {here.get(name, 'none')} instead of {pin.libraries.get(name, 'none')}"
-            for name in sorted({*here, *pin.libraries})
-            if here.get(name) != pin.libraries.get(name)
-        ]
+        faults += _library_faults(here, pin.libraries)
     if faults:
         raise BlackwheelError(
             "other-torch",
@@ -182,6 +178,14 @@ def check(identity: TorchIdentity, pin: TorchPin, *, where: str, fix: str = _ANE
             fix=fix,
             code=Exit.TORCH,
         )
+
+
+def _library_faults(here: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
+    return [
+        f"{name}: sha256 {here.get(name, 'none')} instead of {there.get(name, 'none')}"
+        for name in sorted({*here, *there})
+        if here.get(name) != there.get(name)
+    ]
 
 
 def check_same(found: TorchIdentity, built: Mapping[str, Any], *, where: str) -> None:
@@ -197,11 +201,7 @@ def check_same(found: TorchIdentity, built: Mapping[str, Any], *, where: str) ->
     if "libraries" in built:
         here = {one.name: one.sha256 for one in found.libraries}
         there = {one["name"]: one["digest"]["sha256"] for one in built["libraries"]}
-        faults += [
-            f"{name}: sha256 {here.get(name, 'none')} instead of {there.get(name, 'none')}"
-            for name in sorted({*here, *there})
-            if here.get(name) != there.get(name)
-        ]
+        faults += _library_faults(here, there)
     if faults:
         raise BlackwheelError(
             "other-torch",

@@ -16,7 +16,6 @@ from importlib.metadata import Distribution, distributions
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -131,7 +130,6 @@ def _site(environment: Path) -> Path:
 def _closure(known: Mapping[str, Distribution], version: str) -> Iterator[Distribution]:
     """Yield torch and what it requires, as far as it is there; markers as for that Python."""
     marks = {
-        **{name: str(value) for name, value in default_environment().items()},
         "python_version": version.rpartition(".")[0],
         "python_full_version": version,
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import os
 import tempfile
@@ -16,6 +15,7 @@ from typing import Any, Final
 from installer.records import InvalidRecordEntry, RecordEntry, parse_record_file
 
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.files import sha256
 
 FOLDER: Final = "torch/lib"
 NAMES: Final = ("libtorch*.so*", "libc10*.so*", "libshm.so*")
@@ -113,7 +113,7 @@ def _sha256(file: Path, store: Path | None) -> str:
     if kept and (digest := _kept(kept, state)):
         return digest
     settled = time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > SETTLED_NANOSECONDS
-    digest = _digest_of_state(file, state) if settled else _digest(file)
+    digest = _digest_of_state(file, state) if settled else sha256(file)
     if kept and settled:
         _keep(kept, state, digest)
     return digest
@@ -121,12 +121,7 @@ def _sha256(file: Path, store: Path | None) -> str:
 
 @cache
 def _digest_of_state(file: Path, _: _State) -> str:
-    return _digest(file)
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as source:
-        return hashlib.file_digest(source, "sha256").hexdigest()
+    return sha256(file)
 
 
 def _kept(path: Path, state: _State) -> str:

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from blackwheel import __version__
+from blackwheel.core import files
 from blackwheel.core.errors import BlackwheelError, Exit
-from blackwheel.core.files import replace_file
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE: Final = "https://slsa.dev/provenance/v1"
@@ -151,7 +151,7 @@ def content(document: Document) -> bytes:
 
 def write(path: Path, document: Document) -> None:
     """Store a receipt."""
-    replace_file(path, content(document))
+    files.replace_file(path, content(document))
 
 
 def load(path: Path) -> Document:
@@ -216,8 +216,7 @@ def verify(document: Document, wheel: Path, *, stages: Sequence[str] = STAGES) -
     if not wheel.is_file():
         faults.append(f"subject: {wheel.name} is missing")
     else:
-        with wheel.open("rb") as source:
-            found = hashlib.file_digest(source, "sha256").hexdigest()
+        found = files.sha256(wheel)
         if found != sha256:
             faults.append(f"subject: the wheel's sha256 is {found}, the receipt's {sha256}")
     seen = chain(document)

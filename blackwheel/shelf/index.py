@@ -24,7 +24,7 @@ from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.receipts import document as receipts
 from blackwheel.receipts.beside import key_section
 from blackwheel.shelf.simple_api import ShelvedWheel, SimplePage, from_entry, root_page, simple_page
-from blackwheel.shelf.wheel_file import bad_wheel, described, sha256
+from blackwheel.shelf.wheel_file import bad_wheel, described
 from blackwheel.stacks import records, request
 from blackwheel.stacks.request import Request
 
@@ -158,8 +158,7 @@ def _sweep(shelf: Path) -> None:
 
 def _place(wheel: Path, entry: ShelvedWheel) -> None:
     """Copy the wheel to the shelf, whole or not at all, and never over other bytes."""
-    if entry.path.exists():
-        _refuse_other_bytes(entry)
+    if entry.path.exists():  # its bytes were compared before anything was written
         return
     handle, name = tempfile.mkstemp(prefix=files.TEMPORARY, dir=entry.path.parent)
     try:
@@ -168,7 +167,7 @@ def _place(wheel: Path, entry: ShelvedWheel) -> None:
             sink.flush()
             os.fchmod(sink.fileno(), 0o644)
             os.fsync(sink.fileno())
-        if sha256(Path(name)) != entry.sha256:
+        if files.sha256(Path(name)) != entry.sha256:
             raise bad_wheel(wheel, "its copy on the shelf's disk has other bytes")
         # link fails where rename would replace: also against a writer that does not know the lock.
         os.link(name, entry.path)
@@ -180,7 +179,7 @@ def _place(wheel: Path, entry: ShelvedWheel) -> None:
 
 
 def _refuse_other_bytes(entry: ShelvedWheel) -> None:
-    found = sha256(entry.path)
+    found = files.sha256(entry.path)
     if found != entry.sha256:
         raise BlackwheelError(
             "other-bytes",

@@ -144,7 +144,7 @@ def _install_one(
         done = process.capture(argv, environment=variables, cwd=folder, check=False)
         if done.code != 0:
             secrets = remote_index.login_forms(login) if login else ()
-            tail = "\n".join(done.stderr.splitlines()[-12:])
+            tail = done.tail
             raise _failed(process.masked(tail, secrets), simple)
 
 
@@ -169,7 +169,7 @@ def _import(module: str, folder: Path, simple: str) -> None:
         done = process.capture(
             argv, environment=variables, cwd=folder, timeout=IMPORT_SECONDS, check=False
         )
-        words = "\n".join(done.stderr.splitlines()[-12:])
+        words = done.tail
     except subprocess.TimeoutExpired:
         done, words = None, f"{IMPORT_SECONDS} s went by"
     if done is None or done.code != 0:

@@ -6,7 +6,7 @@ import hashlib
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final
@@ -59,7 +59,7 @@ class Offers:
     ranges: bool | None
 
     def text(self) -> str:
-        """Return the features as the plan's last lines show them."""
+        """Return the features as the last lines of `publish` show them."""
         told = {True: "yes", False: "no", None: "not seen"}
         pairs = (("JSON", self.json), ("metadata", self.metadata), ("ranges", self.ranges))
         return ", ".join(f"{name} {told[value]}" for name, value in pairs)
@@ -149,11 +149,15 @@ def metadata(index: Index, package: DistributionPackage) -> bytes:
 
 
 def offers(index: Index, package: DistributionPackage, project: str) -> Offers:
-    """Probe the optional features of the index; a probe that fails says no."""
+    """Probe the optional features of the index; one that cannot be probed is None."""
     kind = "application/vnd.pypi.simple.v1+json"
-    with _answer(index, f"{index.simple}{project}/", {"Accept": kind}) as page:
+    as_json = ranges = None
+    with (
+        suppress(BlackwheelError),
+        _answer(index, f"{index.simple}{project}/", {"Accept": kind}) as page,
+    ):
         as_json = page.headers.get("Content-Type", "").startswith(kind)
-    with _answer(index, package.url, {"Range": "bytes=0-9"}) as part:
+    with suppress(BlackwheelError), _answer(index, package.url, {"Range": "bytes=0-9"}) as part:
         ranges = part.status_code == HTTPStatus.PARTIAL_CONTENT
     return Offers(json=as_json, metadata=bool(package.has_metadata), ranges=ranges)
 

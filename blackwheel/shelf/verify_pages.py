@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from email import message_from_bytes
@@ -13,12 +11,14 @@ from typing import Final
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
+from blackwheel.core import files
 from blackwheel.core.errors import BlackwheelError
 from blackwheel.pages.render import stamp, without_stamp
 from blackwheel.receipts import document
 from blackwheel.shelf import index, landing_page
+from blackwheel.shelf.wheel_file import UNREADABLE, read_metadata
 
-_UNREADABLE: Final = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_UNREADABLE: Final = (*UNREADABLE, BlackwheelError)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,10 +53,7 @@ def compared_all(what: str, found: Sequence[str], expected: Sequence[str]) -> Ch
 
 def sha256(path: Path) -> str:
     """Return the digest of a file; `no such file` where there is none."""
-    if not path.is_file():
-        return "no such file"
-    with path.open("rb") as source:
-        return hashlib.file_digest(source, "sha256").hexdigest()
+    return files.sha256(path) if path.is_file() else "no such file"
 
 
 def is_shelf(folder: Path) -> bool:
@@ -68,21 +65,11 @@ def metadata_checks(wheel: Path) -> Iterator[Check]:
     """Check that the `.metadata` file beside a wheel is the METADATA in it."""
     beside = wheel.with_name(f"{wheel.name}.metadata")
     try:
-        expected = hashlib.sha256(_metadata(wheel)).hexdigest()
+        expected = hashlib.sha256(read_metadata(wheel)).hexdigest()
     except _UNREADABLE as error:
         yield Check(what="METADATA", ok=False, found=str(error), expected="a readable wheel")
         return
     yield compared("metadata sha256", sha256(beside), expected)
-
-
-def _metadata(wheel: Path) -> bytes:
-    with zipfile.ZipFile(wheel) as archive:
-        names = [
-            name
-            for name in archive.namelist()
-            if name.count("/") == 1 and name.endswith(".dist-info/METADATA")
-        ]
-        return b"".join(archive.read(name) for name in names)
 
 
 def page_checks(shelf: Path) -> Iterator[Check]:
@@ -121,7 +108,7 @@ def _project_of(wheel: Path) -> str:
 def _described(listed: index.ShelvedWheel) -> tuple[index.ShelvedWheel, list[Check]]:
     """What a page must say of a wheel, and how it differs from what it says."""
     try:
-        metadata = _metadata(listed.path)
+        metadata = read_metadata(listed.path)
     except _UNREADABLE:  # said where the wheel is verified
         metadata = b""
     actual = replace(

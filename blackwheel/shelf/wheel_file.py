@@ -12,10 +12,11 @@ from typing import Final
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
+from blackwheel.core import files
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.shelf.simple_api import ShelvedWheel
 
-_UNREADABLE: Final = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+UNREADABLE: Final = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """What zipfile raises for a file that is no whole, plain archive."""
 
 
@@ -25,13 +26,13 @@ def described(wheel: Path, shelf: Path, now: datetime) -> tuple[ShelvedWheel, by
 
     try:
         project, version, _, _ = parse_wheel_filename(wheel.name)
-        metadata = _metadata(wheel)
+        metadata = read_metadata(wheel)
         fields, _ = parse_email(metadata)
         named = (canonicalize_name(fields.get("name", "")), Version(fields.get("version", "")))
         if named != (project, version):
             raise bad_wheel(wheel, f"METADATA says {named[0]} {named[1]}, unlike the file name")
-        digest, size = sha256(wheel), wheel.stat().st_size
-    except (*_UNREADABLE, InvalidWheelFilename, InvalidVersion) as error:
+        digest, size = files.sha256(wheel), wheel.stat().st_size
+    except (*UNREADABLE, InvalidWheelFilename, InvalidVersion) as error:
         raise bad_wheel(wheel, getattr(error, "strerror", None) or str(error)) from error
     entry = ShelvedWheel(
         path=shelf / wheel.name,
@@ -46,8 +47,8 @@ def described(wheel: Path, shelf: Path, now: datetime) -> tuple[ShelvedWheel, by
     return entry, metadata
 
 
-def _metadata(wheel: Path) -> bytes:
-    """The bytes of the one METADATA in the wheel."""
+def read_metadata(wheel: Path) -> bytes:
+    """Return the bytes of the one METADATA in the wheel; raise `bad-wheel` for another number."""
     with zipfile.ZipFile(wheel) as archive:
         names = [
             name
@@ -57,12 +58,6 @@ def _metadata(wheel: Path) -> bytes:
         if len(names) != 1:
             raise bad_wheel(wheel, f"holds {len(names)} .dist-info/METADATA, not one")
         return archive.read(names[0])
-
-
-def sha256(path: Path) -> str:
-    """Return the digest of a file."""
-    with path.open("rb") as source:
-        return hashlib.file_digest(source, "sha256").hexdigest()
 
 
 def bad_wheel(wheel: Path, fact: str) -> BlackwheelError:

@@ -121,7 +121,7 @@ def _answer(script: Path, asked: tuple[str, ...], wheel: Path, variables: Mappin
     except subprocess.TimeoutExpired:
         raise _script_failed(script, asked, wheel, f"hung: {SECONDS} s went by") from None
     if done.code != 0:
-        tail = "\n".join(done.stderr.splitlines()[-12:])
+        tail = done.tail
         raise _script_failed(script, asked, wheel, f"ended with code {done.code}\n{tail}")
     if asked != ASKED:
         return "runs"

@@ -34,7 +34,7 @@ _WORDS: Final[tuple[tuple[str, str, str, str], ...]] = (
         r"no kernel image is available",
         "no-kernel-image",
         "the wheel holds no code for this GPU's arch",
-        "invoke audit WHEEL shows its archs; build it for this GPU: invoke build-wheels --arch",
+        ARCHS,
     ),
     (
         r"compiled with an unsupported toolchain|unsupported PTX|UnsupportedPtxVersion",

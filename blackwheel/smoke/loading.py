@@ -218,7 +218,7 @@ def _told(
         raise _does_not_load(bad, len(request["libraries"]), wheel) from None
     if done.code != 0:
         how = f"killed by signal {done.code - 128}\n" if done.code > 128 else ""
-        bad = {"torch itself": how + "\n".join(done.stderr.splitlines()[-12:])}
+        bad = {"torch itself": how + done.tail}
         raise _does_not_load(bad, len(request["libraries"]), wheel)
     told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return told

@@ -145,7 +145,7 @@ def smoke(
         lack = runner.without_code(archs, capability) if device else "no GPU was found"
         if lack and require_gpu:
             raise _no_gpu(lack, wheel)
-        if require_gpu and not file.is_file():
+        if require_gpu and not (file.is_file() and runner.table_of(file, "CHECKS")):
             raise _no_checks(project, wheel)
         device = device or f"{ONLY_IMPORTED}, because no GPU was found"
         idle = f"; kernels not run: {lack}" if capability and lack else ""
@@ -221,7 +221,9 @@ def _checked(
     for result in bad:
         console.say(f"{project}: {result.check} stops nothing: {unseen[result.check]}")
     summary = f"{runner.summary(results)} on {smoked.device}"
-    ran = {arch: summary for arch, _ in smoked.kernels if runner.served(arch, capability)}
+    right = any(result.name == "right" for result in results)
+    served = [arch for arch, _ in smoked.kernels if right and runner.served(arch, capability)]
+    ran = dict.fromkeys(served, summary)
     return replace(
         smoked,
         seed=bench.seed,
@@ -283,7 +285,7 @@ def kernels_not_run(
     found = f"{device} was found" if capability else "no GPU was found"
     unchecked = f"{found}, but kernels are not checked yet"
     return tuple(
-        (arch, f"not run: {unchecked if arch.rstrip('af') == capability else found}")
+        (arch, f"not run: {unchecked if runner.served(arch, capability) else found}")
         for arch in archs
     )
 
@@ -308,7 +310,7 @@ def _imported(
         raise _failed(module, wheel, f"hung: {IMPORT_SECONDS} s went by") from None
     if done.code != 0:
         how = f"killed by signal {done.code - 128}\n" if done.code > 128 else ""
-        tail = "\n".join(done.stderr.splitlines()[-12:])
+        tail = done.tail
         raise _failed(module, wheel, f"{how}{tail}")
     seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return seen

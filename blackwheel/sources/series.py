@@ -11,6 +11,7 @@ from typing import Final
 
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
+from blackwheel.stacks.faults import refusal
 from blackwheel.stacks.request import Request
 
 FIELDS: Final = ("From", "Subject", "Origin", "Forwarded", "Last-Update")
@@ -149,13 +150,8 @@ def _is_date(text: str) -> bool:
 
 
 def _bad_series(faults: list[str], place: str) -> BlackwheelError:
-    return BlackwheelError(
-        "bad-series",
-        "\n".join([f"{len(faults)} fault{'s' if len(faults) > 1 else ''}:", *faults]),
-        where=place,
-        fix="correct the series or the patches named above",
-        code=Exit.CONFIG,
-    )
+    fix = "correct the series or the patches named above"
+    return refusal("bad-series", faults, where=place, fix=fix)
 
 
 class NoSeriesError(BlackwheelError):

@@ -17,6 +17,11 @@ PEM = f"-----BEGIN OPENSSH PRIVATE KEY-----\n{S}\n{S}\n-----END OPENSSH PRIVATE 
         f"GITLAB_PAT={S}",
         f"NPM_AUTH={S}",
         f"SIGNING_KEY={S}",
+        f"DB_PASS={S}",
+        f"DB_PWD={S}",
+        f"SESSION_COOKIE={S}",
+        f"signing_key_pem: {S}",
+        f"ENCRYPTION_KEY_2={S}",
         f"machine nexus.corp login bob password {S}",
         f"curl -u bob:{S} https://nexus.example/x",
         f"curl --user bob:{S} x",
@@ -38,7 +43,8 @@ def test_secret_is_gone(line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["GPG_PASSPHRASE", "GITLAB_PAT", "NPM_AUTH", "DB_PWD", "SIGNING_KEY", "X_COOKIE"]
+    "name",
+    ["GPG_PASSPHRASE", "GITLAB_PAT", "NPM_AUTH", "DB_PWD", "DB_PASS", "SIGNING_KEY", "X_COOKIE"],
 )
 def test_value_of_a_secret_variable_is_gone_wherever_it_stands(name: str) -> None:
     assert S not in Redactor(environment={name: S})(f"it said {S} there")

@@ -159,9 +159,10 @@ def fresh_seed() -> int:
 def table_of(file: Path, name: str) -> dict[str, Any]:
     """Read CHECKS (names only), CLAIMS, NEEDS or UNSEEN of a file of checks without running it."""
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and any(
-            isinstance(target, ast.Name) and target.id == name for target in node.targets
-        ):
+        if not isinstance(node, ast.Assign | ast.AnnAssign):
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
             assert isinstance(node.value, ast.Dict)  # noqa: S101
             pairs = zip(node.value.keys, node.value.values, strict=True)
             return {
