@@ -220,7 +220,11 @@ def plan(site: Site, ask: Ask) -> Any:
     "Look",
     what=_place("WHAT", "a wheel, a folder, a stack, or NAME==VERSION of the package registry"),
     arch=Option(help="count kernels against these (default: the stack's, else 12.0a)"),
-    torch=Option(help="would it link with this one: an environment's folder, or a version"),
+    torch=Option(
+        help="would it link with these: versions, environments' folders, or `all` of the stacks",
+        word="TORCH,...",
+    ),
+    load=_flag("load its libraries beside each --torch, too: this runs their code"),
     html=Option(help="write one page with the kernels drawn to this file", word="FILE"),
     json=JSON,
     strict=_flag("hold a wheel of no stack to what a stack's own must be, too"),
