@@ -228,7 +228,8 @@ def _smoke_and_shelve(site: Site, built: _Built) -> tuple[int, tuple[index.Shelv
             groups=tuple(groups),
             stacks={stack.name: stack},
         )
-        ended = sessions.alone(site, sessions.session(site, "smoke", items[0], order)).code
+        one = sessions.session(site, "smoke", items[0], order)
+        ended, _ = sessions.run(site, {"smoke": [one]}, keep_going=False)
         if ended:
             code = code or ended
         else:
