@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from blackwheel.audit import audit
-from blackwheel.core import archs, isolation, process
+from blackwheel.core import process
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
-from blackwheel.pytorch import guard, identity
+from blackwheel.pytorch import guard
 from blackwheel.receipts import document as receipts
 from blackwheel.receipts.beside import receipt_path
 from blackwheel.receipts.document import BEFORE_SMOKE
 from blackwheel.shelf import verify_pages, verify_receipt
-from blackwheel.shelf.verify_pages import Check, compared, compared_all
-from blackwheel.sources.series import patch_digests, series_of
-from blackwheel.stacks import key as keys
-from blackwheel.stacks import loader, records
-from blackwheel.stacks.request import Request, build_variables, left_out
+from blackwheel.shelf.verify_audit import audit_checks
+from blackwheel.shelf.verify_checkout import checkout_checks
+from blackwheel.shelf.verify_pages import Check, compared
+from blackwheel.stacks import loader
+from blackwheel.stacks.key import Key
+from blackwheel.stacks.request import Request
 
 OPEN: Final = (
     ("sources", "no git host is asked: commits and trees are held to the pin alone"),
     ("objects", "only the build saw them: invoke build-wheels --again must give the same bytes"),
-    ("links", "no environment is looked at: invoke audit links the wheel in one"),
     ("smoke", "no environment is looked at: nox -s smoke imports, and compares torch's libraries"),
 )
 """What is believed because the chain of digests holds it, and which command proves it again."""
@@ -43,6 +41,8 @@ class Verified:
 
     path: Path
     checks: tuple[Check, ...]
+    receipt: receipts.Document | None = None
+    """As it was read for these checks."""
 
     @property
     def faults(self) -> tuple[Check, ...]:
@@ -153,32 +153,44 @@ def verify_all(site: Site, wheels: Sequence[Path]) -> tuple[Verified, ...]:
     return tuple(done)
 
 
-def verify(site: Site, wheel: Path) -> Verified:
-    """Recompute everything that wheel, receipt and this checkout allow."""
+def verify(
+    site: Site,
+    wheel: Path,
+    *,
+    asked: Request | None = None,
+    key: Key | None = None,
+    smoked: bool | None = None,
+) -> Verified:
+    """Recompute everything that wheel, receipt and this checkout allow.
+
+    `asked` is the request whose wheel it must be, which it then must link, too; `key` is that of
+    its build. A wheel must be `smoked` on a shelf, and where that is asked for.
+    """
     checks: list[Check] = []
-    if verify_pages.is_shelf(wheel.parent):
+    document = None
+    on_shelf = verify_pages.is_shelf(wheel.parent)
+    if on_shelf:
         checks += verify_pages.metadata_checks(wheel)
     try:
         document = receipts.load(receipt_path(wheel))
-        broken = list(_receipt_checks(document, wheel))
+        broken = list(_receipt_checks(document, wheel, on_shelf if smoked is None else smoked))
         checks += broken
         if all(check.ok for check in broken):
-            checks += _section_checks(site, wheel, receipts.sections(document))
+            checks += _section_checks(site, wheel, receipts.sections(document), asked, key)
     except BlackwheelError as error:
         found = f"{error.name}: {'; '.join(error.fact.splitlines())}"
         checks.append(Check(what="receipt", ok=False, found=found, expected="a whole receipt"))
     except _MALFORMED as error:
         found = f"a section is not as blackwheel writes it: {type(error).__name__} {error}"
         checks.append(Check(what="receipt", ok=False, found=found, expected="a whole receipt"))
-    return Verified(path=wheel, checks=tuple(checks))
+    return Verified(path=wheel, checks=tuple(checks), receipt=document)
 
 
-def _receipt_checks(document: receipts.Document, wheel: Path) -> Iterator[Check]:
+def _receipt_checks(document: receipts.Document, wheel: Path, smoked: bool) -> Iterator[Check]:
     """The wheel's bytes and the chain."""
     expected = receipts.subject(document)[1]
     yield compared("wheel sha256", verify_pages.sha256(wheel), expected)
-    on_shelf = verify_pages.is_shelf(wheel.parent)
-    stages = receipts.STAGES if on_shelf else BEFORE_SMOKE
+    stages = receipts.STAGES if smoked else BEFORE_SMOKE
     faults = receipts.verify(document, wheel, stages=stages)
     for fault in faults:
         stage, _, words = fault.partition(": ")
@@ -190,108 +202,22 @@ def _receipt_checks(document: receipts.Document, wheel: Path) -> Iterator[Check]
 
 
 def _section_checks(
-    site: Site, wheel: Path, held: Mapping[str, receipts.Section]
+    site: Site,
+    wheel: Path,
+    held: Mapping[str, receipts.Section],
+    asked: Request | None,
+    key: Key | None,
 ) -> Iterator[Check]:
     parts: dict[str, str] = held["stack"]["key"]["parts"]
     yield from verify_receipt.title_checks(wheel, held, parts)
     yield from verify_receipt.key_checks(held, parts)
     yield from verify_receipt.torch_checks(held["torch"], parts)
-    request, checks = _checkout_checks(site, held, parts)
+    request, checks = checkout_checks(site, wheel, held, parts, asked=asked, key=key)
     yield from checks
-    yield from _audit_checks(wheel, held["audit"], parts, request)
+    must_link = asked is not None
+    yield from audit_checks(site, wheel, held["audit"], parts, request, must_link=must_link)
     yield from _guard_checks(wheel, held, parts)
     yield from (Check(what=what, ok=None, found=why) for what, why in OPEN)
-
-
-def _checkout_checks(
-    site: Site, held: Mapping[str, receipts.Section], parts: Mapping[str, str]
-) -> tuple[Request | None, list[Check]]:
-    """Compute the key from this checkout's stack, patches and lock files.
-
-    A wheel of an earlier label cannot be held to a stack that has moved on.
-    """
-    name, project = held["stack"]["name"], held["stack"]["project"]
-    try:
-        stack = loader.load(name, site.constraints)
-        stack.project(project)
-        request = Request(
-            stack=stack,
-            project=project,
-            python=parts["python"],
-            archs=tuple(parts["archs"].split(";")),
-            without=left_out(parts),
-        )
-        version = request.version
-        built = f"{held['stack']['version']}+{parts['label']}"
-        if version != built:
-            why = f"stack {name} has moved on to {version}"
-            return None, [Check(what="checkout", ok=None, found=why)]
-        key = keys.key(
-            request,
-            patches=patch_digests(series_of(site, request)),
-            constraints=site.constraints,
-            isolation=parts["isolation"],
-        )
-    except BlackwheelError as error:
-        found = f"{error.name}: {'; '.join(error.fact.splitlines())}"
-        gone = isinstance(error, loader.UnknownStackError | records.UnknownProjectError)
-        expected = "" if gone else "a checkout that can compute the key"
-        ok = None if gone else False
-        return None, [Check(what="checkout", ok=ok, found=found, expected=expected)]
-    now = dict(key.parts)
-    checks = [
-        compared(f"checkout {part}", parts.get(part, "none"), now.get(part, "none"))
-        for part in sorted({*parts, *now})
-        if parts.get(part) != now.get(part)
-    ]
-    if not checks:
-        checks = [Check(what="checkout", ok=True, found=f"key {key.digest}")]
-        checks += _command_checks(site, held, request)
-    return request, checks
-
-
-def _command_checks(
-    site: Site, held: Mapping[str, receipts.Section], request: Request
-) -> Iterator[Check]:
-    """What the build was told, and which torch its lock accepts; only for the checkout's key."""
-    paths = isolation.fixed_paths(held["isolation"]["mode"], site.store)
-    filled = build_variables(request, jobs=held["objects"]["jobs"], paths=paths)
-    # How many compilers may queue is the affair of the machine, not of the stack.
-    fixed = [name for name, text in request.pin.variables.items() if "{jobs}" not in text]
-    variables = {name: filled[name] for name in fixed}
-    told = {name: held["command"]["variables"].get(name, "none") for name in variables}
-    for name, value in variables.items():
-        if told[name] != value:
-            yield compared(f"variable {name}", told[name], value)
-    if told == variables:
-        yield Check(what="variables", ok=True, found=f"{len(variables)} of the stack")
-    accepted = identity.locked_digests(request.lock("build", site.constraints))
-    yield compared_all("torch wheels of the lock", held["torch"]["wheel_sha256"], accepted)
-
-
-def _audit_checks(
-    wheel: Path, seen: receipts.Section, parts: Mapping[str, str], request: Request | None
-) -> Iterator[Check]:
-    """The audit again, and what it read of each library."""
-    report = audit.inspect(
-        wheel,
-        archs=[archs.parse(arch) for arch in parts["archs"].split(";")],
-        expected=audit.expectation(request) if request else None,
-    )
-    for finding in report.fatal:
-        yield Check(what="audit", ok=False, found=str(finding), expected="no fatal finding")
-    now = {one.path: json.loads(json.dumps(asdict(one))) for one in report.libraries}
-    before = {one["path"]: one for one in seen["libraries"]}
-    yield compared_all("libraries", sorted(now), sorted(before))
-    for path in sorted({*now} & {*before}):
-        # What another version of blackwheel reads besides is no contradiction.
-        for name in sorted({*now[path]} & {*before[path]}):
-            if now[path][name] != before[path][name]:
-                found, expected = json.dumps(now[path][name]), json.dumps(before[path][name])
-                yield Check(what=f"{path} {name}", ok=False, found=found, expected=expected)
-    if not report.fatal and now == before:
-        count = sum(one.kernels.native for one in report.libraries)
-        yield Check(what="audit", ok=True, found=f"{count} native kernels")
 
 
 def _guard_checks(
