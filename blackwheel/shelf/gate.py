@@ -10,8 +10,9 @@ from typing import Any
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
 from blackwheel.receipts import document as receipts
-from blackwheel.shelf import admission, index
+from blackwheel.shelf import admission, index, signing
 from blackwheel.shelf.index import current
+from blackwheel.shelf.signing import Policy
 from blackwheel.shelf.smoke_record import archs_that_ran
 from blackwheel.shelf.wheel_facts import NOT_RUN
 from blackwheel.stacks import loader, records
@@ -27,15 +28,23 @@ class Proved:
     receipt: receipts.Document
     unrun: tuple[str, ...]
     """Archs on which no kernel of it ran, each with the reason."""
+    signed: bytes = b""
+    """The file of its signed receipt, whole; empty where it is not signed."""
 
 
 def proved_set(
-    site: Site, stack_name: str, *, only: Sequence[str] = (), allow_unrun: bool = False
+    site: Site,
+    stack_name: str,
+    *,
+    only: Sequence[str] = (),
+    allow_unrun: bool = False,
+    policies: Sequence[Policy] = (),
 ) -> tuple[Proved, ...]:
     """Return the stack's current wheels, each after the wheels that it needs.
 
-    `only` makes these projects the set. Raises `nothing-to-publish`, `incomplete-set`, `unproved`
-    with every fault of every wheel, and `kernels-not-run`.
+    `only` makes these projects the set; `policies` say who must have signed each. Raises
+    `nothing-to-publish`, `incomplete-set`, `unproved` with every fault of every wheel, what
+    `signing.signed_bytes` raises, and `kernels-not-run`.
     """
     stack = loader.load(stack_name, site.constraints)
     for name in only:
@@ -49,10 +58,18 @@ def proved_set(
     if not chosen:
         raise _nothing(site, stack)
     _require_whole(chosen, stack, wanted)
-    proved_receipts = _require_proved(site, chosen, stack)
+    signed = {wheel.path: signing.signed_bytes(wheel.path, policies) for wheel, _ in chosen}
+    read = _require_proved(site, chosen, stack)
+
+    def ran(wheel: index.ShelvedWheel, asked: Request) -> Container[str]:
+        return asked.archs if policies else archs_that_ran(site.store, wheel)
+
     order = {project: number for number, project in enumerate(stack.build)}
     proved = sorted(
-        (_proved(site, wheel, asked, proved_receipts[wheel.path]) for wheel, asked in chosen),
+        (
+            _proved(wheel, asked, read[wheel.path], signed[wheel.path], ran=ran(wheel, asked))
+            for wheel, asked in chosen
+        ),
         key=lambda one: (order[one.request.project], one.wheel.path.name),
     )
     if not allow_unrun:
@@ -122,12 +139,19 @@ def _require_proved(
 
 
 def _proved(
-    site: Site, wheel: index.ShelvedWheel, asked: Request, receipt: receipts.Document
+    wheel: index.ShelvedWheel,
+    asked: Request,
+    receipt: receipts.Document,
+    signed: bytes,
+    *,
+    ran: Container[str],
 ) -> Proved:
+    """Bind what was signed to the receipt that was verified."""
+    if signed:
+        signing.require_same(wheel.path, signed, receipt)
     held = receipts.sections(receipt)
-    ran = archs_that_ran(site.store, wheel)
     unrun = tuple(_unrun(asked.archs, held["smoke"].get("kernels"), ran))
-    return Proved(wheel=wheel, request=asked, receipt=receipt, unrun=unrun)
+    return Proved(wheel=wheel, request=asked, receipt=receipt, unrun=unrun, signed=signed)
 
 
 def _unrun(archs: Sequence[str], kernels: Any, ran: Container[str]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from blackwheel.core.addresses import require_address
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
 from blackwheel.core.units import size
-from blackwheel.shelf import gate, readback, remote_index, verify_pages
+from blackwheel.shelf import gate, readback, remote_index, signing, verify_pages
 from blackwheel.shelf import index as shelves
 from blackwheel.shelf import upload as uploads
 from blackwheel.shelf.gate import Proved
@@ -48,6 +48,7 @@ def publish(
     simple: str = "",
     yes: bool = False,
     allow_unrun: bool = False,
+    signed_by: Sequence[str] = (),
     as_json: bool = False,
     limits: Limits | None = None,
 ) -> int:
@@ -58,7 +59,8 @@ def publish(
     """
     limits = limits or Limits()
     target = _target(site, stack, to, simple)
-    proved = gate.proved_set(site, stack, only=only, allow_unrun=allow_unrun)
+    policies = signing.policies(site, stack, target.shelf, signed_by)
+    proved = gate.proved_set(site, stack, only=only, allow_unrun=allow_unrun, policies=policies)
     states = [_state(one, target, limits) for one in proved]
     if not as_json or not yes:
         _show_plan(site, proved, states, target, as_json=as_json)
@@ -165,7 +167,9 @@ def _listed(proved: Sequence[Proved], shelf: Path) -> Iterator[None]:
     """
     now = datetime.now(UTC)
     wheels = [(one.wheel.path, one.receipt) for one in proved]
-    new = [one for one in shelves.shelve_all(wheels, shelf, now=now) if one.shelved_at == now]
+    signed = {one.wheel.path.name: one.signed for one in proved}
+    listed = shelves.shelve_all(wheels, shelf, signed=signed, now=now)
+    new = [one for one in listed if one.shelved_at == now]
     try:
         yield
     except BaseException as error:

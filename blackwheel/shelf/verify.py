@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from blackwheel.core import process
 from blackwheel.core.errors import BlackwheelError, Exit
@@ -17,13 +17,16 @@ from blackwheel.pytorch import guard
 from blackwheel.receipts import document as receipts
 from blackwheel.receipts.beside import receipt_path
 from blackwheel.receipts.document import BEFORE_SMOKE
-from blackwheel.shelf import verify_pages, verify_receipt
+from blackwheel.shelf import verify_pages, verify_receipt, verify_signature
 from blackwheel.shelf.verify_audit import audit_checks
 from blackwheel.shelf.verify_checkout import checkout_checks
 from blackwheel.shelf.verify_pages import Check, compared
 from blackwheel.stacks import loader
 from blackwheel.stacks.key import Key
 from blackwheel.stacks.request import Request
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import SSlibKey
 
 OPEN: Final = (
     ("sources", "no git host is asked: commits and trees are held to the pin alone"),
@@ -50,9 +53,12 @@ class Verified:
         return tuple(check for check in self.checks if check.ok is False)
 
 
-def show_verify(site: Site, what: str, *, as_json: bool = False) -> int:
-    """Verify a wheel, a folder, a stack's shelf or, for an empty `what`, every shelf."""
-    done = verify_all(site, wheels_of(site, what))
+def show_verify(site: Site, what: str, *, key: Sequence[str] = (), as_json: bool = False) -> int:
+    """Verify a wheel, a folder, a stack's shelf or, for an empty `what`, every shelf.
+
+    With files of public keys each wheel must be signed by one of those.
+    """
+    done = verify_all(site, wheels_of(site, what), verify_signature.public_keys(key))
     faults = sum(len(one.faults) for one in done)
     if as_json:
         site.console.json([_document(site, one) for one in done])
@@ -66,7 +72,8 @@ def show_verify(site: Site, what: str, *, as_json: bool = False) -> int:
                 site.console.result(f"        found {found}\n     expected {expected}")
             site.console.result("")
         site.console.result(f"{faults or 'no'} fault{'' if faults == 1 else 's'}")
-    return Exit.INDEX if faults else Exit.OK
+    foreign = any(check.what == verify_signature.WHAT for one in done for check in one.faults)
+    return Exit.SIGNATURE if foreign else Exit.INDEX if faults else Exit.OK
 
 
 def _shortened(text: str) -> str:
@@ -144,9 +151,11 @@ def wheels_of(site: Site, what: str) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def verify_all(site: Site, wheels: Sequence[Path]) -> tuple[Verified, ...]:
+def verify_all(
+    site: Site, wheels: Sequence[Path], signers: Sequence[SSlibKey] = ()
+) -> tuple[Verified, ...]:
     """Verify each wheel, and the pages of the projects of wheels on a shelf."""
-    done = [verify(site, wheel) for wheel in wheels]
+    done = [verify(site, wheel, signers=signers) for wheel in wheels]
     shelves = {wheel.parent for wheel in wheels if verify_pages.is_shelf(wheel.parent)}
     for shelf in sorted(shelves):
         done.append(Verified(path=shelf / "simple", checks=tuple(verify_pages.page_checks(shelf))))
@@ -160,23 +169,32 @@ def verify(
     asked: Request | None = None,
     key: Key | None = None,
     smoked: bool | None = None,
+    signers: Sequence[SSlibKey] = (),
 ) -> Verified:
     """Recompute everything that wheel, receipt and this checkout allow.
 
     `asked` is the request whose wheel it must be, which it then must link, too; `key` is that of
-    its build. A wheel must be `smoked` on a shelf, and where that is asked for.
+    its build. A wheel must be `smoked` on a shelf, and where that is asked for. With `signers` one
+    of them must have signed it: then the signed receipt is enough, and its stack may be unknown.
     """
-    checks: list[Check] = []
     document = None
+    signed, signature = verify_signature.signature_checks(wheel, signers)
+    checks = [signature] if signature else []
+    trusted = bool(signers) and signed is not None
     on_shelf = verify_pages.is_shelf(wheel.parent)
     if on_shelf:
         checks += verify_pages.metadata_checks(wheel)
     try:
-        document = receipts.load(receipt_path(wheel))
+        if trusted and signed and not receipt_path(wheel).exists():
+            document = signed.statement
+        else:
+            document = receipts.load(receipt_path(wheel))
         broken = list(_receipt_checks(document, wheel, on_shelf if smoked is None else smoked))
         checks += broken
         if all(check.ok for check in broken):
-            checks += _section_checks(site, wheel, receipts.sections(document), asked, key)
+            checks += _section_checks(
+                site, wheel, receipts.sections(document), asked, key, trusted=trusted
+            )
     except BlackwheelError as error:
         found = f"{error.name}: {'; '.join(error.fact.splitlines())}"
         checks.append(Check(what="receipt", ok=False, found=found, expected="a whole receipt"))
@@ -207,17 +225,22 @@ def _section_checks(
     held: Mapping[str, receipts.Section],
     asked: Request | None,
     key: Key | None,
+    *,
+    trusted: bool,
 ) -> Iterator[Check]:
     parts: dict[str, str] = held["stack"]["key"]["parts"]
     yield from verify_receipt.title_checks(wheel, held, parts)
     yield from verify_receipt.key_checks(held, parts)
     yield from verify_receipt.torch_checks(held["torch"], parts)
-    request, checks = checkout_checks(site, wheel, held, parts, asked=asked, key=key)
+    request, checks = checkout_checks(
+        site, wheel, held, parts, asked=asked, key=key, trusted=trusted
+    )
     yield from checks
     must_link = asked is not None
     yield from audit_checks(site, wheel, held["audit"], parts, request, must_link=must_link)
     yield from _guard_checks(wheel, held, parts)
-    yield from (Check(what=what, ok=None, found=why) for what, why in OPEN)
+    for what, why in OPEN:
+        yield Check(what=what, ok=trusted or None, found="as it was signed" if trusted else why)
 
 
 def _guard_checks(

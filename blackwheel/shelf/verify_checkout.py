@@ -16,7 +16,8 @@ from blackwheel.sources.series import patch_digests, series_of
 from blackwheel.stacks import key as keys
 from blackwheel.stacks import loader
 from blackwheel.stacks.key import Key
-from blackwheel.stacks.records import Stack
+from blackwheel.stacks.loader import UnknownStackError
+from blackwheel.stacks.records import Stack, UnknownProjectError
 from blackwheel.stacks.request import Request, build_variables, left_out
 
 
@@ -28,12 +29,14 @@ def checkout_checks(
     *,
     asked: Request | None = None,
     key: Key | None = None,
+    trusted: bool = False,
 ) -> tuple[Request | None, list[Check]]:
     """Hold a receipt to the request that it is `asked` for, else to the stack of its shelf or name.
 
     A stack, project or request that this checkout cannot tell is a fault: an unknown one proves
     nothing. Only a wheel of an earlier label, for which nobody asks, is not held to a stack that
-    has moved on. `key` is that of a build whose inputs may have changed since.
+    has moved on, and a signed one whose signer is `trusted` may be of any stack. `key` is that of
+    a build whose inputs may have changed since.
     """
     try:
         stack = asked.stack if asked else _stack(site, wheel, held)
@@ -41,14 +44,8 @@ def checkout_checks(
         if told not in (stack.name, stack.formerly):
             return None, [compared("stack", told, stack.name)]
         request = _request(stack, held, parts)
-        if asked and request != asked:
-            return None, [compared("request", _shown(request), _shown(asked))]
-        built = f"{held['stack']['version']}+{parts['label']}"
-        if request.version != built:
-            if asked:
-                return None, [compared("label", built, request.version)]
-            why = f"stack {stack.name} has moved on to {request.version}"
-            return None, [Check(what="checkout", ok=None, found=why)]
+        if other := _other_request(held, parts, request, asked):
+            return None, [other]
         wanted = key or keys.key(
             request,
             patches=patch_digests(series_of(site, request)),
@@ -58,7 +55,11 @@ def checkout_checks(
     except BlackwheelError as error:
         found = f"{error.name}: {'; '.join(error.fact.splitlines())}"
         expected = "a stack and project of this checkout, with all that its key is made from"
-        return None, [Check(what="checkout", ok=False, found=found, expected=expected)]
+        check = Check(what="checkout", ok=False, found=found, expected=expected)
+        unknown = isinstance(error, UnknownStackError | UnknownProjectError)
+        if trusted and unknown and asked is None:
+            check = Check(what="checkout", ok=None, found=f"{found}: its signer knows it")
+        return None, [check]
     now = dict(wanted.parts)
     checks = [
         compared(f"checkout {part}", parts.get(part, "none"), now.get(part, "none"))
@@ -89,6 +90,21 @@ def _request(stack: Stack, held: Mapping[str, Section], parts: Mapping[str, str]
         archs=tuple(parts["archs"].split(";")),
         without=left_out(parts),
     )
+
+
+def _other_request(
+    held: Mapping[str, Section], parts: Mapping[str, str], request: Request, asked: Request | None
+) -> Check | None:
+    """Return the check that a wheel of another request, or of an earlier label, does not pass."""
+    built = f"{held['stack']['version']}+{parts['label']}"
+    if asked and request != asked:
+        return compared("request", _shown(request), _shown(asked))
+    if request.version == built:
+        return None
+    if asked:
+        return compared("label", built, request.version)
+    why = f"stack {request.stack.name} has moved on to {request.version}"
+    return Check(what="checkout", ok=None, found=why)
 
 
 def _shown(request: Request) -> str:
