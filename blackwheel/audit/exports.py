@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import tempfile
@@ -139,6 +140,7 @@ def _python(environment: Path) -> tuple[dict[str, Shelf], str]:
     return shelves, f"cpython-{tag}"
 
 
+@functools.cache
 def system_exports() -> dict[str, Shelf]:
     """Return the exports of this machine's C and C++ libraries."""
     shelves: dict[str, Shelf] = {}

@@ -1,4 +1,4 @@
-"""Smokes a wheel beside the pinned torch: libraries, imports, kernels; returns a SmokedWheel."""
+"""Smokes a wheel beside the pinned torch: libraries, imports, kernels; returns a SmokeReport."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from blackwheel.core import machine, process
+from blackwheel.core import files, machine, process
 from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.pytorch import identity as torchpin
 from blackwheel.receipts import document
-from blackwheel.receipts.beside import receipt_path
 from blackwheel.smoke import loading
 from blackwheel.smoke.checks import runner
 from blackwheel.smoke.checks.runner import CheckResult
@@ -66,30 +65,6 @@ class SmokeReport:
             "seed": self.seed,
             "checks": [asdict(one) for one in self.checks],
         }
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SmokedWheel:
-    """A wheel whose receipt holds every stage, smoke included; only such a one is shelved."""
-
-    wheel: Path
-    receipt: document.Document
-
-
-def smoked(wheel: Path) -> SmokedWheel:
-    """Verify a wheel against its whole receipt; raise `broken-receipt` with every fault."""
-    path = receipt_path(wheel)
-    receipt = document.load(path)
-    faults = document.verify(receipt, wheel)
-    if faults:
-        raise BlackwheelError(
-            "broken-receipt",
-            "\n".join(faults),
-            where=str(path),
-            fix="invoke build-wheels --again",
-            code=Exit.INDEX,
-        )
-    return SmokedWheel(wheel=wheel, receipt=receipt)
 
 
 def smoke(
@@ -208,7 +183,8 @@ def _checked(
 
         results = runner.run_checks(file, bench, modules=modules, on_result=one)
         stage.conclude(runner.summary(results))
-    _keep(store, smoked, bench.seed, results)
+    smoked = replace(smoked, seed=bench.seed, checks=tuple(results))
+    _keep(store, smoked)
     columns = ["check", "result", "error of bound", "seconds", "code"]
     console.table(smoked.wheel.name, columns, [runner.cells(result) for result in results])
     for line in [line for result in results for line in runner.remarks(result)]:
@@ -224,21 +200,20 @@ def _checked(
     right = any(result.name == "right" for result in results)
     served = [arch for arch, _ in smoked.kernels if right and runner.served(arch, capability)]
     ran = dict.fromkeys(served, summary)
-    return replace(
-        smoked,
-        seed=bench.seed,
-        checks=results,
-        kernels=tuple((arch, ran.get(arch, words)) for arch, words in smoked.kernels),
-    )
+    kernels = tuple((arch, ran.get(arch, words)) for arch, words in smoked.kernels)
+    smoked = replace(smoked, kernels=kernels)
+    _keep(store, smoked)
+    return smoked
 
 
-def _keep(
-    store: Path | None, smoked: SmokeReport, seed: int, results: Sequence[CheckResult]
-) -> None:
-    """Keep what the checks saw, right or wrong: a wheel that fails gets no receipt of it."""
+def _keep(store: Path | None, smoked: SmokeReport) -> None:
+    """Keep what the checks saw, right or wrong: a wheel that fails gets no receipt of it.
+
+    `invoke publish` believes an unsigned receipt that kernels ran where this record says so, too.
+    """
     if store is None:
         return
-    held = replace(smoked, seed=seed, checks=tuple(results)).section()
+    held = {**smoked.section(), "sha256": files.sha256(smoked.wheel)}
     path = store / "smoke" / f"{smoked.wheel.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(held, indent=2), encoding="utf-8")
