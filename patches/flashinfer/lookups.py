@@ -38,7 +38,47 @@ def sampling() -> None:
     utils.get_logging_module()
 
 
-CALLS = {"sampling": sampling}
+def gpt_oss() -> None:
+    """As vLLM's backend makes the wrapper of the prefill, and calls XQA: both windows."""
+    import torch
+    from flashinfer import BatchAttentionWithAttentionSinkWrapper as Wrapper
+    from flashinfer import page, prefill, xqa
+
+    bf16, given = torch.bfloat16, []
+
+    class Named(Wrapper):
+        """Takes the wrapper's own words for the module, and no memory of a GPU."""
+
+        def __init__(self, *, window_left: int) -> None:
+            base, plain = Wrapper.__mro__[1], Wrapper.__mro__[1].__init__
+            base.__init__ = lambda *_, **words: given.append(words)
+            try:
+                super().__init__(None, backend="fa2", q_data_type=bf16, kv_data_type=bf16,
+                                 head_dim_qk=64, head_dim_vo=64,
+                                 window_left=window_left)  # fmt: skip
+            finally:
+                base.__init__ = plain
+
+    for window in (-1, 127):
+        Named(window_left=window)
+        words = given[-1]
+        prefill.get_customize_batch_prefill_module(
+            words["backend"], *words["jit_args"], **words["jit_kwargs"]
+        )
+        xqa.get_xqa_module(bf16, bf16, 16, 64, 8, window >= 0, bf16, 1)
+    page.get_page_module()
+
+
+def nvfp4() -> None:
+    """As flashinfer.mm_fp4 and flashinfer.fp4_quantize begin on 12.x."""
+    from flashinfer.gemm import gemm_base
+    from flashinfer.quantization import fp4_quantization
+
+    gemm_base.get_gemm_sm120_module_cutlass_fp4()
+    fp4_quantization.get_fp4_quantization_module("120")
+
+
+CALLS = {"sampling": sampling, "gpt-oss": gpt_oss, "nvfp4": nvfp4}
 
 
 def missing_is_seen(jit: Any) -> None:

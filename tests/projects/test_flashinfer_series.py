@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
@@ -71,7 +72,8 @@ def test_names_that_vllm_asks_for_are_all_known_by_set() -> None:
     for one in KNOWN["lookup"]:
         by_set.setdefault(one["set"], set()).add(one["module"])
     assert {*asked["FLASHINFER_SAMPLING"], *asked["FLASHINFER_TOPK"]} <= by_set["sampling"]
-    assert asked["FLASHINFER_SAMPLING"] == ("sampling",)
+    assert {*asked["FLASHINFER_SINKS"]} == by_set["gpt-oss"] - {"page"}
+    assert {*asked["FLASHINFER_NVFP4"]} <= by_set["nvfp4"]
     assert len(asked["FLASHINFER_SINKS"]) == 4
 
 
@@ -96,6 +98,65 @@ def test_sets_of_the_stacks_are_those_that_the_series_builds() -> None:
     assert {one["set"] for one in KNOWN["lookup"]} <= built
     for stack in STACKS:
         assert set(sets_of(stack)) <= built, stack.name
+
+
+def generated(words: str, *archs: tuple[int, str]) -> list[str]:
+    """The names that sets.py gives for these words, by functions that only name modules."""
+
+    def made(name: str) -> Any:
+        return lambda *_, **__: SimpleNamespace(name=name)
+
+    context = SimpleNamespace(TARGET_CUDA_ARCHS=set(archs), get_nvcc_flags_list=lambda **_: [])
+    jit = {name: SimpleNamespace() for name in ("sampling", "topk", "spdlog", "page", "xqa")}
+    for name in ("sampling", "topk", "spdlog", "page"):
+        setattr(jit[name], f"gen_{name}_module", made(name))
+    jit["xqa"].gen_xqa_module = lambda **told: SimpleNamespace(name=f"xqa {sorted(told.items())}")
+
+    def sink(backend: str, name: str, *_: object, **__: object) -> SimpleNamespace:
+        return SimpleNamespace(name=name)
+
+    known: dict[str, Any] = {
+        **jit,
+        "attention": SimpleNamespace(gen_customize_batch_prefill_module=sink),
+        "attention_sink_decl": {"fa2": ""},
+        "core": SimpleNamespace(current_compilation_context=context),
+        "fp4_quantization": SimpleNamespace(
+            gen_fp4_quantization_module=lambda flags, name: made(f"fp4_quantization_{name}")()
+        ),
+        "gen_gemm_sm120_module_cutlass_fp4": made("fp4_gemm_cutlass_sm120"),
+        "torch": SimpleNamespace(bfloat16="bf16", int32="int32"),
+    }
+    text = added(SERIES, "flashinfer-jit-cache/sets.py")
+    exec(text[text.index("BF16 = ") :], known)  # noqa: S102  the patch is ours
+    return [one.name for one in known["modules_of"](words)]
+
+
+@pytest.mark.parametrize("name", ["sampling", "gpt-oss", "nvfp4"])
+def test_set_of_the_series_has_the_modules_that_are_looked_up(name: str) -> None:
+    there = [one for one in generated(name, (12, "0a")) if not one.startswith("xqa ")]
+    known = [one["module"] for one in KNOWN["lookup"] if one["set"] == name]
+    assert sorted(there) == sorted(one for one in known if not one.startswith("xqa_"))
+    decode = [one for one in generated(name, (12, "0a")) if one.startswith("xqa ")]
+    assert len(decode) == len([one for one in known if one.startswith("xqa_")])
+
+
+@pytest.mark.parametrize(
+    ("words", "archs", "told"),
+    [
+        ("samplin", [(12, "0a")], "FLASHINFER_SETS names samplin: there are sampling, gpt-oss"),
+        (" ,", [(12, "0a")], "FLASHINFER_SETS names no set: there are"),
+        (
+            "sampling,nvfp4",
+            [(9, "0a"), (12, "0a")],
+            "FLASHINFER_SETS: nvfp4 is for 12.x: 9.0a has no module of the name 120f",
+        ),
+    ],
+)
+def test_set_that_is_none_and_arch_without_its_name_end_the_build_with_words(
+    words: str, archs: list[tuple[int, str]], told: str
+) -> None:
+    with pytest.raises(SystemExit, match=f"^{re.escape(told)}"):
+        generated(words, *archs)
 
 
 @pytest.fixture(scope="module")
