@@ -185,7 +185,10 @@ def build_one(site: Site, order: BuildOrder, *, environment: Path) -> Path:
                 built.path,
                 expected=audit.expectation(asked),
                 exports=audit.exports_of(
-                    environment, store=site.store, cuda=made.toolchain.root if beside else None
+                    environment,
+                    store=site.store,
+                    cuda=made.toolchain.root if beside else None,
+                    beside=asked.pin.beside,
                 ),
                 built=built,
             )

@@ -105,8 +105,11 @@ def load(
     python: Path,
     variables: Mapping[str, str],
     driver: Path | None,
+    beside: Sequence[str] = (),
 ) -> Loading:
     """Load each library of an installed wheel beside torch, each in a process of its own.
+
+    `beside` are libraries below site-packages that are loaded for everyone before.
 
     Raises `library-does-not-load` with the loader's own words for each, and `no-guard` where a
     wheel that has a guard imports beside another torch.
@@ -121,6 +124,7 @@ def load(
         "libraries": [_INSTALLED.sub("", name) for name in files if name not in skipped],
         "guarded": [name for name in modules if f"{name}/{GUARD}" in names],
         "stand_in": str(driver or ""),
+        "beside": [str(packages / path) for path in beside],
     }
     told = _told(request, python, variables, wheel)
     bad = {name: seen["error"] for name, seen in told["libraries"].items() if "error" in seen}

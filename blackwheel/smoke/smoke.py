@@ -14,7 +14,7 @@ from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.pytorch import identity as torchpin
 from blackwheel.receipts import document
-from blackwheel.smoke import loading
+from blackwheel.smoke import loading, lookups
 from blackwheel.smoke.checks import runner
 from blackwheel.smoke.checks.runner import CheckResult
 from blackwheel.smoke.loading import Loading
@@ -44,6 +44,8 @@ class SmokeReport:
     """File names of the wheels that lay in the same environment."""
     driver: str = ""
     seed: int = 0
+    lookups: str = ""
+    """What the project's own script of look-ups said; empty where it has none."""
     checks: tuple[CheckResult, ...] = ()
     """Every kernel check; none where there is no GPU that the wheel has code for."""
 
@@ -63,6 +65,7 @@ class SmokeReport:
             "together": list(self.together),
             "driver": self.driver,
             "seed": self.seed,
+            **({"lookups": self.lookups} if self.lookups else {}),
             "checks": [asdict(one) for one in self.checks],
         }
 
@@ -108,6 +111,7 @@ def smoke(
             python=environment / "bin" / "python",
             variables=variables,
             driver=driver,
+            beside=pin.beside,
         )
         loading.require_operators(loaded, known.smoke.operators, wheel)
         for number, module in enumerate(pin.modules):
@@ -115,6 +119,19 @@ def smoke(
             seen = _imported(module, environment, variables, wheel)
             imports.append((module, float(seen["seconds"])))
         stage.update(len(pin.modules), len(pin.modules))
+        told = built.get("command", {}).get("variables", pin.variables)
+        script = patches / project / projects.LOOKUPS
+        found = ""
+        if script.is_file():
+            found = lookups.look_up(
+                script,
+                wheel,
+                environment=environment,
+                variables=variables,
+                driver=driver,
+                archs=archs,
+                told={name: told[name] for name in pin.variables if name in told},
+            )
         capability = seen["capability"]
         device = seen["device"] and f"{seen['device']} ({capability})"
         lack = runner.without_code(archs, capability) if device else "no GPU was found"
@@ -126,6 +143,8 @@ def smoke(
         idle = f"; kernels not run: {lack}" if capability and lack else ""
         stage.conclude(f"{device}{idle}")
     console.say(f"{project}: libraries: {loaded}")
+    if found:
+        console.say(f"{project}: look-ups: {found}")
     smoked = SmokeReport(
         wheel=wheel,
         torch=identity,
@@ -135,10 +154,10 @@ def smoke(
         kernels=kernels_not_run(archs, device, capability),
         together=together,
         driver=machine.read_machine().driver,
+        lookups=found,
     )
     if lack or not file.is_file():
         return smoked
-    told = built.get("command", {}).get("variables", pin.variables)
     return _checked(
         smoked,
         project,

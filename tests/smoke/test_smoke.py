@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import proved
@@ -140,7 +140,9 @@ def install(wheel: Path, environment: Path) -> None:
     subprocess.run(argv, check=True)
 
 
-def load(wheel: Path, environment: Path, driver: Path | None = None) -> loading.Loading:
+def load(
+    wheel: Path, environment: Path, driver: Path | None = None, beside: Sequence[str] = ()
+) -> loading.Loading:
     install(wheel, environment)
     return loading.load(
         wheel,
@@ -149,6 +151,7 @@ def load(wheel: Path, environment: Path, driver: Path | None = None) -> loading.
         python=environment / "bin" / "python",
         variables=runner.variables_of({SWITCH: "1"}, str(environment)),
         driver=driver,
+        beside=beside,
     )
 
 
@@ -223,6 +226,20 @@ def test_library_that_lacks_a_symbol_is_told_beside_those_that_crash_and_ask_too
         "  fix:   the wheel stays off the shelf; invoke audit WHEEL tells what it links against"
     )
     assert caught.value.code == Exit.SMOKE
+
+
+def test_library_is_loaded_after_those_that_the_stack_has_loaded_beside(
+    environment: Path, tmp_path: Path
+) -> None:
+    needs = library(tmp_path, "int ffi_call(void);\nint f(void) { return ffi_call(); }\n")
+    beside = packages_of(environment) / "toyffi" / "libffi_of_kernels.so"
+    beside.parent.mkdir()
+    beside.write_bytes(library(tmp_path, "int ffi_call(void) { return 1; }\n"))
+    wheel = make_wheel(tmp_path, {"toy/needs.so": needs})
+    with pytest.raises(BlackwheelError, match="undefined symbol: ffi_call"):
+        load(wheel, environment)
+    found = load(wheel, environment, beside=["toyffi/libffi_of_kernels.so"])
+    assert [one.load for one in found.libraries] == ["loads"]
 
 
 def test_guard_is_seen_to_refuse_another_torch(environment: Path, tmp_path: Path) -> None:

@@ -98,6 +98,8 @@ def main(request: dict[str, Any]) -> None:
     faulthandler.enable()
     import torch
 
+    for file in request.get("beside", ()):
+        ctypes.CDLL(file, mode=ctypes.RTLD_GLOBAL)
     packages = request["packages"]
     told = {
         "libraries": {
