@@ -65,6 +65,8 @@ def prepare(
     """Find a release, its nested sources and the rebased series; write nothing.
 
     `commits` are those that a person named, by path of a nested source, '' for the project.
+    Where the stack names an sdist without its bytes, it is the first pin: nothing moves, the
+    release is measured.
     Raises `cannot-pin`, `refresh-conflict`, `stale-patch`, `requirement-missing`, and what
     `releases` and `nestedpins` raise.
     """
@@ -81,17 +83,19 @@ def prepare(
         )
     sought = releases.Sought(site=site, project=project, pin=old, where=f"projects.{project}")
     release = releases.find(sought, version, commit=commits.get("", ""))
-    source = _fetched(site, project, old)
+    first = bool(old.sdist and not old.sdist.measured)
+    source = None if first else _fetched(site, project, old)
     nested = nestedpins.moved(
         site,
         project,
         old,
-        before=upstream_files.read_folder(source.root, paths),
+        before=upstream_files.read_folder(source.root, paths) if source else release.reading,
         after=release.reading,
         commits=commits,
     )
     pin, notes = _pin_of(site, project, old, release, nested)
     new = _fetched(site, project, pin)
+    source = source or new
     pin, asks = _with_requirements(stack, project, pin, source.root, new.root)
     _require_requires(stack, project, pin, new.root)
     rebased = _series(site, project, old=source, new=new)
