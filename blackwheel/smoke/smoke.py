@@ -134,11 +134,13 @@ def smoke(
             variables=variables,
             driver=driver,
         )
-        loading.require_operators(loaded, known.smoke.operators, wheel)
+        registered: set[str] = set()
         for number, module in enumerate(pin.modules):
             stage.update(number, len(pin.modules), module)
             seen = _imported(module, environment, variables, wheel)
             imports.append((module, float(seen["seconds"])))
+            registered |= set(seen["operators"])
+        loading.require_operators(loaded, known.smoke.operators, wheel, registered)
         stage.update(len(pin.modules), len(pin.modules))
         capability = seen["capability"]
         device = seen["device"] and f"{seen['device']} ({capability})"
