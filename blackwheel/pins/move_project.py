@@ -98,7 +98,7 @@ def prepare(
     source = source or new
     pin, asks = _with_requirements(stack, project, pin, source.root, new.root)
     _require_requires(stack, project, pin, new.root)
-    rebased = _series(site, project, old=source, new=new)
+    rebased = _series(site, project, old=source, new=new, made=first or old.version == pin.version)
     before = (site.constraints / f"{stack_name}.toml").read_text(encoding="utf-8")
     after = stack_file.edited_project(before, project, old, pin, nested.renamed)
     _require_same(stack, project, pin, site.constraints, after)
@@ -138,6 +138,9 @@ def write(site: Site, move: Move) -> None:
             fix="the same command again",
             code=Exit.CONFIG,
         )
+    if not folder.exists() and folder == move.rebased.series.folder:  # the first pin's
+        folder.mkdir(parents=True)
+        (folder / "series").touch()
     with _placed(move, folder):
         if move.after != move.before:
             replace_file(path, move.after.encode())
@@ -277,10 +280,15 @@ def _require_requires(stack: Stack, project: str, pin: ProjectPin, root: Path) -
             requires.set_requirements(Path(folder), moved, project, stack.python[0])
 
 
-def _series(site: Site, project: str, *, old: SourceTree, new: SourceTree) -> Rebased:
-    """Rebase the series; of a version that has one already, put that one where it belongs."""
+def _series(site: Site, project: str, *, old: SourceTree, new: SourceTree, made: bool) -> Rebased:
+    """Rebase the series; of a version that has one already, put that one where it belongs.
+
+    With `made` a project that has none gets one that names no patch.
+    """
     own = site.patches / project / old.pin.version
     there = site.patches / project / new.pin.version
+    if made and not there.exists():
+        return Rebased(series=series.Series(folder=there, patches=()), patches=(), contents={})
     if there != own and there.exists():  # by hand, for another stack, or by a run that was killed
         own, old = there, new
     return rebase.rebase(

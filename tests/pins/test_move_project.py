@@ -282,6 +282,7 @@ def test_first_pin_measures_the_sdist_that_a_stack_names(
         f'tree = "{known.sdist.tree}"\n',
     ):
         edit(toml(site), line, "")
+    shutil.rmtree(site.patches / "toy")
     empty = loader.load("toy", site.constraints).projects["toy"]
     assert empty.sdist and not empty.sdist.measured
     with pytest.raises(BlackwheelError) as caught:
@@ -301,6 +302,8 @@ def test_first_pin_measures_the_sdist_that_a_stack_names(
     named = [f"third_party/sub={known.nested[2].commit}"] if away else []  # no sdist tells a link
     assert pinned(site, "1.0", commits=named)
     assert "  first    its bytes are measured now" in said(site)
+    assert "  series   patches/toy/1.0/series is made: it names no patch yet" in said(site)
+    assert load_series(site.patches / "toy" / "1.0").patches == ()
     made = loader.load("toy", site.constraints).projects["toy"]
     assert made.sdist == known.sdist
     if not away:
