@@ -23,6 +23,7 @@ from blackwheel.receipts import document as receipts
 from blackwheel.receipts.beside import key_section, receipt_path
 from blackwheel.receipts.document import BEFORE_SMOKE
 from blackwheel.shelf import admission
+from blackwheel.smoke.checks import tables
 from blackwheel.sources import fetch, patch
 from blackwheel.sources.series import Series
 from blackwheel.stacks import projects, pythons, request
@@ -50,6 +51,14 @@ def preflight(site: Site, pending: Sequence[Work]) -> list[Work]:
     for item in found:
         _require_torch(site, item)
     return found
+
+
+def require_checks(site: Site, pending: Sequence[Work]) -> None:
+    """Raise `bad-checks` before hours begin, for kernel checks that could not start after them."""
+    for project in sorted({item.request.project for item in pending}):
+        file = site.patches / project / projects.CHECKS
+        if file.is_file():
+            tables.require(file)
 
 
 def _require_torch(site: Site, item: Work) -> None:

@@ -20,6 +20,7 @@ from blackwheel.pipeline.todo import Work, taken_labels
 from blackwheel.pytorch import identity, nightly_index
 from blackwheel.shelf import admission, index
 from blackwheel.stacks import loader, records
+from blackwheel.stacks.records import Stack
 
 _Built = list[tuple[Work, Path]]
 """What was built and audited, in the order in which it was asked for."""
@@ -40,6 +41,7 @@ def build_pending(
     Two runs of one stack and Python would change each other's environments and wheel: the second
     waits, and looks at the shelf again.
     """
+    chain.require_checks(site, pending)
     with alternatives(site, stack):
         pending = chain.preflight(site, pending)
     taken = taken_labels(site, pending)
@@ -141,18 +143,26 @@ def require_locked(site: Site, stack: records.Stack) -> None:
 
 @contextlib.contextmanager
 def alternatives(site: Site, stack: str) -> Iterator[None]:
-    """Note the other stacks that this machine can build on an error about machine or pin."""
+    """Note the other stacks that this machine can build on an error about machine or pin.
+
+    Only those that build a project of this one: a stack of another upstream replaces nothing.
+    """
     try:
         yield
     except BlackwheelError as error:
-        names = [name for name in buildable_stacks(site) if name != stack]
+        known = loader.load(stack, site.constraints).projects
+        names = [
+            one.name
+            for one in buildable_stacks(site)
+            if one.name != stack and not known.keys().isdisjoint(one.build)
+        ]
         if names:
             lines = ", ".join(f"invoke build-wheels --stack {name}" for name in names)
             error.add_note(f"this machine can build: {lines}")
         raise
 
 
-def buildable_stacks(site: Site) -> list[str]:
+def buildable_stacks(site: Site) -> list[Stack]:
     """Return the stacks for which this machine lacks nothing, and that were seen to be built.
 
     Those that are kept for their old wheels are left out.
@@ -163,7 +173,7 @@ def buildable_stacks(site: Site) -> list[str]:
             stack = loader.load(name, site.constraints)
             known = not stack.remarks and not stack.formerly
             if known and not for_building.buildable(stack, place):
-                found.append(name)
+                found.append(stack)
     return found
 
 

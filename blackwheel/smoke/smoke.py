@@ -15,7 +15,7 @@ from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.pytorch import identity as torchpin
 from blackwheel.receipts import document
 from blackwheel.smoke import loading, lookups
-from blackwheel.smoke.checks import runner
+from blackwheel.smoke.checks import runner, tables
 from blackwheel.smoke.checks.runner import CheckResult
 from blackwheel.smoke.loading import Loading
 from blackwheel.stacks import projects
@@ -95,6 +95,8 @@ def smoke(
     """
     pin: ProjectPin = stack.projects[project]
     known, file = projects.load(patches, project), patches / project / projects.CHECKS
+    if file.is_file():
+        tables.require(file)
     packages = torchpin.site_packages(environment)
     identity = torchpin.seen(packages, store=store)
     torchpin.check(identity, stack.torch, where=str(environment))
@@ -113,11 +115,13 @@ def smoke(
             driver=driver,
             beside=pin.beside,
         )
-        loading.require_operators(loaded, known.smoke.operators, wheel)
+        registered: set[str] = set()
         for number, module in enumerate(pin.modules):
             stage.update(number, len(pin.modules), module)
             seen = _imported(module, environment, variables, wheel)
             imports.append((module, float(seen["seconds"])))
+            registered |= set(seen["operators"])
+        loading.require_operators(loaded, known.smoke.operators, wheel, registered)
         stage.update(len(pin.modules), len(pin.modules))
         told = built.get("command", {}).get("variables", pin.variables)
         script = patches / project / projects.LOOKUPS
@@ -137,7 +141,7 @@ def smoke(
         lack = runner.without_code(archs, capability) if device else "no GPU was found"
         if lack and require_gpu:
             raise _no_gpu(lack, wheel)
-        if require_gpu and not (file.is_file() and runner.table_of(file, "CHECKS")):
+        if require_gpu and not (file.is_file() and tables.table_of(file, "CHECKS")):
             raise _no_checks(project, wheel)
         device = device or f"{ONLY_IMPORTED}, because no GPU was found"
         idle = f"; kernels not run: {lack}" if capability and lack else ""
@@ -193,7 +197,7 @@ def _checked(
         seed=runner.fresh_seed(),
     )
     with console.stage(project, f"kernel checks on {smoked.device}, seed {bench.seed}") as stage:
-        total = len(runner.table_of(file, "CHECKS"))
+        total = len(tables.table_of(file, "CHECKS"))
         done: list[CheckResult] = []
 
         def one(result: CheckResult) -> None:
@@ -209,7 +213,7 @@ def _checked(
     for line in [line for result in results for line in runner.remarks(result)]:
         console.result(line)
     bad = [result for result in results if result.name not in runner.GOOD]
-    unseen = runner.table_of(file, "UNSEEN")
+    unseen = tables.table_of(file, "UNSEEN")
     fatal = [result for result in bad if result.check not in unseen]
     if fatal:
         raise _kernels_failed(fatal, smoked, bench.seed)

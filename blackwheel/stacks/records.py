@@ -88,14 +88,22 @@ class NestedPin(GitPin):
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class SdistPin:
-    """The sdist of the same release: stands in when the git host cannot be reached."""
+    """The sdist of the same release: stands in when the git host cannot be reached.
+
+    With a name alone it was never measured: nothing is fetched, and `invoke pin` is named.
+    """
 
     name: str
     """File name: `NAME-VERSION.tar.gz`."""
-    sha256: Sha256
-    size: int
-    tree: Commit
+    sha256: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] = ""
+    size: int = 0
+    tree: NestedCommit = ""
     """Git tree id of the unpacked files."""
+
+    @property
+    def measured(self) -> bool:
+        """Tell whether the pin says which bytes the file has."""
+        return bool(self.sha256 and self.size and self.tree)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
