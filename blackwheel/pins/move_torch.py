@@ -17,7 +17,6 @@ from blackwheel.core.errors import BlackwheelError, Exit, nearest
 from blackwheel.core.file_lock import held
 from blackwheel.core.http import AbsentError, Patience
 from blackwheel.core.site import Site
-from blackwheel.pins import lock_all, project_report
 from blackwheel.pins.stack_file import Edited, rewrite
 from blackwheel.pytorch import archive, identity, installed, nightly_index
 from blackwheel.pytorch import wheel as torchwheel
@@ -76,6 +75,8 @@ def pin(
     of_project = {"--commit": commits, "--dry-run": dry_run, "--objects": objects}
     _refuse_options(what, of_project if what == "torch" else of_torch)
     if what != "torch":
+        from blackwheel.pins import project_report  # noqa: PLC0415  0.5 s that no build needs
+
         project_report.pin_project(
             site, stack, what, version, commits=commits, dry_run=dry_run, objects=objects
         )
@@ -183,36 +184,6 @@ def _show(site: Site, stack_name: str, changed: Sequence[Edited]) -> None:
         site.console.result(shown("\n".join(lines)))
 
 
-def lock_first(site: Site, stack: Stack, *, lock: bool) -> bool:
-    """Lock an unlocked stack where `lock` or a person at a terminal agrees; tell whether.
-
-    What runs unattended never pins by itself: there the error of an unlocked stack follows.
-    """
-    pinned = {_tag(python) for python in stack.python} <= set(stack.torch.wheels)
-    if stack.torch.source != "index" or (pinned and _has_locks(site, stack)):
-        return False
-    what = "has no hashed pins" if pinned else "is not locked"
-    question = f"torch {stack.torch.version} of stack '{stack.name}' {what}. Lock it now?"
-    if not lock and (site.environment.get("CI") or not site.console.ask(question)):
-        return False
-    if not pinned:
-        pin_torch(site, stack.name, stack.torch.version)
-    lock_all.lock_all(site, names=[stack.locks])
-    return True
-
-
-def _has_locks(site: Site, stack: Stack) -> bool:
-    """Tell whether the hashed pins of every build are there, and name the stack's torch."""
-    for project in stack.build:
-        for python in stack.python:
-            name = f"build-{project}-py{python.replace('.', '')}.txt"
-            lock = site.constraints / stack.locks / name
-            wanted = (stack.torch.wheels[_tag(python)].sha256,)
-            if not lock.is_file() or identity.locked_digests(lock) != wanted:
-                return False
-    return True
-
-
 def asked(torch: TorchPin, version: str, channel: str) -> Asked:
     """Resolve VERSION and `--channel` against the stack's own index; raise `bad-version`."""
     found = re.search(r"/(cu\d+)/?$", torch.index)
@@ -275,6 +246,13 @@ def _require_alive(version: Version, wanted: Asked, kept: Archive) -> None:
     with contextlib.suppress(nightly_index.IndexRefusedError, nightly_index.NotAnIndexError):
         listed = nightly_index.listing(root, "torch", patience=kept.patience)
         nightly_index.require_alive(version, listed)
+
+
+def newest(stack: Stack, *, patience: Patience) -> Version:
+    """Return the newest build of a channel; raise `no-nightly`."""
+    wanted = asked(stack.torch, LATEST, "")
+    known = nightly_index.listing(wanted.index, "torch", patience=patience)
+    return nightly_index.newest(known, wanted.channel, [_tag(python) for python in stack.python])
 
 
 def _sought(version: Version, tag: str, wanted: Asked, wheel: TorchWheel) -> Sought:

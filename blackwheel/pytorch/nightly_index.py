@@ -50,6 +50,13 @@ class IndexRefusedError(BlackwheelError):
     """The index answers 403 for a page: `index-refused`."""
 
 
+class WheelLostError(BlackwheelError):
+    """A pinned wheel is nowhere, or has other bytes by now: `torch-gone`, `other-bytes`.
+
+    Only another pin helps: `invoke pin torch latest`.
+    """
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Offer:
     """A wheel that an index lists, or a guess at an unlisted one's address."""
@@ -263,12 +270,12 @@ def nearest(known: Listing, version: Version, tags: Sequence[str]) -> list[Versi
 
 def gone(
     known: Listing, version: Version, tags: Sequence[str], *, stack: str, lacking: Sequence[str]
-) -> BlackwheelError:
+) -> WheelLostError:
     """Return the error of a build that nothing has: the nearest ones, and how to move the pin."""
     near = nearest(known, version, tags)
     there = ", ".join(map(str, sorted(near))) or "none"
     served = ", ".join(lacking)
-    return BlackwheelError(
+    return WheelLostError(
         "torch-gone",
         f"{known.project} {version} for {served} is not listed, not at its address and not archived"
         f"\nnearest that serve {', '.join(tags)}: {there}",
