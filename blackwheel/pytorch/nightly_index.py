@@ -147,7 +147,7 @@ def listing(index: str, project: str, *, patience: Patience) -> Listing:
             fix="open the address in a browser; a proxy may want to be named: HTTPS_PROXY",
             code=Exit.INDEX,
         ) from None
-    offers = tuple(offer for package in packages if (offer := _offer(package, project)))
+    offers = tuple(offer for package in packages if (offer := offered(package, project)))
     if not offers:
         raise NotAnIndexError(
             "not-an-index",
@@ -196,7 +196,8 @@ def require_alive(newest: Version, root: Listing) -> None:
         )
 
 
-def _offer(package: DistributionPackage, project: str) -> Offer | None:
+def offered(package: DistributionPackage, project: str) -> Offer | None:
+    """Return a listed file as an offer; None unless it is a wheel for Linux on x86-64."""
     try:
         name, version, _, tags = parse_wheel_filename(package.filename)
     except (InvalidWheelFilename, InvalidVersion):

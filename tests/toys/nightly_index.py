@@ -219,8 +219,9 @@ def serving(index: Index | None = None) -> Iterator[Index]:
             first = int(wanted[1]) if wanted and same and index.ranges else 0
             if first and first >= len(data):
                 return self.send(416, b"", "text/plain")
-            if self.headers.get("Range") == "bytes=0-0" and index.ranges:
-                return self.one_byte(data)
+            part = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+            if part and index.ranges:
+                return self.part(data, int(part[1]), int(part[2]))
             index.sent.append((name, first))
             self.send_response(206 if first else 200)
             self.send_header("Content-Type", "application/zip")
@@ -241,12 +242,13 @@ def serving(index: Index | None = None) -> Iterator[Index]:
                 self.close_connection = True
             return None
 
-        def one_byte(self, data: bytes) -> None:
+        def part(self, data: bytes, first: int, last: int) -> None:
             self.send_response(206)
-            self.send_header("Content-Range", f"bytes 0-0/{len(data)}")
-            self.send_header("Content-Length", "1")
+            body = data[first : last + 1]
+            self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(data[:1])
+            self.wfile.write(body)
 
         def send(self, code: int, body: bytes, kind: str) -> None:
             self.send_response(code)
