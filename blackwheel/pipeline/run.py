@@ -19,8 +19,9 @@ from blackwheel.pipeline.sessions import Outcome
 from blackwheel.pipeline.todo import Work, taken_labels
 from blackwheel.pytorch import identity, nightly_index
 from blackwheel.shelf import admission, index
-from blackwheel.stacks import loader, records
+from blackwheel.stacks import loader, pythons, records
 from blackwheel.stacks.records import Stack
+from blackwheel.stacks.request import Request
 
 _Built = list[tuple[Work, Path]]
 """What was built and audited, in the order in which it was asked for."""
@@ -139,6 +140,12 @@ def require_locked(site: Site, stack: records.Stack) -> None:
     """Raise `torch-not-locked`, with the stacks that can be built instead."""
     with alternatives(site, stack.name):
         identity.require_locked(stack)
+
+
+def require_machine(site: Site, asked: Sequence[tuple[Request, pythons.Python]]) -> None:
+    """Raise the error of an unfit machine, with the stacks that it can build instead."""
+    with alternatives(site, asked[0][0].stack.name):
+        chain.require_machine(site, asked)
 
 
 @contextlib.contextmanager
