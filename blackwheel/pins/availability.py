@@ -87,7 +87,7 @@ def show_availability(site: Site, stack: str, *, every: bool, as_json: bool) -> 
 
 
 def pins_of(site: Site, stack: Stack, *, every: bool = False) -> Iterator[Pin]:
-    """List the files and commits that a stack wants; with `every` also all packages of its locks."""
+    """List files and commits that a stack wants; with `every` also each package of its locks."""
     locks = site.constraints / stack.locks
     for torch in stack.torch.wheels.values():
         for wheel in (torch, *torch.family):

@@ -481,6 +481,7 @@ def test_write_is_whole_or_not_at_all_dry_killed_stopped_or_overtaken(
         after=after,
     )
     assert seen - {(True, True)} == {(False, False), (True, False)}
+    before()
     (folder.parent / ".1.1.part-killed").mkdir()
     move_project.write(site, move)
     after()
