@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from blackwheel.core.errors import Exit
 from blackwheel.core.site import Site
@@ -15,6 +15,9 @@ from blackwheel.receipts import document
 from blackwheel.shelf import index
 from blackwheel.stacks.ask import for_pythons
 from blackwheel.stacks.records import Stack
+
+if TYPE_CHECKING:
+    from blackwheel.receipts.keys import Signer
 
 
 def build_wheels(
@@ -30,6 +33,7 @@ def build_wheels(
     lock: bool = False,
     replace: bool = False,
     without: Sequence[str] = (),
+    sign: str = "",
 ) -> int:
     """Run the whole chain for a stack's projects; return the exit code."""
     ask = partial(for_pythons, site, stack, python, only=only, arch=arch, without=without)
@@ -53,6 +57,7 @@ def build_wheels(
         return Exit.OK
     from blackwheel.pipeline import run
 
+    signer = _signer(site, sign)
     code, shelved = run.build_pending(
         site,
         stack,
@@ -62,9 +67,23 @@ def build_wheels(
         keep_going=keep_going,
         replace_shelved=replace,
     )
+    if signer:
+        from blackwheel.shelf import signing
+
+        for wheel in shelved:
+            signing.sign_wheel(site, wheel.path, signer)
     if shelved or not code:
         _summary(site, [*done, *shelved], asked[0][0].stack)
     return code
+
+
+def _signer(site: Site, spec: str) -> Signer | None:
+    """Return who signs, before hours begin; raise what `keys.signer` raises."""
+    if not spec:
+        return None
+    from blackwheel.receipts import keys
+
+    return keys.signer(spec, site.environment)
 
 
 def _summary(site: Site, wheels: Sequence[index.ShelvedWheel], stack: Stack) -> None:

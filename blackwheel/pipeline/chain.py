@@ -22,6 +22,7 @@ from blackwheel.pytorch.installed import show_torch
 from blackwheel.receipts import document as receipts
 from blackwheel.receipts.beside import key_section, receipt_path
 from blackwheel.receipts.document import BEFORE_SMOKE
+from blackwheel.shelf import admission
 from blackwheel.smoke.checks import tables
 from blackwheel.sources import fetch, patch
 from blackwheel.sources.series import Series
@@ -193,7 +194,10 @@ def build_one(site: Site, order: BuildOrder, *, environment: Path) -> Path:
                 built.path,
                 expected=audit.expectation(asked),
                 exports=audit.exports_of(
-                    environment, store=site.store, cuda=made.toolchain.root if beside else None
+                    environment,
+                    store=site.store,
+                    cuda=made.toolchain.root if beside else None,
+                    beside=asked.pin.beside,
                 ),
                 built=built,
             )
@@ -225,10 +229,22 @@ def _built(site: Site, made: BuildPlan, lock: Path) -> build.BuiltWheel:
 
 
 def candidate(site: Site, item: Work) -> Path | None:
-    """Return the audited wheel of this key that is not on the shelf yet."""
+    """Return the audited wheel of this key that is not on the shelf yet.
+
+    Whoever may write the store can plant one: it is held to everything that a shelf asks for
+    before any of its code runs, and one with a fault is named and built anew.
+    """
     folder = site.store / "builds" / item.request.slug / "work" / "wheel"
-    found = (wheel for wheel in sorted(folder.glob("*.whl")) if is_candidate(item, wheel))
-    return next(found, None)
+    for wheel in sorted(folder.glob("*.whl")):
+        if not is_candidate(item, wheel):
+            continue
+        done = admission.examined(site, wheel, item.request, key=item.key, smoked=False)
+        if not done.faults:
+            return wheel
+        for check in done.faults:
+            fact = f"{check.what}: {check.found or 'nothing'}"
+            site.console.say(f"{item.request.project}: {wheel.name} is built anew: {fact}")
+    return None
 
 
 def is_candidate(item: Work, wheel: Path) -> bool:

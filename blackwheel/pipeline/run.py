@@ -18,9 +18,7 @@ from blackwheel.pipeline.session_file import BuildOrder, SmokeOrder, build_order
 from blackwheel.pipeline.sessions import Outcome
 from blackwheel.pipeline.todo import Work, taken_labels
 from blackwheel.pytorch import identity, nightly_index
-from blackwheel.shelf import index
-from blackwheel.smoke import smoke
-from blackwheel.smoke.smoke import SmokedWheel
+from blackwheel.shelf import admission, index
 from blackwheel.stacks import loader, records
 from blackwheel.stacks.records import Stack
 
@@ -238,22 +236,25 @@ def _smoke_and_shelve(site: Site, built: _Built) -> tuple[int, tuple[index.Shelv
             groups=tuple(groups),
             stacks={stack.name: stack},
         )
-        ended = sessions.alone(site, sessions.session(site, "smoke", items[0], order)).code
+        one = sessions.session(site, "smoke", items[0], order)
+        ended, _ = sessions.run(site, {"smoke": [one]}, keep_going=False)
         if ended:
             code = code or ended
         else:
-            shelved += _shelve(site, items, [smoke.smoked(wheel) for wheel in wheels])
+            shelved += _shelve(site, members)
             index.show_all(site.wheels)
     return code, tuple(shelved)
 
 
-def _shelve(
-    site: Site, items: Sequence[Work], smoked: Sequence[SmokedWheel]
-) -> list[index.ShelvedWheel]:
+def _shelve(site: Site, members: _Built) -> list[index.ShelvedWheel]:
     """Shelve smoked wheels; one of the same name that is there was allowed to be replaced."""
-    taken, shelved = taken_labels(site, items), []
+    admitted = [
+        admission.admitted(site, wheel, item.request, key=item.key) for item, wheel in members
+    ]
+    items, shelved = [item for item, _ in members], []
+    taken = taken_labels(site, items)
     shelf = site.wheels / items[0].request.stack.name
-    for one in smoked:
+    for one in admitted:
         for _, old, _ in taken:
             if old.path.name == one.wheel.name:
                 index.withdraw(old, shelf)

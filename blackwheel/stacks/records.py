@@ -177,6 +177,12 @@ class ProjectPin:
     filled in."""
     distribution: Distribution | None = None
     """The wheel's name, where it is not the project's."""
+    links_torch: bool = True
+    """Its libraries are bound to the stack's torch. Where they are not, the wheel serves every
+    torch: it requires none, and its label names the CUDA alone."""
+    beside: tuple[RelativePath, ...] = ()
+    """Libraries of other packages, by their paths below site-packages, that are loaded for everyone
+    before the wheel's own."""
     contract: tuple[Contract, ...] = ()
     data: tuple[str, ...] = ()
     """Binary files, neither code nor images, that the wheel may hold: globs of its paths."""
@@ -280,6 +286,11 @@ class ToolchainPin:
     nvcc: str = ""
     """What `nvcc --version` must say: 13.0.88; empty accepts any of the release."""
     requirements: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """First part of the label of a wheel that links no torch: `cu130`."""
+        return f"cu{''.join(self.cuda.split('.')[:2])}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)

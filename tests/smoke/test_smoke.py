@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,7 +142,9 @@ def install(wheel: Path, environment: Path) -> None:
     subprocess.run(argv, check=True)
 
 
-def load(wheel: Path, environment: Path, driver: Path | None = None) -> loading.Loading:
+def load(
+    wheel: Path, environment: Path, driver: Path | None = None, beside: Sequence[str] = ()
+) -> loading.Loading:
     install(wheel, environment)
     return loading.load(
         wheel,
@@ -151,6 +153,7 @@ def load(wheel: Path, environment: Path, driver: Path | None = None) -> loading.
         python=environment / "bin" / "python",
         variables=runner.variables_of({SWITCH: "1"}, str(environment)),
         driver=driver,
+        beside=beside,
     )
 
 
@@ -245,6 +248,20 @@ def test_library_that_lacks_a_symbol_is_told_beside_those_that_crash_and_ask_too
         "  fix:   the wheel stays off the shelf; invoke audit WHEEL tells what it links against"
     )
     assert caught.value.code == Exit.SMOKE
+
+
+def test_library_is_loaded_after_those_that_the_stack_has_loaded_beside(
+    environment: Path, tmp_path: Path
+) -> None:
+    needs = library(tmp_path, "int ffi_call(void);\nint f(void) { return ffi_call(); }\n")
+    beside = packages_of(environment) / "toyffi" / "libffi_of_kernels.so"
+    beside.parent.mkdir()
+    beside.write_bytes(library(tmp_path, "int ffi_call(void) { return 1; }\n"))
+    wheel = make_wheel(tmp_path, {"toy/needs.so": needs})
+    with pytest.raises(BlackwheelError, match="undefined symbol: ffi_call"):
+        load(wheel, environment)
+    found = load(wheel, environment, beside=["toyffi/libffi_of_kernels.so"])
+    assert [one.load for one in found.libraries] == ["loads"]
 
 
 def test_guard_is_seen_to_refuse_another_torch(environment: Path, tmp_path: Path) -> None:
@@ -443,8 +460,6 @@ def test_receipt_holds_what_smoke_saw_and_a_swapped_torch_is_refused(
         {"library": "toy/_c.so", "load": "loads", "module": False, "operators": []}
     ]
     assert seen["environment"]["requirements"] == "fit together"
-    smoked = smoke.smoked(wheel)
-    assert (smoked.wheel, smoked.receipt) == (wheel, document.load(path))
     before = path.read_bytes()
     install_torch(packages_of(environment), library=", of another build")
     other = hashlib.sha256(b"bytes of a library, of another build").hexdigest()
@@ -458,26 +473,6 @@ def test_receipt_holds_what_smoke_saw_and_a_swapped_torch_is_refused(
         "  fix:   remove the environment and run the same command again"
     )
     assert path.read_bytes() == before
-
-
-def test_wheel_without_smoke_or_with_an_edited_receipt_is_no_smoked_one(tmp_path: Path) -> None:
-    site = proved.new_checkout(tmp_path / "checkout")
-    wheel = make_wheel(tmp_path, {}, requires="Requires-Dist: torch===2.11.0\n")
-    path = tmp_path / f"{NAME}.receipt.json"
-    held = proved.sections(site, wheel, proved.NOT_RUN)
-    sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    less = {name: section for name, section in held.items() if name != "smoke"}
-    edited = document.receipt(wheel.name, sha256, held)
-    document.sections(edited)["smoke"]["device"] = "another GPU"
-    for receipt, fact in (
-        (document.receipt(wheel.name, sha256, less), "smoke: missing: the wheel did not"),
-        (edited, "smoke: edited"),
-        (document.receipt(wheel.name, "f" * 64, held), "subject: the wheel's sha256 is"),
-    ):
-        document.write(path, receipt)
-        with pytest.raises(BlackwheelError, match="broken-receipt") as caught:
-            smoke.smoked(wheel)
-        assert caught.value.fact.startswith(fact)
 
 
 def test_wheel_of_the_stable_abi_is_smoked_by_every_python_and_each_python_by_one_session(

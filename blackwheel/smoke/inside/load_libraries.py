@@ -99,6 +99,8 @@ def main(request: dict[str, Any]) -> None:
     faulthandler.enable()
     import torch
 
+    for file in request.get("beside", ()):
+        ctypes.CDLL(file, mode=ctypes.RTLD_GLOBAL)
     packages = request["packages"]
     installed = [os.path.realpath(f"{packages}/{name}") for name in request["libraries"]]
     told = {
