@@ -255,6 +255,17 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHON)
+def docs(session: nox.Session) -> None:
+    """Render the documents into build/docs; a warning and a broken link are errors."""
+    _sync(session, ".ci/docs.txt")
+    site = ROOT / "build" / "docs"
+    strict = ("--fail-on-warning", "--keep-going", "--nitpicky", "--fresh-env", "--quiet")
+    where = ("--conf-dir", "docs/make/site", ".", str(site))
+    session.run("sphinx-build", "--builder", "html", *strict, *where)
+    session.log(f"{site / 'README.html'}")
+
+
+@nox.session(python=PYTHON)
 def types(session: nox.Session) -> None:
     """Check types."""
     _developed(session)
