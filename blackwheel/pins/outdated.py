@@ -17,7 +17,8 @@ from blackwheel.core.http import Patience
 from blackwheel.core.site import Site
 from blackwheel.pytorch import nightly_index
 from blackwheel.sources import git_tags, package_index, rebase, sdist, series
-from blackwheel.sources.fetch import Origin, SourceTree
+from blackwheel.sources.export import Origin
+from blackwheel.sources.fetch import SourceTree
 from blackwheel.sources.git_host import UnreachableError
 from blackwheel.sources.git_store import GitStore
 from blackwheel.sources.tree import is_selected, write_entries
