@@ -119,7 +119,7 @@ def _toolchain(site: Site, asked: Request) -> toolkit.Toolchain:
         store=site.store,
         uv=site.uv,
         environment=site.environment,
-        on_line=None,
+        console=site.console,
     )
 
 

@@ -1060,8 +1060,10 @@ def test_a_kept_sdist_that_was_damaged_is_taken_again(
     kept.write_bytes(bytes(release.pin().size))
     environment["BLACKWHEEL_SDISTS"] = str(release.folder)
 
-    assert fetch(pin, store, environment).origin == "sdist"
+    console = Quiet()
+    assert fetch(pin, store, environment, console).origin == "sdist"
     assert kept.read_bytes() == release.path.read_bytes()
+    assert f"toy: {kept} is not the pinned file: it is fetched anew" in console.lines
 
 
 def test_an_sdist_whose_files_make_another_tree_is_refused(
