@@ -94,14 +94,14 @@ def refusal(found: Sequence[Changed], *, where: str, folder: Path) -> Blackwheel
     """Return the error `changed-package`, with what cleans uv's cache."""
     names = sorted({one.distribution for one in found} - {""})
     more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
-    clean = f"uv cache clean {' '.join(names)}\n" if names else ""
+    clean = [f"uv cache clean {' '.join(names)}"] if names else []
     return BlackwheelError(
         "changed-package",
         "\n".join(
             ["installed files are not those of their wheels", *map(str, found[:_SHOWN]), *more]
         ),
         where=where,
-        fix=f"{clean}rm -r '{folder}'\nand run the same command again: it is installed anew",
+        fix="\n".join([*clean, f"rm -r '{folder}'", "and run the same command again"]),
         code=Exit.SOURCE,
     )
 
