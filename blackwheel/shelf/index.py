@@ -79,9 +79,9 @@ def shelve_all(
                 if entry.path.exists():
                     _refuse_other_bytes(entry)
             for wheel, entry, metadata, receipt in seen:
-                _place(wheel, entry)
                 files.replace_file(entry.metadata, metadata)
                 receipts.write(entry.receipt, receipt)
+                _place(wheel, entry)  # last: no wheel lies there without its receipt
             return _list(shelf, [entry for _, entry, _, _ in seen])
     except OSError as error:
         raise BlackwheelError(

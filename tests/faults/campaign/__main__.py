@@ -34,6 +34,9 @@ def options(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=0, help="stop in time (default: no limit)")
     parser.add_argument("--kinds", default="", help="only these: streams,shelf-files")
     parser.add_argument("--each", type=int, default=0, help=f"injections of each (default: {EACH})")
+    parser.add_argument(
+        "--from", type=int, default=0, dest="first", help="the first number of each"
+    )
     parser.add_argument("--seed", type=int, default=16, help="of all dice (default: 16)")
     parser.add_argument("--only", default="", help="some injections again: clock:7,streams:3")
     parser.add_argument(
@@ -65,7 +68,7 @@ def main(words: list[str]) -> int:
     chosen = [name for name in kinds if name in asked.kinds.split(",")]
     chosen = chosen or [name for name in kinds if not asked.short or name not in LONG]
     each = asked.each or (SHORT if asked.short else EACH)
-    plan = [(name, number) for number in range(each) for name in chosen]
+    plan = [(name, number) for number in range(asked.first, each) for name in chosen]
     if asked.only:
         pairs = [word.partition(":") for word in asked.only.split(",")]
         plan = [(name, int(number)) for name, _, number in pairs]
