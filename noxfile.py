@@ -247,6 +247,15 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHON)
+def faults(session: nox.Session) -> None:
+    """Inject faults into real commands: hours; -- --short as CI does, --only KIND:NUMBER."""
+    _developed(session)
+    folders = [str(ROOT / "tests" / name) for name in ("faults", "toys", "toys/cuda")]
+    words = session.posargs or ["--report", str(ROOT / "benchmarks" / "faults.md")]
+    session.run("python", "-m", "campaign", *words, env={"PYTHONPATH": os.pathsep.join(folders)})
+
+
+@nox.session(python=PYTHON)
 def lint(session: nox.Session) -> None:
     """Check style."""
     _developed(session)
