@@ -217,13 +217,14 @@ def bench(session: nox.Session) -> None:
         return
     with _session_file(session, "smoke", "--stack", STACK, "--python", PYTHON) as (file, order):
         _install(session, file, order["groups"][0])
-    known = {"--stack", "--python"}
-    rest = [
-        w
-        for n, w in enumerate(words)
-        if not known & {w.partition("=")[0], *words[max(0, n - 1) : n]}
-    ]
-    _blackwheel(session, "bench", *rest, "--environment", session.virtualenv.location)
+        known = {"--stack", "--python"}
+        rest = [
+            w
+            for n, w in enumerate(words)
+            if not known & {w.partition("=")[0], *words[max(0, n - 1) : n]}
+        ]
+        there = ("--environment", session.virtualenv.location)
+        _blackwheel(session, "bench", *rest, *there, "--order", file)
 
 
 @nox.session(python=False)
