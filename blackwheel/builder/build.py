@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from blackwheel.builder import compile_cache, memory_pool, network_attempts, reuse, timeline
+from blackwheel.builder import (
+    compile_cache,
+    memory_pool,
+    network_attempts,
+    reuse,
+    timeline,
+    waiting,
+)
 from blackwheel.builder.compile_cache import Cache
 from blackwheel.builder.plan import BuildPlan
 from blackwheel.builder.workspace import Workshop, command, prepare, through_cache
@@ -79,7 +86,15 @@ def build(
     known = memory_pool.history(store, request.project)
     cores = max(plan.jobs, machine.read_machine().cores)
     settle = memory_pool.SETTLE if plan.queued > plan.jobs else 0
-    expected = memory_pool.settings(plan.pools, cores, known, plan.known.build.costs, settle=settle)
+    expected = memory_pool.settings(
+        plan.pools,
+        cores,
+        known,
+        plan.known.build.costs,
+        settle=settle,
+        # Other machines compile what a distributed cache lacks: no step of it runs here.
+        cached=cached is not None and not cached.distributed,
+    )
     workshop.expected.write_text(expected, encoding="utf-8")
     Path(f"{workshop.expected}.failed").unlink(missing_ok=True)
     log.write_text("", encoding="utf-8")
@@ -89,7 +104,10 @@ def build(
     if cached:
         spec, variables, secret = through_cache(cached, spec, variables, workshop, plan, compiler)
     isolated = isolation.isolated_command(spec, workshop.root / "isolation.json")
-    with console.stage(request.project, "compile", objects=True) as stage:
+    with (
+        console.stage(request.project, "compile", objects=True) as stage,
+        waiting.said(plan.pools, lambda why: console.say(f"{request.project}: {why}")),
+    ):
         progress = _Progress(plan, stage, compiled=len(_recorded(workshop, plan.objects)))
         done = process.run(
             isolated,
