@@ -1,4 +1,4 @@
-"""Starts nox sessions in lanes, and shows what they do: their steps, and a bar for each.
+"""Starts nox sessions in lanes, and shows their steps, and a bar for each.
 
 A session is handed one file (`session_file`) and answers with another (`session_records`). What nox
 and the tools below it print goes to a log.
@@ -66,6 +66,8 @@ class Running:
 
     def __init__(self, one: Session, *, beside: bool = False) -> None:
         self.item = one.item
+        self.text = ""
+        """What the whole of it is called, between its stages."""
         self.log = one.store / "logs" / f"{one.name}.log"
         self.file = session_file.hand(one.store, one.name, replace(one.order, beside=beside))
         self.argv = (*one.command, str(self.file))
@@ -74,7 +76,7 @@ class Running:
         self._code = 0
 
     def shown(self) -> Iterator[Record]:
-        """Read the new records; keep the results, and yield what people want to see."""
+        """Read the new records; keep the results, and yield those for people."""
         for record in self._reader.read():
             if isinstance(record, Made):
                 self._wheel = record.wheel
@@ -85,7 +87,7 @@ class Running:
 
     @property
     def named(self) -> bool:
-        """The command inside has told how it ended: what went wrong has been said."""
+        """The command inside has told its exit code: its error has been said."""
         return self._code != 0
 
     def outcome(self, ended: int) -> Outcome:
@@ -177,8 +179,8 @@ class Lanes:
         one = self.waiting[name].pop(0)
         running = Running(one, beside=True)
         what = one.name.partition("-")[0]
-        text = f"{what} for Python {one.item.request.python}"
-        stage = self.site.console.begin(name or one.item.request.project, text)
+        running.text = f"{what} for Python {one.item.request.python}"
+        stage = self.site.console.begin(name or one.item.request.project, running.text)
         self._running[name] = running, stage
         self._tails[name] = deque(maxlen=_TAIL)
         running.log.parent.mkdir(parents=True, exist_ok=True)
@@ -197,6 +199,7 @@ class Lanes:
             elif isinstance(record, StageEnded):
                 line = record.line.removeprefix(prefix)
                 console.step(f"{stage.project}: {line}", record.verb)
+                stage.rename(one.text)
             elif isinstance(record, Said):
                 console.say(self._marked(name, record.line))
 
@@ -228,6 +231,7 @@ class Lanes:
         finally:
             one.close()
         code = outcome.code
+        stage.rename(one.text)
         stopping = bool(self.code) and not self.keep_going
         self.site.console.end(stage, "done" if not code else "stopped" if stopping else "failed")
         if not code:

@@ -19,6 +19,7 @@ from blackwheel.smoke import loading, smoke
 from blackwheel.smoke.checks import runner
 from blackwheel.stacks import loader, projects, pythons, records
 from blackwheel.stacks.pythons import Python
+from blackwheel.stacks.records import python_tag
 
 
 def resolve(
@@ -171,7 +172,7 @@ def _locks(
     site: Site, stack: records.Stack, wheels: Sequence[Path], version: str
 ) -> tuple[Path, ...]:
     """Return the hashed pins of the environment that these wheels run in, their torch obtained."""
-    folder, tag = site.constraints / stack.locks, f"cp{version.replace('.', '')}"
+    folder, tag = site.constraints / stack.locks, python_tag(version)
     locks = {folder / f"run-{project_of(stack, wheel)}-py{tag[2:]}.txt" for wheel in wheels}
     kept = archive.archive(site.store, site.environment, site.console)
     return tuple(sorted(archive.installable(stack, tag, lock, kept) for lock in locks))
