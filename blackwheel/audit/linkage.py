@@ -1,4 +1,4 @@
-"""Lists the libraries that each library of a wheel needs, and the CUDA runtime linked into it."""
+"""Tells which libraries each one of a wheel needs when loaded, and which were linked into it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REGISTER: Final = "__cudaRegisterFatBinary"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Linkage:
-    """One library of a wheel, with its needs and its parts."""
+    """The parts of one library of a wheel, and its bonds."""
 
     library: str
     needed: tuple[str, ...]

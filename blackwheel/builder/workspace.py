@@ -10,7 +10,7 @@ from typing import Final
 
 from blackwheel.builder import compile_cache, requirements
 from blackwheel.builder.compile_cache import Cache
-from blackwheel.builder.inside import launcher, memory
+from blackwheel.builder.inside import inputs, launcher, memory
 from blackwheel.builder.plan import SOURCE_DATE_EPOCH, BuildPlan
 from blackwheel.core import archs, isolation
 from blackwheel.pytorch import identity
@@ -37,6 +37,11 @@ class Workshop:
     def src(self) -> Path:
         """Patched tree, updated in place, with the upstream build's own output."""
         return self.root / "src"
+
+    @property
+    def manifest(self) -> Path:
+        """List of the source files in it."""
+        return self.root / "manifest.json"
 
     @property
     def work(self) -> Path:
@@ -73,7 +78,7 @@ def prepare(plan: BuildPlan, workshop: Workshop, compiler: Compiler) -> None:
     """Update the source by content, remove stale output that would reach the wheel, fill bin/."""
     for folder in (workshop.src, workshop.work, workshop.tmp):
         folder.mkdir(parents=True, exist_ok=True)
-    patch.sync(plan.tree, workshop.src, manifest=workshop.root / "manifest.json")
+    patch.sync(plan.tree, workshop.src, manifest=workshop.manifest)
     request = plan.request
     requirements.set_requirements(workshop.src, request.stack, request.project, request.python)
     requirements.shorten_readme(workshop.src, request.stack, request.project)
@@ -106,7 +111,7 @@ def lay_out_launcher(folder: Path) -> Path:
     package = folder / "inside"
     package.mkdir(parents=True, exist_ok=True)
     (package / "__init__.py").touch()
-    for module in (launcher, memory):
+    for module in (inputs, launcher, memory):
         shutil.copy(str(module.__file__), package)
     script = folder / "launcher.py"
     script.write_text(_STARTER, encoding="utf-8")
@@ -186,6 +191,7 @@ def build_environment(
         **_flags(request.stack.recipe, paths.root, paths.work / "bin" / compiler.name),
         "PYTORCH_NVCC": f"{python} -I -S {paths.work}/bin/launcher.py {cuda.nvcc}",
         "BLACKWHEEL_PYTHON": str(python),
+        "BLACKWHEEL_FIXED": f"{paths.env}:{paths.cuda}",
         "BLACKWHEEL_RECORDS": str(paths.work / "objects.jsonl"),
         "BLACKWHEEL_EXPECTED": str(paths.work / "pool.txt") if pooled else "",
         "BLACKWHEEL_SOURCE_TIME": str(SOURCE_DATE_EPOCH) if mode == isolation.NAMESPACES else "",

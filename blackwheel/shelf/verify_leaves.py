@@ -1,4 +1,4 @@
-"""Compares statements that a receipt makes twice, and names those that nothing else proves."""
+"""Compares leaves that a receipt says twice, and names those that nothing else says."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SAID: Final[tuple[tuple[str, str], ...]] = (
     ("smoke.libraries.*", "how each library loaded beside torch, and the guard's words"),
     ("smoke.environment.*", "how the set fitted together, and what its commands answered"),
 )
-"""Leaves that an unsigned receipt says, not proves, where this store did not shelve the wheel: at
+"""What is said, not proved, in an unsigned receipt of a wheel that this store did not shelve: at
 most twenty, each with its reason; SECURITY.md has the same list."""
 _ALSO: Final = {"smoke.seed": "smoke.checks.*", "smoke.guard": "smoke.libraries.*"}
 """Leaves that belong to a line of the list."""
@@ -51,7 +51,7 @@ def is_said(path: str) -> bool:
 
 
 def said_checks(proved_by: str) -> Iterator[Check]:
-    """List these leaves; proved where something besides the receipt says them too."""
+    """List the leaves that are said; proved where something besides the receipt says them too."""
     for what, why in SAID:
         if proved_by:
             yield Check(what=f"said {what}", ok=True, found=proved_by)

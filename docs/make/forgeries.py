@@ -260,8 +260,8 @@ def text(toy: Toy, folder: Path) -> str:
         "## Leaves of a receipt",
         f"{total} leaves, each changed alone and all digests computed again. Without the store's"
         f" note and without a signature {total - said} are noticed;\nthe other {said} are on the"
-        " list of statements that are said, not proved. With the note all are noticed as `shelved here`,"
-        " signed all as `signature`.",
+        " list of statements that are said, not proved. With the note all are noticed as"
+        " `shelved here`, signed all as `signature`.",
         "",
         *table(
             ("leaves", "noticed as", "how many"),
