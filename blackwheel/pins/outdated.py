@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from packaging.version import Version
 
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.http import Patience
+from blackwheel.core.scratch import scratch
 from blackwheel.core.site import Site
 from blackwheel.pytorch import nightly_index
 from blackwheel.sources import git_tags, package_index, rebase, sdist, series
@@ -158,14 +158,14 @@ def _outlook(
     inner = [nested.path for nested in pin.nested]
     tried = [patch for patch in own.patches if not _touches(patch.content, inner)]
     site.store.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="outdated-", dir=site.store) as folder:
+    with scratch(site.store, "outdated-") as folder:
         moved = replace(
             pin,
             version=str(newest),
             source=replace(pin.source, commit=commit or _UNTAGGED, tree=None),
         )
-        old = _tree(site, project, pin, Path(folder) / "old")
-        new = _tree(site, project, moved, Path(folder) / "new")
+        old = _tree(site, project, pin, folder / "old")
+        new = _tree(site, project, moved, folder / "new")
         found = rebase.rebase(
             replace(own, patches=tuple(tried)),
             old=old,

@@ -179,8 +179,8 @@ def _family(
     for wanted in (named, *([one] for one in named if len(named) > 1), []):
         try:
             pins = _resolved(site, [f"torch==={torch}", *wanted], python)
-        except BlackwheelError as error:
-            if error.name != "no-lock" or not wanted:
+        except lock.NoLockError:
+            if not wanted:
                 raise
             continue
         lacking = sorted({*named} - {*wanted})

@@ -33,7 +33,7 @@ _MIB: Final = 1 << 20
 
 
 class Downloads:
-    """Reads from uv's lines what it downloads, and shows it: files, size, and those under way.
+    """Reads the downloads out of uv's lines, and shows files, size, and those under way.
 
     uv names a file when it begins and when it has it; nothing tells how far a file is.
     """
@@ -68,7 +68,7 @@ class Downloads:
         return sum(self._sizes.values())
 
     def told(self) -> str:
-        """Return what was downloaded, how fast, and how many packages are new."""
+        """Return the number of new packages, the bytes of their downloads, and the speed."""
         seconds = max(0.001, time.monotonic() - self._began)
         parts = [f"{self.installed} packages"]
         if self._sizes:

@@ -107,11 +107,16 @@ def _newest(wheels: Sequence[Path]) -> list[Path]:
     return sorted(found.values())
 
 
+def link_torch(site: Site, order: SmokeOrder, group: SmokeGroup, environment: Path) -> None:
+    """Link the torch of an interpreter into a group's environment where its stack says so."""
+    python = Python(version=group.python, where=group.where)
+    installed.show_torch(site, order.stacks[group.stack], python, environment.absolute())
+
+
 def smoke_installed(site: Site, order: SmokeOrder, group: SmokeGroup, environment: Path) -> None:
     """Smoke the wheels that lie in one environment together, and add it to receipts not shelved."""
     stack, wheels = order.stacks[group.stack], group.wheels
-    python = Python(version=group.python, where=group.where)
-    installed.show_torch(site, stack, python, environment.absolute())
+    link_torch(site, order, group, environment)
     variables = runner.variables_of(site.environment, str(environment))
     driver = loading.stand_in(
         stack, constraints=site.constraints, store=site.store, environment=site.environment

@@ -195,8 +195,9 @@ class GitStore:
     def _reach(self) -> None:
         """Have a store with the pinned address, and a host that answers in time."""
         self.path.mkdir(parents=True, exist_ok=True)
-        for stale in self.path.glob("*.lock"):
-            stale.unlink()  # of a git that was killed: nobody else works here, the store is held
+        # Of a git that was killed: nobody else works here, the store is held.
+        for stale in (*self.path.glob("*.lock"), *self.path.glob("objects/**/tmp_*")):
+            stale.unlink()
         for args in (
             ("init", "--quiet", "--bare", "--template="),
             ("config", "remote.origin.url", self.pin.url),

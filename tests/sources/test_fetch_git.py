@@ -508,6 +508,10 @@ def test_what_a_killed_run_left_behind_does_not_stop_the_next(
     first = fetch(project(upstream.pin()), store, environment)
     bare = git_host.store_path(upstream.url, store)
     (bare / "shallow.lock").touch()
+    objects = [bare / "objects" / name for name in ("3a/tmp_obj_Ot8jLd", "pack/tmp_pack_x1")]
+    for path in objects:  # git's own gc would take them, and never runs here
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
     pin = project(upstream.pin(upstream.newest))
     half = store / "sources" / "toy" / f".{sources.digest(pin, 'git')}-half"
     half.mkdir()
@@ -516,6 +520,7 @@ def test_what_a_killed_run_left_behind_does_not_stop_the_next(
 
     assert second.tree != first.tree
     assert not half.exists()
+    assert not any(path.exists() for path in objects)
 
 
 def test_a_second_run_waits_and_says_for_whom(

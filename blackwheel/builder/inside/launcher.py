@@ -16,8 +16,10 @@ there, and an empty one is left (docs/decisions/0012-arch-plan.md).
 
 Where BLACKWHEEL_EXPECTED names a file of memory_pool.py, an object waits until its predicted
 memory is free, in one pool for all builds on the machine, the longest first
-(docs/decisions/0019-memory-pool.md). One that was killed is compiled again, alone. The exit
-code is the compiler's, 97 for a refusal, 98 for an object not begun because another has failed.
+(docs/decisions/0019-memory-pool.md); with a compile cache it waits for a light share, and
+BLACKWHEEL_REST_OF tells cache_step.py whose rest a miss takes. One that was killed is compiled
+again, alone. The exit code is the compiler's, 97 for a refusal, 98 for an object not begun because
+another has failed.
 """
 
 import os
@@ -334,6 +336,8 @@ def _compile(
     began = time.time()
     folder = os.environ.get("BLACKWHEEL_FOLDER", "") if device and all_absolute(command) else ""
     os.environ["BLACKWHEEL_OWN_NUMBERS"] = "1" if device else ""
+    light = settings is not None and settings.cached and not alone
+    os.environ["BLACKWHEEL_REST_OF"] = unit[0].rpartition("/")[2] if light else ""
     code, cpu_seconds, peak_bytes = run(command, number=int(device), folder=folder)
     if code == 0:
         note_inputs(command, unit[1], folder)
