@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import os
@@ -9,13 +10,15 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import nox
 
 ROOT = Path(__file__).parent
+_CODES: list[int] = []
+"""The exit code of the first command that failed."""
 CONSTRAINTS = ROOT / "constraints"
 
 
@@ -103,13 +106,34 @@ def _blackwheel(session: nox.Session, *words: str) -> None:
     """Run the package outside of the session's environment, where its requirements are."""
     # nox would kill after 0.3 s; the package stops its compilers and takes its bar away first.
     # Progress stays on stderr: nox would mix it into the results.
-    session.run(
-        *_bound(sys.executable, "-m", "blackwheel", *words),
-        external=True,
-        stderr=None,
-        interrupt_timeout=5.0,
-        terminate_timeout=5.0,
-    )
+    with _kept_code():
+        session.run(
+            *_bound(sys.executable, "-m", "blackwheel", *words),
+            external=True,
+            stderr=None,
+            interrupt_timeout=5.0,
+            terminate_timeout=5.0,
+        )
+
+
+@contextmanager
+def _kept_code() -> Iterator[None]:
+    """Let nox end with the code of the first command that failed: its own is 1 for every one."""
+    try:
+        yield
+    except nox.command.CommandFailed as error:
+        code = error.return_code or 1
+        if not _CODES:
+            _CODES.append(code if code > 0 else 128 - code)
+            atexit.register(_end)
+        raise
+
+
+def _end() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(_CODES[0])
 
 
 @contextmanager
@@ -174,7 +198,8 @@ def smoke(session: nox.Session) -> None:
         for stack, python in sorted(others):  # each Python has an environment of its own
             words = ["--session-file", file, "--stack", stack, "--python", python]
             nox = _bound(sys.executable, "-m", "nox", "-s", "smoke", "--", *words)
-            session.run(*nox, external=True)
+            with _kept_code():
+                session.run(*nox, external=True)
 
 
 def _install(session: nox.Session, file: str, group: dict[str, Any]) -> None:
@@ -192,19 +217,27 @@ def bench(session: nox.Session) -> None:
         return
     with _session_file(session, "smoke", "--stack", STACK, "--python", PYTHON) as (file, order):
         _install(session, file, order["groups"][0])
-    known = {"--stack", "--python"}
-    rest = [
-        w
-        for n, w in enumerate(words)
-        if not known & {w.partition("=")[0], *words[max(0, n - 1) : n]}
-    ]
-    _blackwheel(session, "bench", *rest, "--environment", session.virtualenv.location)
+        known = {"--stack", "--python"}
+        rest = [
+            w
+            for n, w in enumerate(words)
+            if not known & {w.partition("=")[0], *words[max(0, n - 1) : n]}
+        ]
+        there = ("--environment", session.virtualenv.location)
+        _blackwheel(session, "bench", *rest, *there, "--order", file)
 
 
 @nox.session(python=False)
 def lock(session: nox.Session) -> None:
     """Resolve and hash every environment of every stack again."""
     _blackwheel(session, "lock", *session.posargs)
+
+
+@nox.session(python=False)
+def pins(session: nox.Session) -> None:
+    """Ask for each pin of every stack whether it can still be had; -- --stack NAME, -- --every."""
+    with _kept_code():
+        session.run(sys.executable, "-m", "invoke", "outdated", "--gone", *session.posargs)
 
 
 @nox.session(python=False)
@@ -221,11 +254,31 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHON)
+def faults(session: nox.Session) -> None:
+    """Inject faults into real commands: hours; -- --short as CI does, --only KIND:NUMBER."""
+    _developed(session)
+    folders = [str(ROOT / "tests" / name) for name in ("faults", "toys", "toys/cuda")]
+    words = session.posargs or ["--report", str(ROOT / "benchmarks" / "faults.md")]
+    session.run("python", "-m", "campaign", *words, env={"PYTHONPATH": os.pathsep.join(folders)})
+
+
+@nox.session(python=PYTHON)
 def lint(session: nox.Session) -> None:
     """Check style."""
     _developed(session)
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+
+
+@nox.session(python=PYTHON)
+def docs(session: nox.Session) -> None:
+    """Render the documents into build/docs; a warning and a broken link are errors."""
+    _sync(session, ".ci/docs.txt")
+    site = ROOT / "build" / "docs"
+    strict = ("--fail-on-warning", "--keep-going", "--nitpicky", "--fresh-env", "--quiet")
+    where = ("--conf-dir", "docs/make/site", ".", str(site))
+    session.run("sphinx-build", "--builder", "html", *strict, *where)
+    session.log(f"{site / 'README.html'}")
 
 
 @nox.session(python=PYTHON)

@@ -14,7 +14,10 @@ from blackwheel.commands import program
 from blackwheel.commands.verbs import Ask, Option, verb
 from blackwheel.core.site import Site
 
-DEFAULTS = {"stack": "nightly", "python": "", "arch": "", "jobs": "", "to": "", "simple": ""}
+DEFAULTS = {
+    **{"stack": "nightly", "python": "", "arch": "", "jobs": "", "to": "", "simple": ""},
+    **{"sign": "", "signed_by": ""},
+}
 """Set others in invoke.yaml (`blackwheel: {stack: stable}`) or by INVOKE_BLACKWHEEL_STACK."""
 
 STACK = Option(
@@ -43,6 +46,11 @@ WITHOUT = Option(
     word="NAMES",
     several=True,
 )
+KEY = Option(
+    help="the private key: a file, agent:FILE.pub (of ssh), or exec:PROGRAM",
+    word="KEY",
+    setting="sign",
+)
 YES = Option(help="do it; without, only tell", default=False)
 JSON = Option(help="for programs", default=False, to="as_json")
 
@@ -67,6 +75,11 @@ def _place(word: str, text: str, *, required: bool = True) -> Option:
     keep_going=_flag("when one project fails, build the others to their end"),
     lock=_flag("lock the stack's nightly torch first, without asking"),
     replace=_flag("let a wheel take the place of another build of the same label on the shelf"),
+    sign=Option(
+        help="sign what is shelved with this key (invoke sign tells which)",
+        word="KEY",
+        setting="sign",
+    ),
 )
 def build_wheels(site: Site, ask: Ask) -> int:
     """Build, prove and shelve a stack's wheels, e.g. invoke build-wheels --stack quickstart."""
@@ -186,12 +199,22 @@ def pin(site: Site, ask: Ask) -> None:
     pins.pin(site, **ask.given)
 
 
-@verb("Maintain", stack=Option(help="only this one (default: all)", word="NAME"), json=JSON)
+@verb(
+    "Maintain",
+    stack=Option(help="only this one (default: all)", word="NAME"),
+    gone=_flag("ask for each pin whether it can still be had, and how old it is"),
+    every=_flag("with --gone: for every package of the locks, too; hundreds of requests"),
+    json=JSON,
+)
 def outdated(site: Site, ask: Ask) -> Any:
     """List newer upstreams and patches they have taken, e.g. invoke outdated --stack stable."""
+    from blackwheel.pins import availability
     from blackwheel.pins import outdated as newer
 
-    return newer.show_outdated(site, **ask.given)
+    if ask.gone or ask.every:
+        words = {"every": ask.every, "as_json": ask.as_json}
+        return availability.show_availability(site, ask.stack, **words)
+    return newer.show_outdated(site, ask.stack, as_json=ask.as_json)
 
 
 @verb(
@@ -225,7 +248,11 @@ def plan(site: Site, ask: Ask) -> Any:
     "Look",
     what=_place("WHAT", "a wheel, a folder, a stack, or NAME==VERSION of the package registry"),
     arch=Option(help="count kernels against these (default: the stack's, else 12.0a)"),
-    torch=Option(help="would it link with this one: an environment's folder, or a version"),
+    torch=Option(
+        help="would it link with these: versions, environments' folders, or `all` of the stacks",
+        word="TORCH,...",
+    ),
+    load=_flag("load its libraries beside each --torch, too: this runs their code"),
     html=Option(help="write one page with the kernels drawn to this file", word="FILE"),
     json=JSON,
     strict=_flag("hold a wheel of no stack to what a stack's own must be, too"),
@@ -320,6 +347,11 @@ def clean(site: Site, ask: Ask) -> None:
 @verb(
     "Look",
     what=_place("WHAT", "a wheel, a folder or a stack (default: every shelf)", required=False),
+    key=Option(
+        help="public keys, of which one must have signed: needs no more than wheel and signature",
+        word="FILES",
+        several=True,
+    ),
     json=JSON,
 )
 def verify(site: Site, ask: Ask) -> int:
@@ -327,6 +359,26 @@ def verify(site: Site, ask: Ask) -> int:
     from blackwheel.shelf import verify as verifying
 
     return verifying.show_verify(site, **ask.given)
+
+
+@verb("Share", file=_place("FILE", "gets the private key; FILE.pub the public one"))
+def new_key(site: Site, ask: Ask) -> None:
+    """Make a pair of keys that sign wheels, e.g. invoke new-key ~/.config/blackwheel.key."""
+    from blackwheel.commands import sign as signing
+
+    signing.new_key(site, ask.file)
+
+
+@verb(
+    "Share",
+    what=_place("WHAT", "a wheel, a folder or a stack (default: every shelf)", required=False),
+    key=KEY,
+)
+def sign(site: Site, ask: Ask) -> None:
+    """Sign the receipts of proved wheels, offline, e.g. invoke sign stable --key wheels.key."""
+    from blackwheel.commands import sign as signing
+
+    signing.sign(site, ask.what, ask.key)
 
 
 @verb(
@@ -349,6 +401,12 @@ def verify(site: Site, ask: Ask) -> int:
     yes=YES,
     allow_unrun_arch=_flag(
         "although no kernel ever ran on an arch they were built for", to="allow_unrun"
+    ),
+    signed_by=Option(
+        help="public keys, of which one must have signed each wheel (default: as the index asks)",
+        word="FILES",
+        several=True,
+        setting="signed_by",
     ),
     minutes=Option(
         help="how long uploads may take, all together (default: 60)",

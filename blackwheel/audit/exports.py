@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from blackwheel.audit.elf import Elf, UnreadableLibraryError, read_elf
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.files import replace_file
 from blackwheel.pytorch.identity import INSTALLED
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Raised when the table's form changes."""
 FOLDERS: Final = ("torch/lib", "nvidia/*/lib")
 DISTRIBUTIONS: Final = ("torch-*.dist-info", "nvidia_*.dist-info")
@@ -44,6 +45,8 @@ class Exports:
     """`cpython-312`, as it stands in extension modules' names."""
     libraries: Mapping[str, Shelf]
     """By soname; the interpreter's own symbols under `python`."""
+    beside: tuple[str, ...] = ()
+    """Those that are loaded for everyone before the wheel's own."""
 
     def owner(self, symbol: str) -> str:
         """Return the first library that exports the symbol, or nothing."""
@@ -53,7 +56,7 @@ class Exports:
     def reach(self, needed: Iterable[str]) -> set[str]:
         """Return the names of all libraries that are loaded, directly or not, for these."""
         seen: set[str] = set()
-        waiting = [PYTHON, GLOBAL, *needed]
+        waiting = [PYTHON, GLOBAL, *self.beside, *needed]
         while waiting:
             name = waiting.pop()
             if name in seen or name not in self.libraries:
@@ -63,13 +66,17 @@ class Exports:
         return seen
 
 
-def exports_of(environment: Path, *, store: Path, cuda: Path | None = None) -> Exports:
+def exports_of(
+    environment: Path, *, store: Path, cuda: Path | None = None, beside: Sequence[str] = ()
+) -> Exports:
     """Return the table of a virtual environment that holds torch, made on the first call.
 
-    `cuda` is a toolkit whose libraries serve a torch that has none beside it, as vendors build it.
+    `cuda` is a toolkit whose libraries serve a torch that has none beside it, as vendors build it;
+    `beside` are paths of libraries below site-packages that are loaded before those of a wheel.
 
-    Raises `torch-missing`. The table is found again by the RECORDs of torch and the CUDA packages
-    and the sizes of their libraries: it takes a second when it is made, 0.1 s after.
+    Raises `torch-missing` and `no-library-beside`. The table is found again by the RECORDs of torch
+    and the CUDA packages and the sizes of their libraries: it takes a second when it is made, 0.1 s
+    after.
     """
     links = environment / INSTALLED
     found = [links] if (links / "torch").exists() else []
@@ -93,7 +100,26 @@ def exports_of(environment: Path, *, store: Path, cuda: Path | None = None) -> E
         _save(table, libraries)
     interpreter, tag = _python(environment)
     libraries |= interpreter | system_exports()
-    return Exports(torch=_torch_version(packages), python=tag, libraries=libraries)
+    loaded = _libraries(_beside(path, environment) for path in beside)
+    return Exports(
+        torch=_torch_version(packages),
+        python=tag,
+        libraries=libraries | loaded,
+        beside=tuple(loaded),
+    )
+
+
+def _beside(path: str, environment: Path) -> Path:
+    found = [one for one in environment.glob(f"lib/python3*/site-packages/{path}") if one.is_file()]
+    if not found:
+        raise BlackwheelError(
+            "no-library-beside",
+            f"the environment holds no {path}, which the stack has loaded before the wheel's own",
+            where=str(environment),
+            fix="name its package among the project's `requirements`, then: nox -s lock",
+            code=Exit.CONFIG,
+        )
+    return found[0]
 
 
 def _digest(packages: Path, files: Iterable[Path]) -> str:
@@ -139,6 +165,7 @@ def _python(environment: Path) -> tuple[dict[str, Shelf], str]:
     return shelves, f"cpython-{tag}"
 
 
+@functools.cache
 def system_exports() -> dict[str, Shelf]:
     """Return the exports of this machine's C and C++ libraries."""
     shelves: dict[str, Shelf] = {}
@@ -164,7 +191,10 @@ def _torch_version(packages: Path) -> str:
 def _load(table: Path) -> dict[str, Shelf] | None:
     """The kept table; None where there is none or it is not whole."""
     try:
-        document: dict[str, Any] = json.loads(table.read_text(encoding="utf-8"))
+        digest, _, text = table.read_bytes().partition(b"\n")
+        if hashlib.sha256(text).hexdigest().encode() != digest:
+            return None
+        document: dict[str, Any] = json.loads(text)
         return {
             name: Shelf(needed=tuple(one["needed"]), exports=frozenset(one["exports"]))
             for name, one in document.items()
@@ -179,8 +209,6 @@ def _save(table: Path, libraries: Mapping[str, Shelf]) -> None:
         name: {"needed": one.needed, "exports": sorted(one.exports)}
         for name, one in libraries.items()
     }
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=table.parent, prefix=".exports-", delete=False
-    ) as file:
-        json.dump(document, file, separators=(",", ":"))
-    Path(file.name).replace(table)
+    text = json.dumps(document, separators=(",", ":")).encode()
+    # A flipped bit in a name would be a symbol that torch lacks, or has.
+    replace_file(table, hashlib.sha256(text).hexdigest().encode() + b"\n" + text)

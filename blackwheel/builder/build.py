@@ -7,17 +7,20 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from blackwheel.builder import (
     compile_cache,
     memory_pool,
     network_attempts,
+    objects,
     reuse,
+    source_files,
     timeline,
     waiting,
 )
 from blackwheel.builder.compile_cache import Cache
+from blackwheel.builder.compiling import Progress
 from blackwheel.builder.plan import BuildPlan
 from blackwheel.builder.workspace import Workshop, command, prepare, through_cache
 from blackwheel.core import isolation, machine, process
@@ -25,9 +28,9 @@ from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.units import duration, size
 from blackwheel.pytorch import identity
+from blackwheel.sources import patch
+from blackwheel.sources.tree import Rows
 from blackwheel.toolchain.host_compiler import Compiler
-
-_NINJA_STEP: Final = re.compile(r"^\[(\d+)/(\d+)\] ")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,6 +85,8 @@ def build(
         objects=plan.objects,
         console=console,
     )
+    wanted = patch.require_unchanged(plan.tree)
+    _drop_unproved(plan, workshop, wanted, isolation.fixed_paths(mode, store), console)
     prepare(plan, workshop, compiler)
     known = memory_pool.history(store, request.project)
     cores = max(plan.jobs, machine.read_machine().cores)
@@ -104,21 +109,24 @@ def build(
     if cached:
         spec, variables, secret = through_cache(cached, spec, variables, workshop, plan, compiler)
     isolated = isolation.isolated_command(spec, workshop.root / "isolation.json")
+    files = source_files.require_patched(plan, workshop, wanted)
     with (
-        console.stage(request.project, "compile", objects=True) as stage,
+        console.stage(request.project, "compile") as stage,
         waiting.said(plan.pools, lambda why: console.say(f"{request.project}: {why}")),
     ):
-        progress = _Progress(plan, stage, compiled=len(_recorded(workshop, plan.objects)))
-        done = process.run(
-            isolated,
-            environment={**variables, **secret},
-            cwd=workshop.root,
-            log=log,
-            on_line=progress.line,
-            umask=0o022,  # modes of files go into the wheel
-        )
+        compiled = len(_recorded(workshop, plan.objects))
+        with Progress(plan.request.pin, stage, jobs=plan.jobs, compiled=compiled) as progress:
+            done = process.run(
+                isolated,
+                environment={**variables, **secret},
+                cwd=workshop.root,
+                log=log,
+                on_line=progress.line,
+                umask=0o022,  # modes of files go into the wheel
+            )
         if done.code != 0:
             raise failure(plan, log, done.code, noted=workshop.heard)
+        source_files.require_untouched(plan, workshop, files)
         stage.update(progress.total, progress.total)
         recorded = _recorded(workshop, plan.objects)
         cpu = sum(line["cpu_seconds"] for line in recorded)
@@ -150,30 +158,24 @@ def build(
     )
 
 
-class _Progress:
-    """Reads ninja's own counter out of the build's output."""
-
-    def __init__(self, plan: BuildPlan, stage: Any, *, compiled: int) -> None:
-        pin = plan.request.pin
-        self.total = pin.objects
-        self._each = pin.cpu_seconds / pin.objects if pin.objects else 0.0
-        self._jobs = plan.jobs
-        self._stage = stage
-        if self.total > compiled:  # until ninja has said what it finds to do
-            self._show(compiled, self.total - compiled)
-
-    def line(self, line: str) -> None:
-        """Take one line of output."""
-        found = _NINJA_STEP.match(line)
-        if not found:
-            return
-        done, steps = int(found[1]), int(found[2])
-        self.total = max(self.total, steps)
-        self._show(self.total - steps + done, steps - done)
-
-    def _show(self, done: int, remaining: int) -> None:
-        left = remaining * self._each / self._jobs if self._each else None
-        self._stage.update(done, self.total, f"{self._jobs} job{'s' * (self._jobs > 1)}", left=left)
+def _drop_unproved(
+    plan: BuildPlan, workshop: Workshop, wanted: Rows, paths: isolation.Paths, console: Console
+) -> None:
+    """Remove the objects of an earlier run that these sources would not give."""
+    folders = {paths.src: workshop.src, paths.work: workshop.work, paths.tmp: workshop.tmp}
+    tree = objects.Tree(
+        src=workshop.src,
+        folders=folders,
+        patched=plan.tree.root,
+        wanted=wanted,
+        before=patch.synced(workshop.manifest),
+    )
+    if count := tree.drop_unproved():
+        what = "object was" if count == 1 else "objects were"
+        console.say(
+            f"{plan.request.project}: {count} {what} compiled from other contents than those of"
+            " now: compiled again"
+        )
 
 
 def _recorded(workshop: Workshop, objects: str) -> tuple[dict[str, Any], ...]:

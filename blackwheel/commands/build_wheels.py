@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
@@ -14,7 +14,10 @@ from blackwheel.pipeline.todo import adopted, work
 from blackwheel.receipts import document
 from blackwheel.shelf import index
 from blackwheel.stacks.ask import for_pythons
-from blackwheel.stacks.records import Stack
+from blackwheel.stacks.records import Stack, python_tag
+
+if TYPE_CHECKING:
+    from blackwheel.receipts.keys import Signer
 
 
 def build_wheels(site: Site, stack: str, **words: Any) -> int:
@@ -45,6 +48,7 @@ def _build_wheels(
     lock: bool = False,
     replace: bool = False,
     without: Sequence[str] = (),
+    sign: str = "",
 ) -> int:
     ask = partial(for_pythons, site, stack, python, only=only, arch=arch, without=without)
     asked = ask()
@@ -68,6 +72,7 @@ def _build_wheels(
         return Exit.OK
     from blackwheel.pipeline import run
 
+    signer = _signer(site, sign)
     code, shelved = run.build_pending(
         site,
         stack,
@@ -77,9 +82,23 @@ def _build_wheels(
         keep_going=keep_going,
         replace_shelved=replace,
     )
+    if signer:
+        from blackwheel.shelf import signing
+
+        for wheel in shelved:
+            signing.sign_wheel(site, wheel.path, signer)
     if shelved or not code:
         _summary(site, [*done, *shelved], asked[0][0].stack)
     return code
+
+
+def _signer(site: Site, spec: str) -> Signer | None:
+    """Return who signs, before hours begin; raise what `keys.signer` raises."""
+    if not spec:
+        return None
+    from blackwheel.receipts import keys
+
+    return keys.signer(spec, site.environment)
 
 
 def _summary(site: Site, wheels: Sequence[index.ShelvedWheel], stack: Stack) -> None:
@@ -101,7 +120,7 @@ def _summary(site: Site, wheels: Sequence[index.ShelvedWheel], stack: Stack) -> 
         files.setdefault(held["environment"]["python"], []).append(f"'{wheel.path.absolute()}'")
     for python, names in files.items():
         version = python if len(files) > 1 else "3"
-        torch = stack.torch.wheels.get(f"cp{python.replace('.', '')}")
+        torch = stack.torch.wheels.get(python_tag(python))
         words = [f"'{one.requirement}'" for one in (torch.by_url if torch else ())] + names
         site.console.result(
             "install, in your own environment:\n"

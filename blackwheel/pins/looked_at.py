@@ -1,4 +1,4 @@
-"""Compares what a stack says of a project with a new release: variables, contracts, compiler."""
+"""Compares variables, contracts and compiler of a project with the files of a new release."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FLOOR: Final = re.compile(
 
 
 def notes(pin: ProjectPin, old: Path, new: Path, rebased: Rebased) -> Iterator[str]:
-    """Yield what a person should look at: names that the new release does not read any more."""
+    """Yield the lines that a person should look at: names that the new release does not read."""
     before, after = _text(old), _text(new)
     patches = "\n".join(
         line[1:]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from packaging.version import InvalidVersion, Version
 from blackwheel.core.addresses import shown
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.files import sha256
+from blackwheel.core.scratch import scratch
 from blackwheel.core.site import Site
 from blackwheel.pins.nested import moved_tag
 from blackwheel.pins.upstream_files import Reading, read_git, read_sdist
@@ -176,8 +176,8 @@ def sdist_pin(
 ) -> tuple[SdistPin, tuple[str, ...]]:
     """Return the pin of an sdist, and the paths whose bytes are not those of the commit."""
     inner = {nested.path: nested.sparse for nested in pin.nested}
-    with tempfile.TemporaryDirectory(prefix="sdist-", dir=site.store) as folder:
-        root = Path(folder) / "tree"
+    with scratch(site.store, "sdist-") as folder:
+        root = folder / "tree"
         files = sdist.entries(archive, lambda path: is_selected(path, pin.source.sparse, inner))
         write_entries(files, root, where=archive.name)
         differing = tuple(
@@ -199,11 +199,12 @@ def sdist_pin(
 def require_same_sdist(site: Site, project: str, found: SdistPin) -> None:
     """Raise `moved-sdist` where a stack pins other bytes under the same name."""
     for name, other in _pins(site, project):
-        if other.sdist and other.sdist.name == found.name and other.sdist.sha256 != found.sha256:
+        pinned = other.sdist if other.sdist and other.sdist.measured else found
+        if pinned.name == found.name and pinned.sha256 != found.sha256:
             raise BlackwheelError(
                 "moved-sdist",
                 f"{found.name} has other bytes than are pinned for it"
-                f"\nfound:  {found.sha256}\npinned: {other.sdist.sha256}",
+                f"\nfound:  {found.sha256}\npinned: {pinned.sha256}",
                 where=f"constraints/{name}.toml, projects.{project}.sdist.sha256",
                 fix="find out who changed the file before you change the pin",
                 code=Exit.SOURCE,

@@ -118,7 +118,7 @@ def _put_torch(table: Any, torch: TorchPin, place: Sequence[str]) -> None:
 
 def _spaced(text: str) -> str:
     """Add the empty line that tomlkit leaves out between an added table and the next one."""
-    last = r'^((?:sha256|size|url|told_by|requires_python|"torch/.*") = .*\n)(?=\[)'
+    last = r'^((?:sha256|size|tree|commit|url|told_by|requires_python|"torch/.*") = .*\n)(?=\[)'
     return re.sub(last, r"\1\n", text, flags=re.MULTILINE)
 
 
@@ -188,7 +188,7 @@ def edited_project(
         if "archive" in row and known[row["path"]].archive is None:
             row.remove("archive")
         _requote(row, renamed)
-    return tomlkit.dumps(document)
+    return _spaced(tomlkit.dumps(document))
 
 
 def with_toolchain(text: str, before: ToolchainPin, pin: ToolchainPin) -> str:

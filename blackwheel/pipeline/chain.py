@@ -13,6 +13,7 @@ from blackwheel.builder import build, compile_cache, memory_pool, plan, source_f
 from blackwheel.builder.memory_pool import width
 from blackwheel.builder.plan import BuildPlan
 from blackwheel.core import file_lock, isolation
+from blackwheel.core.errors import BlackwheelError
 from blackwheel.core.site import Site, isolation_mode
 from blackwheel.pipeline import receipt, todo
 from blackwheel.pipeline.session_file import BuildOrder
@@ -22,6 +23,8 @@ from blackwheel.pytorch.installed import show_torch
 from blackwheel.receipts import document as receipts
 from blackwheel.receipts.beside import key_section, receipt_path
 from blackwheel.receipts.document import BEFORE_SMOKE
+from blackwheel.shelf import admission
+from blackwheel.smoke.checks import tables
 from blackwheel.sources import fetch, patch
 from blackwheel.sources.series import Series
 from blackwheel.stacks import projects, pythons, request
@@ -47,6 +50,14 @@ def preflight(site: Site, pending: Sequence[Work]) -> list[Work]:
     for item in found:
         _require_torch(site, item)
     return found
+
+
+def require_checks(site: Site, pending: Sequence[Work]) -> None:
+    """Raise `bad-checks` before hours begin, for kernel checks that could not start after them."""
+    for project in sorted({item.request.project for item in pending}):
+        file = site.patches / project / projects.CHECKS
+        if file.is_file():
+            tables.require(file)
 
 
 def require_machine(site: Site, asked: Sequence[tuple[Request, pythons.Python]]) -> list[Path]:
@@ -129,7 +140,11 @@ def tree_of(site: Site, order: BuildOrder) -> patch.PatchedTree:
     """
     if order.tree is None:
         return patched_tree(site, order.work.request, todo.read_series(site, order.work))
-    patch.require_unchanged(order.tree)
+    try:
+        patch.require_unchanged(order.tree)
+    except BlackwheelError:
+        patched_tree(site, order.work.request, todo.read_series(site, order.work))  # names files
+        raise
     return order.tree
 
 
@@ -140,7 +155,7 @@ def _toolchain(site: Site, asked: Request) -> toolkit.Toolchain:
         store=site.store,
         uv=site.uv,
         environment=site.environment,
-        on_line=None,
+        console=site.console,
     )
 
 
@@ -210,7 +225,10 @@ def build_one(site: Site, order: BuildOrder, *, environment: Path) -> Path:
                 built.path,
                 expected=audit.expectation(asked),
                 exports=audit.exports_of(
-                    environment, store=site.store, cuda=made.toolchain.root if beside else None
+                    environment,
+                    store=site.store,
+                    cuda=made.toolchain.root if beside else None,
+                    beside=asked.pin.beside,
                 ),
                 built=built,
             )
@@ -242,10 +260,22 @@ def _built(site: Site, made: BuildPlan, lock: Path) -> build.BuiltWheel:
 
 
 def candidate(site: Site, item: Work) -> Path | None:
-    """Return the audited wheel of this key that is not on the shelf yet."""
+    """Return the audited wheel of this key that is not on the shelf yet.
+
+    Whoever may write the store can plant one: it is held to everything that a shelf asks for
+    before any of its code runs, and one with a fault is named and built anew.
+    """
     folder = site.store / "builds" / item.request.slug / "work" / "wheel"
-    found = (wheel for wheel in sorted(folder.glob("*.whl")) if is_candidate(item, wheel))
-    return next(found, None)
+    for wheel in sorted(folder.glob("*.whl")):
+        if not is_candidate(item, wheel):
+            continue
+        done = admission.examined(site, wheel, item.request, key=item.key, smoked=False)
+        if not done.faults:
+            return wheel
+        for check in done.faults:
+            fact = f"{check.what}: {check.found or 'nothing'}"
+            site.console.say(f"{item.request.project}: {wheel.name} is built anew: {fact}")
+    return None
 
 
 def is_candidate(item: Work, wheel: Path) -> bool:

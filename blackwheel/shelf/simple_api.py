@@ -45,6 +45,16 @@ class ShelvedWheel:
         return _beside(self.path, ".receipt.json")
 
     @property
+    def bundle(self) -> Path:
+        """Path of the signed receipt beside the wheel, if it was signed."""
+        return _beside(self.path, ".intoto.jsonl")
+
+    @property
+    def sbom(self) -> Path:
+        """Path of the SBOM beside the wheel."""
+        return _beside(self.path, ".cdx.json")
+
+    @property
     def metadata(self) -> Path:
         """Path of the METADATA file beside the wheel."""
         return _beside(self.path, ".metadata")

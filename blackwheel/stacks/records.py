@@ -13,6 +13,11 @@ from pydantic.dataclasses import dataclass
 from blackwheel.core.errors import BlackwheelError, Exit, nearest
 
 
+def python_tag(version: str) -> str:
+    """Return the tag of a Python version: `cp312` for `3.12`."""
+    return f"cp{version.replace('.', '')}"
+
+
 def _inside(path: str) -> str:
     """Accept only a path that stays inside the tree."""
     if not path or path.startswith("/") or ".." in path.split("/"):
@@ -88,14 +93,22 @@ class NestedPin(GitPin):
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class SdistPin:
-    """The sdist of the same release: stands in when the git host cannot be reached."""
+    """The sdist of the same release: stands in when the git host cannot be reached.
+
+    With a name alone it was never measured: nothing is fetched, and `invoke pin` is named.
+    """
 
     name: str
     """File name: `NAME-VERSION.tar.gz`."""
-    sha256: Sha256
-    size: int
-    tree: Commit
+    sha256: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] = ""
+    size: int = 0
+    tree: NestedCommit = ""
     """Git tree id of the unpacked files."""
+
+    @property
+    def measured(self) -> bool:
+        """Tell whether the pin says which bytes the file has."""
+        return bool(self.sha256 and self.size and self.tree)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
@@ -169,6 +182,12 @@ class ProjectPin:
     filled in."""
     distribution: Distribution | None = None
     """The wheel's name, where it is not the project's."""
+    links_torch: bool = True
+    """Its libraries are bound to the stack's torch. Where they are not, the wheel serves every
+    torch: it requires none, and its label names the CUDA alone."""
+    beside: tuple[RelativePath, ...] = ()
+    """Libraries of other packages, by their paths below site-packages, that are loaded for everyone
+    before the wheel's own."""
     contract: tuple[Contract, ...] = ()
     data: tuple[str, ...] = ()
     """Binary files, neither code nor images, that the wheel may hold: globs of its paths."""
@@ -272,6 +291,11 @@ class ToolchainPin:
     nvcc: str = ""
     """What `nvcc --version` must say: 13.0.88; empty accepts any of the release."""
     requirements: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """First part of the label of a wheel that links no torch: `cu130`."""
+        return f"cu{''.join(self.cuda.split('.')[:2])}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)

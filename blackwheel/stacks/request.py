@@ -14,7 +14,7 @@ from packaging.utils import parse_wheel_filename
 from blackwheel.core import archs as arch_names
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.isolation import Paths
-from blackwheel.stacks.records import ProjectPin, Stack
+from blackwheel.stacks.records import ProjectPin, Stack, python_tag
 
 BUILD: Final = (
     *("{python}", "-m", "build", "--wheel", "--no-isolation", "--skip-dependency-check"),
@@ -50,7 +50,7 @@ class Request:
     @property
     def tag(self) -> str:
         """Python tag of the wheel: `cp312`."""
-        return f"cp{self.python.replace('.', '')}"
+        return python_tag(self.python)
 
     @property
     def slug(self) -> str:
@@ -76,11 +76,15 @@ class Request:
 def label(
     stack: Stack, pin: ProjectPin, archs: tuple[str, ...], without: tuple[str, ...] = ()
 ) -> str:
-    """Return the local version: `cu130torch2.11.0.sm120a.1`, or `….lesstritonkernels.1`."""
+    """Return the local version: `cu130torch2.11.0.sm120a.1`, or `….lesstritonkernels.1`.
+
+    Of a wheel that links no torch: `cu130.sm120a.1`.
+    """
     shorts = (arch_names.parse(arch).label for arch in archs)
     less = (f"less{re.sub('[^a-z0-9]', '', name)}" for name in without)
-    installed = "installed" if stack.torch.source == "installed" else ""
-    parts = [stack.torch.label, *shorts, pin.variant, *less, installed, str(pin.revision)]
+    installed = "installed" if stack.torch.source == "installed" and pin.links_torch else ""
+    made_for = stack.torch.label if pin.links_torch else stack.toolchain.label
+    parts = [made_for, *shorts, pin.variant, *less, installed, str(pin.revision)]
     return ".".join(part for part in parts if part)
 
 
@@ -154,7 +158,7 @@ def filled(line: str, stack: Stack, python: str) -> str:
     Which builds of those two belong to a nightly torch, only the lock tells: it read METADATA.
     """
     known: dict[str, str] = {"torch": stack.torch.requirement}
-    wheel = stack.torch.wheels.get(f"cp{python.replace('.', '')}")
+    wheel = stack.torch.wheels.get(python_tag(python))
     for one in wheel.family if wheel else ():
         project, version, _, _ = parse_wheel_filename(one.name)
         known[project] = f"{project}=={version}"

@@ -21,6 +21,7 @@ from blackwheel.core.console import Quiet
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
 from blackwheel.pins import move_project, outdated, pin, project_report
+from blackwheel.sources import fetch
 from blackwheel.sources.series import load_series
 from blackwheel.stacks import loader
 
@@ -330,6 +331,63 @@ def test_sdist_with_other_bytes_than_are_pinned_under_its_name_is_refused(site: 
     )
 
 
+@pytest.mark.parametrize("away", [(), ("toy",)], ids=["git", "sdist"])
+def test_first_pin_measures_the_sdist_that_a_stack_names(
+    world: World, tmp_path: Path, away: tuple[str, ...]
+) -> None:
+    """The stack file of a new project says no bytes; what is written is what another one has."""
+    site = world.site(tmp_path, unreachable=away)
+    whole = toml(site).read_text("utf-8")
+    known = loader.load("toy", site.constraints).projects["toy"]
+    assert known.sdist
+    for line in (
+        f'sha256 = "{known.sdist.sha256}"\n',
+        f"size = {known.sdist.size}\n",
+        f'tree = "{known.sdist.tree}"\n',
+    ):
+        edit(toml(site), line, "")
+    shutil.rmtree(site.patches / "toy")
+    empty = loader.load("toy", site.constraints).projects["toy"]
+    assert empty.sdist and not empty.sdist.measured
+    with pytest.raises(BlackwheelError) as caught:
+        fetch.fetch(
+            "toy",
+            empty,
+            store=site.store,
+            environment=site.environment,
+            console=site.console,
+        )
+    assert str(caught.value) == (
+        "error: sdist-not-measured\n"
+        "  the stack names toy-1.0.tar.gz, and not which bytes it has\n"
+        "  where: projects.toy.sdist\n"
+        "  fix:   invoke pin toy 1.0 --stack STACK"
+    )
+    named = [f"third_party/sub={known.nested[2].commit}"] if away else []  # no sdist tells a link
+    assert pinned(site, "1.0", commits=named)
+    assert "  first    its bytes are measured now" in said(site)
+    assert "  series   patches/toy/1.0/series is made: it names no patch yet" in said(site)
+    assert load_series(site.patches / "toy" / "1.0").patches == ()
+    made = loader.load("toy", site.constraints).projects["toy"]
+    assert made.sdist == known.sdist
+    if not away:
+        assert made == known
+        assert toml(site).read_text("utf-8") == whole
+
+
+def test_sdist_of_which_one_number_is_missing_is_a_fault_of_the_stack(site: Site) -> None:
+    pin_of = loader.load("toy", site.constraints).projects["toy"].sdist
+    assert pin_of
+    edit(toml(site), f"size = {pin_of.size}\n", "")
+    with pytest.raises(BlackwheelError) as caught:
+        loader.load("toy", site.constraints)
+    assert caught.value.name == "bad-stack"
+    assert (
+        "projects.toy.sdist: with sha256, tree all of sha256, size and tree are wanted, or none"
+        in str(caught.value)
+    )
+
+
 def test_git_host_that_is_away_wants_the_commit_named_where_there_is_no_sdist(
     world: World, tmp_path: Path
 ) -> None:
@@ -486,7 +544,8 @@ def test_write_is_whole_or_not_at_all_dry_killed_stopped_or_overtaken(
         before=before,
         after=after,
     )
-    assert seen == {(False, False), (True, False)}
+    assert seen - {(True, True)} == {(False, False), (True, False)}
+    before()
     (folder.parent / ".1.1.part-killed").mkdir()
     move_project.write(site, move)
     after()
@@ -588,10 +647,10 @@ def test_word_that_is_no_pin_is_refused_with_those_there_are(site: Site) -> None
 def test_option_that_would_be_ignored_is_refused(site: Site) -> None:
     before = files(site)
     with pytest.raises(BlackwheelError) as caught:
-        pin.pin(site, "torch", "latest", stack="toy", dry_run=True)
+        pin.pin(site, "torch", "2.13.0", stack="toy", objects=True)
     assert str(caught.value) == (
         "error: bad-option\n"
-        "  --dry-run means nothing for torch\n"
+        "  --objects means nothing for torch\n"
         "  where: invoke pin\n"
         "  fix:   leave it out; invoke --help pin tells what is for which"
     )
