@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 from blackwheel.builder import requirements as requires
 from blackwheel.core.errors import BlackwheelError, Exit, nearest
 from blackwheel.core.file_lock import held
-from blackwheel.core.files import replace_file
+from blackwheel.core.files import rewrite_file
 from blackwheel.core.site import Site
 from blackwheel.pins import looked_at, requirements, stack_file, upstream_files
 from blackwheel.pins import nested as nestedpins
@@ -183,7 +183,7 @@ def write(site: Site, move: Move) -> None:
         (folder / "series").touch()
     with _placed(move, folder):
         if move.after != move.before:
-            replace_file(path, move.after.encode())
+            rewrite_file(path, move.after.encode())
 
 
 def written(move: Move, folder: Path) -> bool:
