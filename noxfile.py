@@ -217,13 +217,14 @@ def bench(session: nox.Session) -> None:
         return
     with _session_file(session, "smoke", "--stack", STACK, "--python", PYTHON) as (file, order):
         _install(session, file, order["groups"][0])
-    known = {"--stack", "--python"}
-    rest = [
-        w
-        for n, w in enumerate(words)
-        if not known & {w.partition("=")[0], *words[max(0, n - 1) : n]}
-    ]
-    _blackwheel(session, "bench", *rest, "--environment", session.virtualenv.location)
+        known = {"--stack", "--python"}
+        rest = [
+            w
+            for n, w in enumerate(words)
+            if not known & {w.partition("=")[0], *words[max(0, n - 1) : n]}
+        ]
+        there = ("--environment", session.virtualenv.location)
+        _blackwheel(session, "bench", *rest, *there, "--order", file)
 
 
 @nox.session(python=False)
@@ -261,6 +262,17 @@ def lint(session: nox.Session) -> None:
     _developed(session)
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+
+
+@nox.session(python=PYTHON)
+def docs(session: nox.Session) -> None:
+    """Render the documents into build/docs; a warning and a broken link are errors."""
+    _sync(session, ".ci/docs.txt")
+    site = ROOT / "build" / "docs"
+    strict = ("--fail-on-warning", "--keep-going", "--nitpicky", "--fresh-env", "--quiet")
+    where = ("--conf-dir", "docs/make/site", ".", str(site))
+    session.run("sphinx-build", "--builder", "html", *strict, *where)
+    session.log(f"{site / 'README.html'}")
 
 
 @nox.session(python=PYTHON)

@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     bench = verbs.add_parser("bench", help="measure a wheel's attention, or a served model")
     bench.add_argument("what", choices=["attention", "serving"])
     bench.add_argument("--environment", type=Path)
+    bench.add_argument("--order", type=Path, help="the session's file: whose torch lies there")
     bench.add_argument("--url", default="http://127.0.0.1:8000")
     bench.add_argument("--model", default="", help="default: that of docs/rtx5090.md")
     bench.add_argument("--runs", type=int, default=serving.RUNS)
@@ -179,6 +180,9 @@ def _bench(site: Site, options: argparse.Namespace) -> None:
             output=options.output,
         )
         return
+    if options.order:  # the torch of an interpreter is in no lock
+        asked = session_file.read(options.order, SmokeOrder)
+        smoke_session.link_torch(site, asked, asked.groups[0], options.environment)
     other = Path(options.against) if options.against else None
     benching.bench_attention(site, options.environment, against=other, output=options.output)
 

@@ -17,12 +17,13 @@ from blackwheel.core.scratch import scratch
 from blackwheel.core.site import Site
 from blackwheel.pytorch import nightly_index
 from blackwheel.sources import git_tags, package_index, rebase, sdist, series
-from blackwheel.sources.fetch import Origin, SourceTree
+from blackwheel.sources.export import Origin
+from blackwheel.sources.fetch import SourceTree
 from blackwheel.sources.git_host import UnreachableError
 from blackwheel.sources.git_store import GitStore
 from blackwheel.sources.tree import is_selected, write_entries
 from blackwheel.stacks import loader
-from blackwheel.stacks.records import ProjectPin, Stack
+from blackwheel.stacks.records import ProjectPin, Stack, python_tag
 
 _PATIENCE: Final = Patience(tries=2)
 _UNTAGGED: Final = "0" * 40
@@ -94,7 +95,7 @@ def _torch(site: Site, stack: Stack) -> str:
     if torch.source == "registry":
         found = git_tags.newest(package_index.versions("torch", site))
         return str(found or torch.version)
-    tags = [f"cp{python.replace('.', '')}" for python in stack.python]
+    tags = [python_tag(python) for python in stack.python]
     listed = nightly_index.listing(torch.pages[0], "torch", patience=_PATIENCE)
     return str(nightly_index.newest(listed, torch.version.partition("+")[2], tags))
 

@@ -50,7 +50,12 @@ def shelved(shelf: Path) -> tuple[ShelvedWheel, ...]:
 
 
 def shelve(
-    wheel: Path, receipt: receipts.Document, shelf: Path, *, now: datetime | None = None
+    wheel: Path,
+    receipt: receipts.Document,
+    shelf: Path,
+    *,
+    sbom: bytes = b"",
+    now: datetime | None = None,
 ) -> ShelvedWheel:
     """Put a wheel and its receipt on a shelf; the same bytes again change nothing but the receipt.
 
@@ -58,7 +63,7 @@ def shelve(
     A reader, a second run and a kill at any moment find pages that list whole files only. Raises
     `bad-wheel`, `wrong-receipt`, `other-bytes`, `bad-shelf`, `shelf-busy` or `shelf-unwritable`.
     """
-    return shelve_all([(wheel, receipt)], shelf, now=now)[0]
+    return shelve_all([(wheel, receipt)], shelf, sboms={wheel.name: sbom}, now=now)[0]
 
 
 def shelve_all(
@@ -66,11 +71,12 @@ def shelve_all(
     shelf: Path,
     *,
     signed: Mapping[str, bytes] | None = None,
+    sboms: Mapping[str, bytes] | None = None,
     now: datetime | None = None,
 ) -> tuple[ShelvedWheel, ...]:
     """Put wheels with their receipts on a shelf together: no page lists one before all lie there.
 
-    `signed` holds signed receipts by the wheel's file name; others are not signed there.
+    `signed` and `sboms` hold files by the wheel's name; those of other wheels go.
     Nothing is written where one of them is refused. Raises what `shelve` raises.
     """
     moment = now or datetime.now(UTC)
@@ -87,10 +93,11 @@ def shelve_all(
             for wheel, entry, metadata, receipt in seen:
                 files.replace_file(entry.metadata, metadata)
                 receipts.write(entry.receipt, receipt)
-                if bundle := (signed or {}).get(wheel.name):
-                    files.replace_file(entry.bundle, bundle)
-                else:
-                    entry.bundle.unlink(missing_ok=True)
+                for path, held in ((entry.bundle, signed), (entry.sbom, sboms)):
+                    if data := (held or {}).get(wheel.name):
+                        files.replace_file(path, data)
+                    else:
+                        path.unlink(missing_ok=True)
                 _place(wheel, entry)  # last: no wheel lies there without its receipt
             return _list(shelf, [entry for _, entry, _, _ in seen])
     except OSError as error:
@@ -116,7 +123,8 @@ def withdraw(wheel: ShelvedWheel, shelf: Path) -> None:
         others = [one for one in _listed(page) if one.path != wheel.path]
         _write_page(folder, simple_page(wheel.project, others))
         files.sync_folder(folder)
-        for path in (wheel.path, wheel.metadata, wheel.receipt, wheel.bundle, *wheel.pages):
+        beside = (wheel.metadata, wheel.receipt, wheel.bundle, wheel.sbom, *wheel.pages)
+        for path in (wheel.path, *beside):
             path.unlink(missing_ok=True)
         _show(shelf)
 
