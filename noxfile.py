@@ -240,6 +240,12 @@ def pins(session: nox.Session) -> None:
         session.run(sys.executable, "-m", "invoke", "outdated", "--gone", *session.posargs)
 
 
+@nox.session(python=False)
+def bump(session: nox.Session) -> None:
+    """Move a nightly to its newest build, lock, build, audit and smoke; -- STACK --report FILE."""
+    _blackwheel(session, "bump", *session.posargs)
+
+
 @nox.session(python=PYTHON)
 def tests(session: nox.Session) -> None:
     """Run the tests; arguments behind -- go to pytest."""

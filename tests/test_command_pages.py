@@ -13,6 +13,7 @@ DOCS = ROOT / "docs"
 commands = script("commands")
 VARIABLE = re.compile(r"\bBLACKWHEEL_[A-Z]+(?:_[A-Z]+)*\b")
 INNER = {
+    "REST_OF",
     *(
         "EXPECTED",
         "FIXED",

@@ -17,6 +17,7 @@ from blackwheel.builder import (
     reuse,
     source_files,
     timeline,
+    waiting,
 )
 from blackwheel.builder.compile_cache import Cache
 from blackwheel.builder.compiling import Progress
@@ -90,7 +91,15 @@ def build(
     known = memory_pool.history(store, request.project)
     cores = max(plan.jobs, machine.read_machine().cores)
     settle = memory_pool.SETTLE if plan.queued > plan.jobs else 0
-    expected = memory_pool.settings(plan.pools, cores, known, plan.known.build.costs, settle=settle)
+    expected = memory_pool.settings(
+        plan.pools,
+        cores,
+        known,
+        plan.known.build.costs,
+        settle=settle,
+        # Other machines compile what a distributed cache lacks: no step of it runs here.
+        cached=cached is not None and not cached.distributed,
+    )
     workshop.expected.write_text(expected, encoding="utf-8")
     Path(f"{workshop.expected}.failed").unlink(missing_ok=True)
     log.write_text("", encoding="utf-8")
@@ -101,7 +110,10 @@ def build(
         spec, variables, secret = through_cache(cached, spec, variables, workshop, plan, compiler)
     isolated = isolation.isolated_command(spec, workshop.root / "isolation.json")
     files = source_files.require_patched(plan, workshop, wanted)
-    with console.stage(request.project, "compile") as stage:
+    with (
+        console.stage(request.project, "compile") as stage,
+        waiting.said(plan.pools, lambda why: console.say(f"{request.project}: {why}")),
+    ):
         compiled = len(_recorded(workshop, plan.objects))
         with Progress(plan.request.pin, stage, jobs=plan.jobs, compiled=compiled) as progress:
             done = process.run(

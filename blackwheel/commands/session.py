@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from blackwheel.commands import bench as benching
+from blackwheel.commands import bump as bumping
 from blackwheel.core import entry, isolation
 from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit, nearest
@@ -85,6 +86,11 @@ def _parser() -> argparse.ArgumentParser:
     lock = verbs.add_parser("lock", help="resolve and hash every environment again")
     lock.add_argument("stacks", nargs="*")
     lock.add_argument("--upgrade", action="store_true")
+    bump = verbs.add_parser("bump", help="move a nightly to its newest build, and prove it")
+    bump.add_argument("stack", nargs="?", default="nightly")
+    bump.add_argument("--only", nargs="*", default=[], help="these projects of the stack")
+    bump.add_argument("--report", type=Path, help="write the report here too, in Markdown")
+    bump.add_argument("--archive", type=Path, help="a folder that gets the wheels of torch, too")
     return parser
 
 
@@ -106,7 +112,10 @@ def _add_resolve(sessions: argparse._SubParsersAction[_Parser]) -> None:
     smoke.add_argument("--require-gpu", action="store_true")
 
 
-def _act(site: Site, options: argparse.Namespace) -> None:
+def _act(site: Site, options: argparse.Namespace) -> int | None:
+    if options.verb == "bump":
+        given = {"only": options.only, "report": options.report, "archive_in": options.archive}
+        return bumping.bump(site, options.stack, **given)
     if options.verb == "lock":
         lock_all.lock_all(site, names=options.stacks, upgrade=options.upgrade)
     elif options.verb == "bench":
@@ -125,6 +134,7 @@ def _act(site: Site, options: argparse.Namespace) -> None:
         make(site, order, environment=options.environment.absolute())
     else:
         _build(site, options)
+    return None
 
 
 def _resolved(site: Site, options: argparse.Namespace) -> session_file.Order:

@@ -105,7 +105,7 @@ def require(
 
 
 def require_fit(found: Found, environment: Path) -> None:
-    """Raise `not-for-this-torch` where an environment holds what this torch cannot be beside.
+    """Raise `not-for-this-torch` where an environment holds packages that fit no such torch.
 
     Its own packages come first: one that its lock brings would hide what torch was released with.
     """

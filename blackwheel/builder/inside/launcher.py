@@ -16,9 +16,10 @@ there, and an empty one is left (docs/decisions/0012-arch-plan.md).
 
 Where BLACKWHEEL_EXPECTED names a file of memory_pool.py, an object waits until its predicted
 memory is free, in one pool for all builds on the machine, the longest first
-(docs/decisions/0019-memory-pool.md). One that was killed is compiled again, alone. The exit
-code is the compiler's, 97 for a refusal, 98 for an object not begun because another has failed, 99
-where the compiler ended well and left no whole object.
+(docs/decisions/0019-memory-pool.md); with a compile cache it waits for a light share, and
+BLACKWHEEL_REST_OF tells cache_step.py whose rest a miss takes. One that was killed is compiled
+again, alone. The exit code is the compiler's, 97 for a refusal, 98 for an object not begun because
+another has failed, 99 where the compiler ended well and left no whole object.
 """
 
 import os
@@ -179,11 +180,7 @@ def remove(path: str) -> None:
 
 
 def is_whole(path: str) -> bool:
-    """Tell whether a file is an ELF object to its end, where its table of sections is; or bitcode.
-
-    A compiler that is cut short by a full disk, or ends well and wrote half, leaves another file:
-    ninja would take it for done, and no rerun would ever compile it again.
-    """
+    """Tell whether a file is an ELF object to its end, or bitcode; ninja would never look again."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:
@@ -368,6 +365,8 @@ def _compile(
     began = time.time()
     folder = os.environ.get("BLACKWHEEL_FOLDER", "") if device and all_absolute(command) else ""
     os.environ["BLACKWHEEL_OWN_NUMBERS"] = "1" if device else ""
+    light = settings is not None and settings.cached and not alone
+    os.environ["BLACKWHEEL_REST_OF"] = unit[0].rpartition("/")[2] if light else ""
     code, cpu_seconds, peak_bytes = run(command, number=int(device), folder=folder)
     if not code and os.path.lexists(unit[1]) and not is_whole(unit[1]):  # none: ninja sees it
         sys.stderr.write(f"{unit[0]}: error: the compiler ended well and left no whole object\n")
