@@ -217,13 +217,14 @@ def bench(session: nox.Session) -> None:
         return
     with _session_file(session, "smoke", "--stack", STACK, "--python", PYTHON) as (file, order):
         _install(session, file, order["groups"][0])
-    known = {"--stack", "--python"}
-    rest = [
-        w
-        for n, w in enumerate(words)
-        if not known & {w.partition("=")[0], *words[max(0, n - 1) : n]}
-    ]
-    _blackwheel(session, "bench", *rest, "--environment", session.virtualenv.location)
+        known = {"--stack", "--python"}
+        rest = [
+            w
+            for n, w in enumerate(words)
+            if not known & {w.partition("=")[0], *words[max(0, n - 1) : n]}
+        ]
+        there = ("--environment", session.virtualenv.location)
+        _blackwheel(session, "bench", *rest, *there, "--order", file)
 
 
 @nox.session(python=False)
@@ -239,11 +240,26 @@ def pins(session: nox.Session) -> None:
         session.run(sys.executable, "-m", "invoke", "outdated", "--gone", *session.posargs)
 
 
+@nox.session(python=False)
+def bump(session: nox.Session) -> None:
+    """Move a nightly to its newest build, lock, build, audit and smoke; -- STACK --report FILE."""
+    _blackwheel(session, "bump", *session.posargs)
+
+
 @nox.session(python=PYTHON)
 def tests(session: nox.Session) -> None:
     """Run the tests; arguments behind -- go to pytest."""
     _developed(session)
     session.run("pytest", "--numprocesses", "auto", "--dist", "worksteal", *session.posargs)
+
+
+@nox.session(python=PYTHON)
+def faults(session: nox.Session) -> None:
+    """Inject faults into real commands: hours; -- --short as CI does, --only KIND:NUMBER."""
+    _developed(session)
+    folders = [str(ROOT / "tests" / name) for name in ("faults", "toys", "toys/cuda")]
+    words = session.posargs or ["--report", str(ROOT / "benchmarks" / "faults.md")]
+    session.run("python", "-m", "campaign", *words, env={"PYTHONPATH": os.pathsep.join(folders)})
 
 
 @nox.session(python=PYTHON)

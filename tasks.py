@@ -166,7 +166,7 @@ def check_patches(site: Site, ask: Ask) -> int:
     "Maintain",
     what=_place("WHAT", "torch, or a project of the stack: flash-attn"),
     version=_place(
-        "VERSION", "2.10.0.dev20251016+cu128, 2.8.3, or latest; installed: what --python has"
+        "VERSION", "2.16.0.dev20261006+cu134, 2.15.0, or latest; installed: what --python has"
     ),
     stack=STACK,
     channel=Option(
@@ -184,14 +184,14 @@ def check_patches(site: Site, ask: Ask) -> int:
         several=True,
         to="commits",
     ),
-    dry_run=_flag("of a project: show what would be written, and write nothing"),
+    dry_run=_flag("of a project, or torch of the registry: show what would be written"),
     objects=_flag("of a project: plan every object before and after; needs torch and the compiler"),
 )
 def pin(site: Site, ask: Ask) -> None:
     """Move the pin of a stack's torch or project, e.g. invoke pin flash-attn 2.8.3 -s stable."""
-    from blackwheel.pins import move_torch
+    from blackwheel.pins import pin as pins
 
-    move_torch.pin(site, **ask.given)
+    pins.pin(site, **ask.given)
 
 
 @verb(

@@ -7,20 +7,35 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blackwheel.core.errors import Exit
+from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
 from blackwheel.core.units import size
 from blackwheel.pipeline.todo import adopted, work
 from blackwheel.receipts import document
 from blackwheel.shelf import index
 from blackwheel.stacks.ask import for_pythons
-from blackwheel.stacks.records import Stack
+from blackwheel.stacks.records import Stack, python_tag
 
 if TYPE_CHECKING:
     from blackwheel.receipts.keys import Signer
 
 
-def build_wheels(
+def build_wheels(site: Site, stack: str, **words: Any) -> int:
+    """Run the whole chain for a stack's projects; return the exit code.
+
+    Where a pinned torch cannot be had any more, offer to move it, and begin again.
+    """
+    try:
+        return _build_wheels(site, stack, **words)
+    except BlackwheelError as lost:
+        from blackwheel.pins import offer
+
+        if not offer.move_first(site, stack, lost):
+            raise
+    return build_wheels(site, stack, **words)
+
+
+def _build_wheels(
     site: Site,
     stack: str,
     *,
@@ -35,17 +50,17 @@ def build_wheels(
     without: Sequence[str] = (),
     sign: str = "",
 ) -> int:
-    """Run the whole chain for a stack's projects; return the exit code."""
     ask = partial(for_pythons, site, stack, python, only=only, arch=arch, without=without)
     asked = ask()
     if asked[0][0].stack.torch.source == "index":
-        from blackwheel.pins import move_torch
+        from blackwheel.pins import offer
         from blackwheel.pipeline import run
         from blackwheel.stacks import refusals
 
         for request, _ in asked:  # before anything is fetched
             refusals.refuse(request, site.patches)
-        if move_torch.lock_first(site, asked[0][0].stack, lock=lock):
+        ready = partial(run.require_machine, site, asked)
+        if offer.lock_first(site, asked[0][0].stack, lock=lock, ready=ready):
             asked = ask()
         run.require_locked(site, asked[0][0].stack)
     todo = [adopted(site, work(site, request, chosen, again=again)) for request, chosen in asked]
@@ -105,7 +120,7 @@ def _summary(site: Site, wheels: Sequence[index.ShelvedWheel], stack: Stack) -> 
         files.setdefault(held["environment"]["python"], []).append(f"'{wheel.path.absolute()}'")
     for python, names in files.items():
         version = python if len(files) > 1 else "3"
-        torch = stack.torch.wheels.get(f"cp{python.replace('.', '')}")
+        torch = stack.torch.wheels.get(python_tag(python))
         words = [f"'{one.requirement}'" for one in (torch.by_url if torch else ())] + names
         site.console.result(
             "install, in your own environment:\n"

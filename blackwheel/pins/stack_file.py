@@ -18,7 +18,14 @@ from tomlkit.items import Table
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.files import replace_file
 from blackwheel.stacks import loader, records
-from blackwheel.stacks.records import GitPin, LockedWheel, ProjectPin, TorchPin, TorchWheel
+from blackwheel.stacks.records import (
+    GitPin,
+    LockedWheel,
+    ProjectPin,
+    ToolchainPin,
+    TorchPin,
+    TorchWheel,
+)
 
 PLAIN: Final = ("version", "runtime", "cuda", "git_version")
 PLACE: Final = ("index", "channel")
@@ -182,6 +189,28 @@ def edited_project(
             row.remove("archive")
         _requote(row, renamed)
     return _spaced(tomlkit.dumps(document))
+
+
+def with_toolchain(text: str, before: ToolchainPin, pin: ToolchainPin) -> str:
+    """Return the text of a stack file with this toolkit in it; its comments stay."""
+    document = tomlkit.parse(text)
+    table: Any = document.get("toolchain")
+    if table is None:  # it was that of the stack below
+        document["toolchain"] = tomlkit.item({key: v for key, v in asdict(pin).items() if v})
+        return _spaced(tomlkit.dumps(document))
+    for key in ("cuda", "nvcc"):
+        if key in table or getattr(pin, key) != getattr(before, key):
+            _set(table, key, getattr(pin, key))
+    if pin.requirements != before.requirements:
+        _put(table, "requirements", pin.requirements)
+    _set_description(document, before.cuda, pin.cuda)
+    return tomlkit.dumps(document)
+
+
+def _set_description(document: Any, before: str, after: str) -> None:
+    told = document.get("description", "")
+    if f"CUDA {before} " in told:
+        document["description"] = told.replace(f"CUDA {before} ", f"CUDA {after} ")
 
 
 def _set_source(table: Any, pin: GitPin) -> None:

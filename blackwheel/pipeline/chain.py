@@ -13,11 +13,12 @@ from blackwheel.builder import build, compile_cache, memory_pool, plan, source_f
 from blackwheel.builder.memory_pool import width
 from blackwheel.builder.plan import BuildPlan
 from blackwheel.core import file_lock, isolation
+from blackwheel.core.errors import BlackwheelError
 from blackwheel.core.site import Site, isolation_mode
 from blackwheel.pipeline import receipt, todo
 from blackwheel.pipeline.session_file import BuildOrder
 from blackwheel.pipeline.todo import Work
-from blackwheel.pytorch import archive, identity, installed
+from blackwheel.pytorch import archive, identity, installed, reach
 from blackwheel.pytorch.installed import show_torch
 from blackwheel.receipts import document as receipts
 from blackwheel.receipts.beside import key_section, receipt_path
@@ -35,19 +36,17 @@ def preflight(site: Site, pending: Sequence[Work]) -> list[Work]:
     """Raise every error that would stop a build later, before anything is cloned or compiled.
 
     Return the work with each interpreter named by its path: nox looks in fewer places than doctor.
-    What the machine lacks is known at once; a torch of gigabytes is fetched after that.
+    What the machine lacks is known at once; then whether a pinned wheel can be had; a torch of
+    gigabytes is downloaded after that.
     """
-    found = []
     for item in pending:
-        stack = item.request.stack
-        identity.require_locked(stack)
-        python = pythons.located(item.python, uv=site.uv, environment=site.environment)
-        found.append(replace(item, python=replace(item.python, where=str(python))))
-        compiler = host_compiler.host_compiler(site.environment, cuda=stack.toolchain.cuda)
-        host_compiler.require_shared_runtime(compiler, site.environment)
-        host_compiler.require_gcc(compiler, stack, [item.request.project])
-        if stack.toolchain.source == "host":
-            _toolchain(site, item.request)
+        identity.require_locked(item.request.stack)
+    interpreters = require_machine(site, [(item.request, item.python) for item in pending])
+    found = [
+        replace(item, python=replace(item.python, where=str(python)))
+        for item, python in zip(pending, interpreters, strict=True)
+    ]
+    _require_reach(site, found)
     for item in found:
         _require_torch(site, item)
     return found
@@ -59,6 +58,34 @@ def require_checks(site: Site, pending: Sequence[Work]) -> None:
         file = site.patches / project / projects.CHECKS
         if file.is_file():
             tables.require(file)
+
+
+def require_machine(site: Site, asked: Sequence[tuple[Request, pythons.Python]]) -> list[Path]:
+    """Return the interpreters of builds of one stack; raise the error of an unfit machine.
+
+    Whatever is locked: nothing of the network is asked.
+    """
+    stack = asked[0][0].stack
+    found = [
+        pythons.located(chosen, uv=site.uv, environment=site.environment) for _, chosen in asked
+    ]
+    compiler = host_compiler.host_compiler(site.environment, cuda=stack.toolchain.cuda)
+    host_compiler.require_shared_runtime(compiler, site.environment)
+    host_compiler.require_gcc(compiler, stack, [request.project for request, _ in asked])
+    if stack.toolchain.source == "host":
+        _toolchain(site, asked[0][0])
+    return found
+
+
+def _require_reach(site: Site, found: Sequence[Work]) -> None:
+    """Say what of a nightly must be downloaded; raise where it cannot be had any more."""
+    stack = found[0].request.stack
+    if stack.torch.source != "index":
+        return
+    kept = archive.archive(site.store, site.environment, site.console)
+    wanted = reach.require(stack, dict.fromkeys(item.request.tag for item in found), kept)
+    if wanted.wheels:
+        site.console.say(f"torch: to download: {wanted}")
 
 
 def _require_torch(site: Site, item: Work) -> None:
@@ -113,7 +140,11 @@ def tree_of(site: Site, order: BuildOrder) -> patch.PatchedTree:
     """
     if order.tree is None:
         return patched_tree(site, order.work.request, todo.read_series(site, order.work))
-    patch.require_unchanged(order.tree)
+    try:
+        patch.require_unchanged(order.tree)
+    except BlackwheelError:
+        patched_tree(site, order.work.request, todo.read_series(site, order.work))  # names files
+        raise
     return order.tree
 
 
@@ -124,7 +155,7 @@ def _toolchain(site: Site, asked: Request) -> toolkit.Toolchain:
         store=site.store,
         uv=site.uv,
         environment=site.environment,
-        on_line=None,
+        console=site.console,
     )
 
 

@@ -18,9 +18,10 @@ from blackwheel.pipeline.session_file import BuildOrder, SmokeOrder, build_order
 from blackwheel.pipeline.sessions import Outcome
 from blackwheel.pipeline.todo import Work, taken_labels
 from blackwheel.pytorch import identity, nightly_index
-from blackwheel.shelf import admission, index
-from blackwheel.stacks import loader, records
+from blackwheel.shelf import admission, index, sbom, shelved_here
+from blackwheel.stacks import loader, pythons, records
 from blackwheel.stacks.records import Stack
+from blackwheel.stacks.request import Request
 
 _Built = list[tuple[Work, Path]]
 """What was built and audited, in the order in which it was asked for."""
@@ -141,6 +142,12 @@ def require_locked(site: Site, stack: records.Stack) -> None:
         identity.require_locked(stack)
 
 
+def require_machine(site: Site, asked: Sequence[tuple[Request, pythons.Python]]) -> None:
+    """Raise the error of an unfit machine, with the stacks that it can build instead."""
+    with alternatives(site, asked[0][0].stack.name):
+        chain.require_machine(site, asked)
+
+
 @contextlib.contextmanager
 def alternatives(site: Site, stack: str) -> Iterator[None]:
     """Note the other stacks that this machine can build on an error about machine or pin.
@@ -258,7 +265,9 @@ def _shelve(site: Site, members: _Built) -> list[index.ShelvedWheel]:
         for _, old, _ in taken:
             if old.path.name == one.wheel.name:
                 index.withdraw(old, shelf)
-        shelved.append(index.shelve(one.wheel, one.receipt, shelf))
+        shelved_here.remember(site.store, one.wheel.name, one.receipt)
+        made = sbom.sbom(one.wheel, one.receipt)
+        shelved.append(index.shelve(one.wheel, one.receipt, shelf, sbom=made))
         shutil.rmtree(one.wheel.parent)
     return shelved
 

@@ -11,7 +11,7 @@ import pytest
 from blackwheel.commands.build_wheels import build_wheels
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site, here
-from blackwheel.pins import move_torch
+from blackwheel.pins import offer
 from blackwheel.stacks import ask
 
 ROOT = Path(__file__).parents[2]
@@ -93,7 +93,7 @@ def test_names_for_several_pythons_are_refused_too(site: Site) -> None:
 def test_nightly_is_refused_before_its_torch_is_locked(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(move_torch, "lock_first", lambda *_, **__: pytest.fail("torch is locked"))
+    monkeypatch.setattr(offer, "lock_first", lambda *_, **__: pytest.fail("torch is locked"))
     (site.constraints / "fa3-nightly.toml").write_text(
         'extends = "nightly"\n[projects.vllm.variables]\nVLLM_WITHOUT = "flashmla{without}"\n',
         encoding="utf-8",
