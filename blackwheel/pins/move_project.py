@@ -54,6 +54,11 @@ class Move:
         return self.stack.projects[self.project]
 
     @property
+    def first(self) -> bool:
+        """Tell whether nothing was pinned before: the stack named an sdist without its bytes."""
+        return bool(self.old.sdist and not self.old.sdist.measured)
+
+    @property
     def moved(self) -> Stack:
         """The stack after the move."""
         return replace(self.stack, projects={**self.stack.projects, self.project: self.pin})

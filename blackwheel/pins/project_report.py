@@ -103,7 +103,7 @@ def summary(site: Site, move: Move, pair: Pair | None = None) -> Iterator[str]:
     untagged = " (no tag names it)" if new.source.tree else unseen
     named = f" (tag {move.tag})" if move.tag else untagged
     yield f"{move.project} in stack {move.stack.name}: {_pair(old.version, new.version)}{named}"
-    if old.sdist and not old.sdist.measured:
+    if move.first:
         yield "  first    its bytes are measured now: whoever has others is refused from here on"
     if not move.rebased.series.folder.exists():
         yield f"  series   {move.rebased.series.place} is made: it names no patch yet"
@@ -140,6 +140,8 @@ def _plan(site: Site, move: Move) -> Iterator[str]:
     old, new = (_request(move, moved=moved) for moved in (False, True))
     yield f"  plan     version: {_pair(old.version, new.version)}"
     yield f"  plan     archs: {_pair(';'.join(old.archs), ';'.join(new.archs))}"
+    if move.first:
+        return
     try:
         before = _key(site, old, load_series(site.patches / move.project / old.pin.version))
         after = _key(site, new, moved_series(site, move))
@@ -196,6 +198,6 @@ def _diff(path: str, before: str, after: str) -> Iterator[str]:
 def _next(move: Move) -> str:
     name = move.stack.name
     listed = ("requirements", "runtime")
-    if any(getattr(move.old, key) != getattr(move.pin, key) for key in listed):
+    if move.first or any(getattr(move.old, key) != getattr(move.pin, key) for key in listed):
         return f"nox -s lock -- {name}"
     return f"invoke plan --objects --stack {name} --only {move.project}"

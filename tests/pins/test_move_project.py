@@ -368,6 +368,8 @@ def test_first_pin_measures_the_sdist_that_a_stack_names(
     assert "  first    its bytes are measured now" in said(site)
     assert "  series   patches/toy/1.0/series is made: it names no patch yet" in said(site)
     assert load_series(site.patches / "toy" / "1.0").patches == ()
+    assert "keys cannot be compared" not in said(site)
+    assert site.console.lines[-1].endswith("written; next: nox -s lock -- toy")  # type: ignore[attr-defined]
     made = loader.load("toy", site.constraints).projects["toy"]
     assert made.sdist == known.sdist
     if not away:
