@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from blackwheel.audit.elf import Elf, UnreadableLibraryError, read_elf
+from blackwheel.core import records
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.pytorch.identity import INSTALLED
 
@@ -139,8 +141,9 @@ def _python(environment: Path) -> tuple[dict[str, Shelf], str]:
     return shelves, f"cpython-{tag}"
 
 
-def system_exports() -> dict[str, Shelf]:
-    """Return the exports of this machine's C and C++ libraries."""
+@functools.cache
+def system_exports() -> Mapping[str, Shelf]:
+    """Return the exports of this machine's C and C++ libraries, read once: 0.1 s."""
     shelves: dict[str, Shelf] = {}
     for name in SYSTEM:
         shelves |= _found(name, SYSTEM_FOLDERS)
@@ -163,14 +166,7 @@ def _torch_version(packages: Path) -> str:
 
 def _load(table: Path) -> dict[str, Shelf] | None:
     """The kept table; None where there is none or it is not whole."""
-    try:
-        document: dict[str, Any] = json.loads(table.read_text(encoding="utf-8"))
-        return {
-            name: Shelf(needed=tuple(one["needed"]), exports=frozenset(one["exports"]))
-            for name, one in document.items()
-        }
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    return records.kept(table, dict[str, Shelf])
 
 
 def _save(table: Path, libraries: Mapping[str, Shelf]) -> None:

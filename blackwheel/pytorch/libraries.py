@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from installer.records import InvalidRecordEntry, RecordEntry, parse_record_file
 
+from blackwheel.core import records
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.files import sha256
 
@@ -24,6 +25,14 @@ SETTLED_NANOSECONDS: Final = 2_000_000_000
 two changes of one moment apart."""
 
 _State = tuple[int, int, int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kept:
+    """A digest in the store, and the state of the file that it is of."""
+
+    state: _State
+    sha256: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +90,7 @@ def _recorded(packages: Path) -> dict[str, str]:
     for record in packages.glob("torch-*.dist-info/RECORD"):
         lines = [
             line
-            for line in record.read_text(encoding="utf-8").splitlines()
+            for line in record.read_text(encoding="utf-8", errors="replace").splitlines()
             if line.startswith(wanted) and ".so" in line
         ]
         for row in parse_record_file(lines):
@@ -125,11 +134,8 @@ def _digest_of_state(file: Path, _: _State) -> str:
 
 
 def _kept(path: Path, state: _State) -> str:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        return str(document["sha256"]) if tuple(document["state"]) == state else ""
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+    found = records.kept(path, Kept)
+    return found.sha256 if found and found.state == state else ""
 
 
 def _keep(path: Path, state: _State, digest: str) -> None:

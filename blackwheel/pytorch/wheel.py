@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,6 +15,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.zips import UNREADABLE, held
 from blackwheel.pytorch import identity as torchpin
 from blackwheel.pytorch.identity import TorchIdentity
 
@@ -35,13 +35,15 @@ def read_torch(path: Path) -> TorchFile:
     text = metadata_text(path, path.name)
     try:
         with zipfile.ZipFile(path) as wheel:
-            version = wheel.read(torchpin.VERSION_FILE).decode("utf-8")
-            cmake = wheel.read(torchpin.CMAKE_PACKAGE).decode("utf-8")
+            version = held(wheel, torchpin.VERSION_FILE).decode("utf-8")
+            cmake = held(wheel, torchpin.CMAKE_PACKAGE).decode("utf-8")
         identity = torchpin.identity(text, version, cmake)
     except KeyError as error:
         raise _not_a_torch(path, str(error.args[0])) from None
-    except (UnicodeDecodeError, SyntaxError) as error:
+    except UNREADABLE as error:
         raise _not_a_torch(path, f"its version file cannot be read: {error}") from None
+    except BlackwheelError as error:
+        raise _not_a_torch(path, error.fact) from None
     lacking = [name for name in ("runtime", "git_version", "cuda") if not getattr(identity, name)]
     if lacking:
         raise _not_a_torch(path, f"{torchpin.VERSION_FILE} names no {', '.join(lacking)}")
@@ -58,9 +60,12 @@ class Needs:
 
 def needs(path: Path, name: str) -> Needs:
     """Read the requirements of the wheel at `path`, whose other files are not looked at."""
-    with zipfile.ZipFile(path) as wheel:
-        found = [n for n in wheel.namelist() if re.fullmatch(_METADATA, n)]
-        text = wheel.read(found[0]).decode("utf-8") if found else ""
+    try:
+        with zipfile.ZipFile(path) as wheel:
+            found = [n for n in wheel.namelist() if re.fullmatch(_METADATA, n)]
+            text = held(wheel, found[0]).decode("utf-8") if found else ""
+    except UNREADABLE as error:
+        raise _not_a_wheel(name, f"it is no whole zip file: {error}") from None
     try:
         metadata = Metadata.from_email(text, validate=False)
         requires = tuple(map(str, metadata.requires_dist or ()))
@@ -80,11 +85,11 @@ def metadata_text(path: Path, name: str) -> str:
             if broken:
                 raise _not_a_wheel(name, f"{broken} is damaged in it")
             found = [n for n in wheel.namelist() if re.fullmatch(_METADATA, n)]
-            text = wheel.read(found[0]).decode("utf-8") if len(found) == 1 else ""
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise _not_a_wheel(name, f"it is no whole zip file: {error}") from None
+            text = held(wheel, found[0]).decode("utf-8") if len(found) == 1 else ""
     except UnicodeDecodeError as error:
         raise _not_a_wheel(name, f"its METADATA is no text: {error}") from None
+    except UNREADABLE as error:
+        raise _not_a_wheel(name, f"it is no whole zip file: {error}") from None
     said, version = _said(text, name)
     wanted, wanted_version, _, _ = parse_wheel_filename(name)
     if (canonicalize_name(said), version) != (wanted, wanted_version):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from blackwheel.core import records
 from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.file_lock import held
@@ -112,10 +113,7 @@ def apply(
 
 def _unchanged(place: Path, made_of: Mapping[str, object]) -> str:
     """Return the tree id of a copy made before; raise `patched-tree-changed` if it differs."""
-    try:
-        marker = json.loads((place / "applied.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        marker = {}
+    marker = records.kept(place / "applied.json", dict[str, str | list[list[str]]])
     tree = tree_id(place / "tree") if (place / "tree").is_dir() else ""
     if marker != {**made_of, "tree": tree}:
         raise _edited(place / "tree")
@@ -246,18 +244,18 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _manifest(path: Path) -> set[str]:
-    try:
-        return set(json.loads(path.read_text(encoding="utf-8"))["files"])
-    except FileNotFoundError:
+    if not path.exists():
         return set()
-    except (ValueError, KeyError, TypeError):
+    found = records.kept(path, dict[str, list[str]])
+    if found is None or "files" not in found:
         raise BlackwheelError(
             "build-tree-unknown",
             "the list of this build tree's source files cannot be read",
             where=str(path),
             fix=f"rm -r '{path.parent}', and build from the start",
             code=Exit.MACHINE,
-        ) from None
+        )
+    return set(found["files"])
 
 
 def _write_manifest(path: Path, files: set[str]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from blackwheel.core import records
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.toolchain.driver_stub import build_stub
 
@@ -23,6 +24,14 @@ NEEDED: Final = (
     *("lib64/libcudart_static.a", "lib64/libcudadevrt.a", "lib64/stubs/libcuda.so"),
 )
 """What torch's cpp_extension and CMake's FindCUDAToolkit look for under CUDA_HOME."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Marker:
+    """`toolchain.json`: the digest of its lock and layout, and its inventory."""
+
+    digest: str
+    files: dict[str, str]
 
 
 def lay_out(home: Path, *, compiler: Path, environment: Mapping[str, str]) -> None:
@@ -53,11 +62,8 @@ def lay_out(home: Path, *, compiler: Path, environment: Mapping[str, str]) -> No
 
 def is_whole(home: Path, digest: str) -> bool:
     """Tell whether a finished toolchain lies there and every file still has its size."""
-    try:
-        marker = json.loads((home / "toolchain.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return bool(marker.get("digest") == digest) and marker.get("files") == inventory(home)
+    marker = records.kept(home / "toolchain.json", Marker)
+    return marker is not None and marker.digest == digest and marker.files == inventory(home)
 
 
 def inventory(home: Path) -> dict[str, str]:
