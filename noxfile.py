@@ -207,6 +207,12 @@ def lock(session: nox.Session) -> None:
     _blackwheel(session, "lock", *session.posargs)
 
 
+@nox.session(python=False)
+def pins(session: nox.Session) -> None:
+    """Ask for each pin of every stack whether it can still be had; -- --stack NAME, -- --every."""
+    session.run(sys.executable, "-m", "invoke", "outdated", "--gone", *session.posargs)
+
+
 @nox.session(python=PYTHON)
 def tests(session: nox.Session) -> None:
     """Run the tests; arguments behind -- go to pytest."""

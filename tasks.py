@@ -181,12 +181,22 @@ def pin(site: Site, ask: Ask) -> None:
     move_torch.pin(site, **ask.given)
 
 
-@verb("Maintain", stack=Option(help="only this one (default: all)", word="NAME"), json=JSON)
+@verb(
+    "Maintain",
+    stack=Option(help="only this one (default: all)", word="NAME"),
+    gone=_flag("ask for each pin whether it can still be had, and how old it is"),
+    every=_flag("with --gone: for every package of the locks, too; hundreds of requests"),
+    json=JSON,
+)
 def outdated(site: Site, ask: Ask) -> Any:
     """List newer upstreams and patches they have taken, e.g. invoke outdated --stack stable."""
+    from blackwheel.pins import availability
     from blackwheel.pins import outdated as newer
 
-    return newer.show_outdated(site, **ask.given)
+    if ask.gone or ask.every:
+        words = {"every": ask.every, "as_json": ask.as_json}
+        return availability.show_availability(site, ask.stack, **words)
+    return newer.show_outdated(site, ask.stack, as_json=ask.as_json)
 
 
 @verb(
@@ -220,7 +230,11 @@ def plan(site: Site, ask: Ask) -> Any:
     "Look",
     what=_place("WHAT", "a wheel, a folder, a stack, or NAME==VERSION of the package registry"),
     arch=Option(help="count kernels against these (default: the stack's, else 12.0a)"),
-    torch=Option(help="would it link with this one: an environment's folder, or a version"),
+    torch=Option(
+        help="would it link with these: versions, environments' folders, or `all` of the stacks",
+        word="TORCH,...",
+    ),
+    load=_flag("load its libraries beside each --torch, too: this runs their code"),
     html=Option(help="write one page with the kernels drawn to this file", word="FILE"),
     json=JSON,
     strict=_flag("hold a wheel of no stack to what a stack's own must be, too"),

@@ -52,7 +52,7 @@ cp -f wheels/carried/*.whl wheels/carried/*.json "$work/wheels/"
 step "audit"
 invoke audit carried --arch "$archs"
 step "verify"
-invoke verify --what carried
+invoke verify carried
 step "receipt"
 python3 "$here/summary.py" wheels/carried/*.receipt.json
 step "the same command again"

@@ -20,6 +20,7 @@ from blackwheel.audit.findings import Finding, RefusedError, judged
 from blackwheel.audit.kernels import Library
 from blackwheel.audit.metadata import Expected, metadata_findings
 from blackwheel.audit.symbols import Links
+from blackwheel.audit.torch_abi import TorchAbi, torch_abi
 from blackwheel.audit.wheel import Unpacked, unpack
 from blackwheel.builder.build import BuiltWheel
 from blackwheel.core.archs import Arch, parse
@@ -35,11 +36,13 @@ __all__ = [
     "Finding",
     "Library",
     "Links",
+    "TorchAbi",
     "audit",
     "expectation",
     "exports_of",
     "inspect",
     "link_against",
+    "link_with",
 ]
 
 
@@ -54,6 +57,8 @@ class AuditReport:
     links: tuple[Links, ...] = ()
     """What each library is bound to; empty where no environment was given to link in."""
     findings: tuple[Finding, ...] = ()
+    abi: tuple[TorchAbi, ...] = ()
+    """How closely each library is bound to torch; in no receipt."""
     files: tuple[tuple[str, int], ...] = ()
     """How many files of each kind it holds."""
 
@@ -200,6 +205,7 @@ def inspect(
         size=_size(path),
         libraries=wheel.libraries,
         links=bonds,
+        abi=torch_abi(elves, before or exports),
         findings=judged(findings, own=own or strict),
         files=wheel.files,
     )
@@ -212,13 +218,29 @@ def link_against(
 
     Raises `wheel-refused` for a file that is no wheel.
     """
+    (links,), _ = link_with(path, [exports], before=before)
+    return links
+
+
+def link_with(
+    path: Path, environments: Sequence[Exports], *, before: Exports | None = None
+) -> tuple[list[tuple[tuple[Links, ...], tuple[Finding, ...]]], tuple[TorchAbi, ...]]:
+    """Tell for each environment whether a wheel would link there; read the wheel once.
+
+    Also returns how closely each library is bound to torch. Raises `wheel-refused` for a file that
+    is no wheel.
+    """
     try:
         wheel = _read(path, Reading(archs=()), None)
     except RefusedError as error:
         raise _refusal(path, error.findings) from None
     broken = [one for one in wheel.findings if one.name == "unreadable-library"]
-    bonds, findings = symbols.links(_elves(wheel), exports, before=before)
-    return bonds, judged((*broken, *findings), own=False)
+    elves = _elves(wheel)
+    found = []
+    for exports in environments:
+        bonds, findings = symbols.links(elves, exports, before=before)
+        found.append((bonds, judged((*broken, *findings), own=False)))
+    return found, torch_abi(elves, before)
 
 
 def _read(path: Path, reading: Reading, expected: Expected | None) -> Unpacked:

@@ -14,6 +14,7 @@ from blackwheel.audit.elf import Elf, Wanted
 from blackwheel.audit.exports import Exports, Shelf, system_exports
 from blackwheel.audit.findings import Finding
 from blackwheel.audit.glibc import glibc_need, of_system, system_libraries
+from blackwheel.audit.torch_abi import OF_TORCH, RUNTIME, SHIM
 
 SHOWN: Final = 5
 DRIVER: Final = {
@@ -22,13 +23,8 @@ DRIVER: Final = {
 }
 """The driver's libraries: on the machine that runs, in no package; their symbols by prefix."""
 
-_STABLE: Final = re.compile(r"(aoti_torch|torch)_[a-z0-9_]+")
-"""torch's stable C interface: torch/csrc/stable/c/shim.h and torch/csrc/inductor/aoti_torch/c."""
-_RUNTIME: Final = re.compile(r"_Z(T[TVIS])?N?[VK]*[RO]?(St|S[absiod])|_Z(n|d)[wal]|__(cxa|gxx)_")
-"""The C++ runtime's own names, of which torch's libraries carry copies."""
 _TORCH_SYMBOL: Final = re.compile(r"_Z(T[TVIS])?N?[VK]*[RO]?(3c10|2at|5torch|6caffe2)")
 """C++ names that begin with one of torch's namespaces."""
-_OF_TORCH: Final = re.compile(r"lib(torch|c10|shm|caffe2)\w*\.so")
 _OF_CUDA: Final = re.compile(r"lib(cu|nv|nccl|accinj|OpenCL)\w*\.so|libnvidia-")
 """Libraries by how CUDA's packages and the driver name theirs."""
 _PYTHON_SYMBOL: Final = re.compile(r"_?Py[A-Z_]")
@@ -119,7 +115,7 @@ def unlinked(
         absent = _absent(elf, system, own)
         for name in absent:
             brought = (
-                provider or ("torch" in requires and _OF_TORCH.match(name)) or _OF_CUDA.match(name)
+                provider or ("torch" in requires and OF_TORCH.match(name)) or _OF_CUDA.match(name)
             )
             if not brought:
                 fact = f"needs {name}, which neither the wheel nor the system brings"
@@ -200,7 +196,7 @@ def _of_torch(wanted: Wanted, exports: Exports) -> bool:
     """Tell whether a symbol can be torch's alone, by the library it was linked with or its name."""
     if wanted.file:
         return wanted.file in exports.libraries
-    return bool(_TORCH_SYMBOL.match(wanted.name) or _STABLE.fullmatch(wanted.name))
+    return bool(_TORCH_SYMBOL.match(wanted.name) or SHIM.fullmatch(wanted.name))
 
 
 def _undefined(path: str, lost: Sequence[Missing], exports: Exports) -> Finding:
@@ -221,11 +217,11 @@ def _bond(elf: Elf, exports: Exports) -> str:
     used = {
         wanted.name
         for wanted in elf.wanted
-        if not _RUNTIME.match(wanted.name) and any(wanted.name in names for names in own)
+        if not RUNTIME.match(wanted.name) and any(wanted.name in names for names in own)
     }
     if not used:
         return "none"
-    return "stable" if all(_STABLE.fullmatch(name) for name in used) else "full"
+    return "stable" if all(SHIM.fullmatch(name) for name in used) else "full"
 
 
 def system_findings(
@@ -257,11 +253,10 @@ def _promise(tag: Tag) -> Version | None:
 
 
 def demangled(symbol: str) -> str:
-    """Return a C++ name in readable form; the symbol itself where libstdc++ cannot demangle it."""
-    # Imported here: it then starts programs to find libstdc++, and seldom is anything lost.
-    import cxxfilt  # type: ignore[import-untyped]  # noqa: PLC0415
+    """Return a C++ name in readable form; the symbol itself where it is none."""
+    import pycxxfilt  # noqa: PLC0415  seldom is anything lost
 
     try:
-        return str(cxxfilt.demangle(symbol))
-    except cxxfilt.Error:
+        return str(pycxxfilt.demangle(symbol) or symbol)
+    except (ValueError, RuntimeError):
         return symbol

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from packaging.utils import canonicalize_name
 
-from blackwheel.audit import audit, environments, summary
+from blackwheel.audit import audit, environments, summary, torch_abi
 from blackwheel.audit.metadata import Expected
 from blackwheel.audit.page import Sheet, page
 from blackwheel.audit.verdict import closing
@@ -48,23 +48,34 @@ def show_audit(
     html: str = "",
     as_json: bool = False,
     strict: bool = False,
+    load: bool = False,
 ) -> int:
     """Audit a wheel file, a folder's wheels, a stack's shelf, or NAME==VERSION of the registry.
 
     The exit code is `Exit.AUDIT` where a finding is fatal or, with `torch`, where one would not
-    link there. A wheel of no stack is fatal where no installer or loader takes it, or if `strict`
-    where none of a stack's own may be so.
+    link there; `torch` may name several, and with `load` the libraries are loaded there, too. A
+    wheel of no stack is fatal where no installer or loader takes it, or if `strict` where none of
+    a stack's own may be so.
     """
     target = _page_file(html)
     wanted = archs.parse_list(arch) if arch else ()
     subjects = subjects_of(site, what, arch=arch)
-    other = (
-        environments.exports_in(environments.environment_of(torch, site=site), site=site)
-        if torch
-        else None
-    )
-    if other is not None and target is None:
-        return audit_torch.show_links(site, [one.path for one in subjects], other, as_json=as_json)
+    words = audit_torch.torches(site, torch) if torch else []
+    if words and target is None:
+        paths = [one.path for one in subjects]
+        return audit_torch.show_links(site, paths, words, load=load, as_json=as_json)
+    if load or len(words) > 1:
+        raise BlackwheelError(
+            "usage",
+            "a page is drawn for one torch at most, and loads nothing"
+            if words
+            else "--load loads libraries beside a torch, and none is named",
+            where="--torch" if words else "--load",
+            fix="without --html: --torch 2.11.0,2.13.0 --load",
+            code=Exit.USAGE,
+        )
+    places = [environments.environment_of(word, site=site) for word in words]
+    other = environments.exports_in(places[0], site=site) if places else None
     sheets = [_sheet(site, one, wanted, other, strict=strict) for one in subjects]
     if target is not None:
         target.write_text(page(sheets), encoding="utf-8")
@@ -185,11 +196,13 @@ def _show(site: Site, sheet: Sheet) -> None:
     """Write one wheel's table, findings and closing sentence."""
     report = sheet.report
     title = f"{one_line(report.path.name)}  {size(report.size)}  sha256 {report.sha256}"
-    bonds = {one.library: one for one in report.links}
+    abi = {one.library: one for one in report.abi}
+    glibc = {one.library: one.glibc for one in report.links}
     columns = ["library", "size", f"native {sheet.wanted}", "all kernels"]
-    columns += ["torch", "glibc"] if bonds else []
+    columns += ["torch"] if any(one.bond != torch_abi.NONE for one in report.abi) else []
+    columns += ["glibc"] if glibc else []
     rows = [
-        (one.path, size(one.size), *_kernels(one), *_bond(bonds.get(one.path), bool(bonds)))
+        (one.path, size(one.size), *_kernels(one), *_bound(one.path, abi, glibc, columns))
         for one in summary.rows(report.libraries)
     ]
     site.console.table(title, columns, rows)
@@ -218,11 +231,14 @@ def _kernels(library: audit.Library) -> tuple[str, str]:
     return f"{count.native} of {count.total}", ", ".join(filter(None, (shown, ptx, unread)))
 
 
-def _bond(bond: audit.Links | None, shown: bool) -> tuple[str, ...]:
+def _bound(
+    path: str, abi: Mapping[str, audit.TorchAbi], glibc: Mapping[str, str], columns: Sequence[str]
+) -> Iterator[str]:
     """The columns torch and glibc, where there are any."""
-    if not shown:
-        return ()
-    return (bond.torch, bond.glibc) if bond else ("", "")
+    if "torch" in columns:
+        yield str(abi.get(path, ""))
+    if "glibc" in columns:
+        yield glibc.get(path, "")
 
 
 def _document(sheet: Sheet) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 import sysconfig
+import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from typing import Any, Final
 
 from blackwheel.core import process, records
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.site import Site
 from blackwheel.stacks.records import Stack
 from blackwheel.toolchain import toolkit
 
@@ -132,6 +134,37 @@ def load(
     ]
     guards = [_guarded(name, seen, wheel) for name, seen in told["guards"].items()]
     return Loading(libraries=tuple(libraries), guard="; ".join(guards))
+
+
+def try_loading(site: Site, wheel: Path, python: Path) -> dict[str, str]:
+    """Load each library of a wheel beside an environment's torch: what each said, by path.
+
+    The libraries alone are unpacked, into a folder of the store that is removed afterwards. Their
+    code runs. What does not load is an answer here, and no error: `went_well` tells them apart.
+    """
+    driver = next(iter(sorted(site.store.glob("toolchains/*/cuda/lib64/stubs/libcuda.so"))), None)
+    site.store.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=site.store, prefix="loading-") as folder:
+        with zipfile.ZipFile(wheel) as archive:
+            files = sorted(name for name in archive.namelist() if _is_library(archive, name))
+            for name in files:
+                archive.extract(name, folder)
+        running = _tag(python)
+        skipped = {name: other for name in files if (other := _other_python(name, running))}
+        request = {
+            "packages": folder,
+            "libraries": [name for name in files if name not in skipped],
+            "guarded": [],
+            "stand_in": str(driver or ""),
+        }
+        told = _told(request, python, site.environment, wheel)["libraries"]
+    said = {name: seen.get("load") or seen["error"] for name, seen in told.items()}
+    return said | {name: f"not tried: it is for {other}" for name, other in skipped.items()}
+
+
+def went_well(said: str) -> bool:
+    """Tell whether a library loaded, by what is told of it."""
+    return said.startswith("loads")
 
 
 def require_operators(loaded: Loading, wanted: Sequence[str], wheel: Path) -> None:

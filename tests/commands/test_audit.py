@@ -116,8 +116,9 @@ def test_wheel_that_needs_no_torch_library(site: Site, tmp_path: Path, library: 
     assert show_audit(site, str(wheel)) == Exit.OK
     assert said(site) == (
         f"{NAME}  {wheel.stat().st_size / 1024:.1f} KiB  sha256 {sha256(wheel)}\n"
-        "library    size    native 12.0a  all kernels\n"
-        f"toy/_C.so  {library.stat().st_size / 1024:.0f} KiB                host code only\n"
+        "library    size    native 12.0a  all kernels     torch\n"
+        f"toy/_C.so  {library.stat().st_size / 1024:.0f} KiB"
+        "                host code only  this torch only\n"
         "files: 3 text, 1 native, 1 python\n"
         "symbols: not checked, no torch that it requires is here; --torch does\n"
         "It holds no kernels, so there is nothing to build for 12.0a;"

@@ -1,0 +1,108 @@
+"""Tells how closely a library is bound to torch: by its stable interface, or to one build."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from blackwheel.audit.elf import Elf
+from blackwheel.audit.exports import PYTHON, Exports
+from blackwheel.audit.glibc import of_system, system_libraries
+
+NONE: Final = "none"
+STABLE: Final = "stable"
+EXACT: Final = "exact"
+UNKNOWN: Final = "unknown"
+SHIM: Final = re.compile(r"(aoti_torch|torch)_[A-Za-z0-9_]+")
+"""torch's stable C interface: torch/csrc/stable/c/shim.h and torch/csrc/inductor/aoti_torch/c."""
+RUNTIME: Final = re.compile(r"_Z(T[TVIS])?N?[VK]*[RO]?(St|S[absiod])|_Z(n|d)[wal]|__(cxa|gxx)_")
+"""The C++ runtime's own names, of which torch's libraries carry copies."""
+OF_TORCH: Final = re.compile(r"lib(torch|c10|shm|caffe2)\w*\.so")
+_NAMES_TORCH: Final = re.compile(r"_Z.*?(?<!\d)(3c10|2at|5torch|6caffe2)(?=[\dEIKRSN])|THP[A-Z]")
+"""C++ names in which a namespace of torch stands anywhere, and C names of libtorch_python."""
+_OTHERS: Final = re.compile(r"_?Py[A-Z_]|cu[A-Z]|cu(da|blas|sparse|solver|fft|rand)|nv|nccl|__cuda")
+"""Of Python and of CUDA's libraries, by their names."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TorchAbi:
+    """How one library is bound to torch."""
+
+    library: str
+    """Path in the wheel."""
+    bond: str
+    """`none`, `stable` (only the stable C interface), `exact` (this build of torch), `unknown`."""
+    since: str = ""
+    """The first torch that has all of the stable interface that it uses: `2.11.0`."""
+    because: tuple[str, ...] = ()
+    """The symbols that make it exact or unknown, or that ask for so new a torch."""
+
+    def __str__(self) -> str:
+        """Say it in two words, without a promise: `stable from 2.11.0`, `this torch only`."""
+        words = {NONE: "none", EXACT: "this torch only", UNKNOWN: "unknown"}
+        return words.get(self.bond) or f"stable from {self.since}"
+
+
+def torch_abi(elves: Mapping[str, Elf], exports: Exports | None = None) -> tuple[TorchAbi, ...]:
+    """Classify every library of a wheel by its undefined symbols.
+
+    `elves` are the wheel's libraries by their path; `exports` an environment with the torch that it
+    was built for: without one, symbols are told apart by their names. A symbol that neither
+    explains makes its library unknown. The versions are those of the package torch-abi-audit.
+    """
+    own = {name for elf in elves.values() for name in elf.exports}
+    return tuple(_of(path, elf, own, exports) for path, elf in elves.items())
+
+
+def _of(path: str, elf: Elf, own: set[str], exports: Exports | None) -> TorchAbi:
+    from torch_abi_audit.torch_versions import (  # noqa: PLC0415  60 ms, and only an audit asks
+        format_version,
+        minimum_version,
+    )
+
+    exact: list[str] = []
+    shims: list[str] = []
+    strange: list[str] = []
+    for name in _undefined(elf, own):
+        if SHIM.fullmatch(name):
+            shims.append(name)
+        elif _NAMES_TORCH.match(name):
+            exact.append(name)
+        elif exports is not None and (owners := set(_owners(name, exports))):
+            if all(OF_TORCH.match(owner) for owner in owners):
+                exact.append(name)
+        elif not _OTHERS.match(name) and not _may_be_elsewhere(elf, exports):
+            strange.append(name)
+    if exact:
+        return TorchAbi(library=path, bond=EXACT, because=tuple(sorted(exact)))
+    since, defining, newer = minimum_version(shims)
+    if strange or newer:
+        return TorchAbi(library=path, bond=UNKNOWN, because=tuple(sorted([*strange, *newer])))
+    if since is None:
+        return TorchAbi(library=path, bond=NONE)
+    return TorchAbi(library=path, bond=STABLE, since=format_version(since), because=defining)
+
+
+def _undefined(elf: Elf, own: set[str]) -> Iterator[str]:
+    """The names that a loader must find outside of the wheel, without system and C++ runtime."""
+    for wanted in elf.wanted:
+        name = wanted.name
+        if not (wanted.weak or of_system(wanted) or RUNTIME.match(name) or name in own):
+            yield name
+
+
+def _owners(name: str, exports: Exports) -> Iterator[str]:
+    for library, shelf in exports.libraries.items():
+        if name in shelf.exports:
+            yield library
+
+
+def _may_be_elsewhere(elf: Elf, exports: Exports | None) -> bool:
+    """Tell whether it needs a library that nobody looked into, which may bring the symbol."""
+    known = {*system_libraries(), PYTHON, *(exports.libraries if exports else ())}
+    return any(
+        name not in known and not name.startswith("ld-linux") and not OF_TORCH.match(name)
+        for name in elf.needed
+    )
