@@ -6,14 +6,13 @@ Right ends: a result, or an error of blackwheel. Wrong ones: any other exception
 
 from __future__ import annotations
 
-import gc
-import re
+import functools
+import resource
 import signal
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 
 from blackwheel.core.errors import BlackwheelError
@@ -40,8 +39,8 @@ def judged(
     parse: Callable[[bytes], object], given: bytes, named: tuple[type[Exception], ...] = ()
 ) -> Fault | None:
     """Return the fault of a parser with one input; None for a right end."""
-    before = _peak(anew=True)
-    began = time.process_time()
+    _begun()
+    before, began = _peak(), time.process_time()
     signal.signal(signal.SIGPROF, _stop)
     signal.setitimer(signal.ITIMER_PROF, _HARD_SECONDS)
     try:
@@ -54,25 +53,26 @@ def judged(
         return Fault(kind=f"{type(error).__name__}, {_place(error)}", told=_told(error))
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
-    seconds, grown = time.process_time() - began, _peak() - before
+    seconds, after = time.process_time() - began, _peak()
     if seconds > SECONDS:
         return Fault(kind="slow", told=f"{seconds:.1f} s of CPU")
-    if grown > BYTES:
-        gc.collect()
-        return Fault(kind="large", told=f"{grown >> 20} MiB")
+    if after > before and after - _begun() > BYTES:
+        return Fault(kind="large", told=f"{after - before >> 20} MiB more than any input before")
     return None
+
+
+@functools.cache
+def _begun() -> int:
+    return _peak()
 
 
 def _stop(_: int, __: FrameType | None) -> None:
     raise TooLongError
 
 
-def _peak(*, anew: bool = False) -> int:
-    """Return the largest resident set; `anew` begins to measure it again."""
-    if anew:
-        Path("/proc/self/clear_refs").write_text("5")
-    found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
-    return int(found[1]) << 10 if found else 0
+def _peak() -> int:
+    """Return the largest resident set that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
 def _place(error: BaseException) -> str:

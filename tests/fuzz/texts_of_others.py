@@ -270,7 +270,8 @@ GIT = [
 CMAKE = [
     b'set(TAG "v4.1.0")\nset(URL https://git.example/a/b.git)\nif(X)\n  set(TAG "'
     + b"c" * 40
-    + b'")\nendif()\nFetchContent_Declare(\n  cutlass\n  GIT_REPOSITORY ${URL}\n  GIT_TAG ${TAG} # a\n)\n'
+    + b'")\nendif()\nFetchContent_Declare(\n  cutlass\n  GIT_REPOSITORY ${URL}\n'
+    b"  GIT_TAG ${TAG} # a\n)\n"
     b"FetchContent_Declare(other GIT_REPOSITORY https://git.example/o.git GIT_TAG ${TAG}${TAG})\n"
 ]
 UPSTREAM = [
