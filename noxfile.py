@@ -221,6 +221,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHON)
+def fuzz(session: nox.Session) -> None:
+    """Judge every parser of others' files with 20,000 inputs; -- [NAME…] [--count N] [--seed N]."""
+    _developed(session)
+    session.run("python", "-W", "ignore", "tests/fuzz", *session.posargs)
+
+
+@nox.session(python=PYTHON)
 def lint(session: nox.Session) -> None:
     """Check style."""
     _developed(session)

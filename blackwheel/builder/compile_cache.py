@@ -204,7 +204,7 @@ class Counts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stats:
-    """Of what sccache tells, the part that is shown."""
+    """Part of the figures of sccache that is shown."""
 
     cache_hits: Counts
     cache_misses: Counts
@@ -217,7 +217,7 @@ class Stats:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Told:
-    """`stats.json`, as `sccache --show-stats --stats-format json` writes it."""
+    """Content of `stats.json`, as `sccache --show-stats --stats-format json` writes it."""
 
     stats: Stats
 

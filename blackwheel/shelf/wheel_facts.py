@@ -66,7 +66,7 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """Part of a project, with the words for what a wheel can and cannot do of it."""
+    """Part of a project, with words for the abilities of a wheel and for its lacks."""
 
     title: str
     can: tuple[str, ...]
@@ -75,7 +75,7 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recorded:
-    """Fields of `Facts` that come from a receipt, in the form in which pages show them."""
+    """Fields of `Facts` that a receipt gives, in the form of the pages."""
 
     torch: str
     cuda: str

@@ -237,7 +237,7 @@ def _guarded(module: str, seen: Mapping[str, Any], wheel: Path) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Told:
-    """The answer of `load_libraries.py`: what became of each library, and of each guard."""
+    """The answer of `load_libraries.py`: the end of each library, and of each guard."""
 
     libraries: dict[str, dict[str, Any]]
     guards: dict[str, dict[str, Any]]

@@ -28,7 +28,7 @@ NEEDED: Final = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Marker:
-    """`toolchain.json`: the digest of its lock and layout, and its inventory."""
+    """Content of `toolchain.json`: the digest of its lock and layout, and its inventory."""
 
     digest: str
     files: dict[str, str]

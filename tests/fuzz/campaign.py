@@ -76,7 +76,7 @@ def _each(target: Target, numbers: Iterable[int], call: Callable[[bytes], None])
 
 
 def smallest(target: Target, kind: str) -> bytes:
-    """Return the smallest input that Hypothesis finds for a kind of fault; empty where it finds none.
+    """Return the smallest input that Hypothesis finds for a kind of fault; empty for none.
 
     It drives the same choices, fifty times slower than a seed does: the long form leaves it out.
     """
@@ -156,9 +156,8 @@ def main(parser: argparse.ArgumentParser) -> int:
     parser.add_argument("--list", action="store_true", help="name the targets")
     asked = parser.parse_args()
     known = all_targets()
-    chosen = [
-        one for one in known if not asked.targets or one.name.startswith(tuple(asked.targets))
-    ]
+    wanted = [one for name in asked.targets or [""] for one in known if one.name.startswith(name)]
+    chosen = list({one.name: one for one in wanted}.values())  # in the order that was asked for
     if asked.list:
         print("\n".join(one.name for one in chosen))
         return 0

@@ -1,4 +1,4 @@
-"""The short form: each parser on its own right inputs, on a few wrong ones, on those that failed."""
+"""The short form: each parser on right inputs, on a few wrong ones, and on those that failed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import campaign
 import judge
 import pytest
 from mutators import changed_tree, json_files, texts
-from target import Target, folder, written
+from target import CHECKOUT, Target, folder, written
 
 from blackwheel.core.errors import BlackwheelError
 
@@ -111,8 +111,8 @@ def test_fault_is_found_and_made_small() -> None:
     (kind,) = found.faults
     assert kind == "TypeError, outside"
     small = campaign.smallest(one, kind)
-    assert len(small) <= len(bytes.fromhex(found.smallest[kind]))
     assert judge.judged(parse, small, one.named)
+    assert {**json.loads(small), "size": 1} == right  # the one edit that matters, and no other
 
 
 def test_edits_reach_every_place() -> None:
@@ -126,4 +126,4 @@ def test_edits_reach_every_place() -> None:
 
 def test_scratch_is_outside_of_the_checkout() -> None:
     path = written(folder("own") / "a", b"x")
-    assert not path.is_relative_to(campaign.CHECKOUT)
+    assert not path.is_relative_to(CHECKOUT)
