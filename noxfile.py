@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import os
@@ -9,13 +10,15 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import nox
 
 ROOT = Path(__file__).parent
+_CODES: list[int] = []
+"""The exit code of the first command that failed."""
 CONSTRAINTS = ROOT / "constraints"
 
 
@@ -103,13 +106,34 @@ def _blackwheel(session: nox.Session, *words: str) -> None:
     """Run the package outside of the session's environment, where its requirements are."""
     # nox would kill after 0.3 s; the package stops its compilers and takes its bar away first.
     # Progress stays on stderr: nox would mix it into the results.
-    session.run(
-        *_bound(sys.executable, "-m", "blackwheel", *words),
-        external=True,
-        stderr=None,
-        interrupt_timeout=5.0,
-        terminate_timeout=5.0,
-    )
+    with _kept_code():
+        session.run(
+            *_bound(sys.executable, "-m", "blackwheel", *words),
+            external=True,
+            stderr=None,
+            interrupt_timeout=5.0,
+            terminate_timeout=5.0,
+        )
+
+
+@contextmanager
+def _kept_code() -> Iterator[None]:
+    """Let nox end with the code of the first command that failed: its own is 1 for every one."""
+    try:
+        yield
+    except nox.command.CommandFailed as error:
+        code = error.return_code or 1
+        if not _CODES:
+            _CODES.append(code if code > 0 else 128 - code)
+            atexit.register(_end)
+        raise
+
+
+def _end() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(_CODES[0])
 
 
 @contextmanager
@@ -174,7 +198,8 @@ def smoke(session: nox.Session) -> None:
         for stack, python in sorted(others):  # each Python has an environment of its own
             words = ["--session-file", file, "--stack", stack, "--python", python]
             nox = _bound(sys.executable, "-m", "nox", "-s", "smoke", "--", *words)
-            session.run(*nox, external=True)
+            with _kept_code():
+                session.run(*nox, external=True)
 
 
 def _install(session: nox.Session, file: str, group: dict[str, Any]) -> None:
@@ -210,7 +235,8 @@ def lock(session: nox.Session) -> None:
 @nox.session(python=False)
 def pins(session: nox.Session) -> None:
     """Ask for each pin of every stack whether it can still be had; -- --stack NAME, -- --every."""
-    session.run(sys.executable, "-m", "invoke", "outdated", "--gone", *session.posargs)
+    with _kept_code():
+        session.run(sys.executable, "-m", "invoke", "outdated", "--gone", *session.posargs)
 
 
 @nox.session(python=PYTHON)

@@ -14,7 +14,10 @@ from blackwheel.commands import program
 from blackwheel.commands.verbs import Ask, Option, verb
 from blackwheel.core.site import Site
 
-DEFAULTS = {"stack": "nightly", "python": "", "arch": "", "jobs": "", "to": "", "simple": ""}
+DEFAULTS = {
+    **{"stack": "nightly", "python": "", "arch": "", "jobs": "", "to": "", "simple": ""},
+    **{"sign": "", "signed_by": ""},
+}
 """Set others in invoke.yaml (`blackwheel: {stack: stable}`) or by INVOKE_BLACKWHEEL_STACK."""
 
 STACK = Option(
@@ -43,6 +46,11 @@ WITHOUT = Option(
     word="NAMES",
     several=True,
 )
+KEY = Option(
+    help="the private key: a file, agent:FILE.pub (of ssh), or exec:PROGRAM",
+    word="KEY",
+    setting="sign",
+)
 YES = Option(help="do it; without, only tell", default=False)
 JSON = Option(help="for programs", default=False, to="as_json")
 
@@ -67,6 +75,11 @@ def _place(word: str, text: str, *, required: bool = True) -> Option:
     keep_going=_flag("when one project fails, build the others to their end"),
     lock=_flag("lock the stack's nightly torch first, without asking"),
     replace=_flag("let a wheel take the place of another build of the same label on the shelf"),
+    sign=Option(
+        help="sign what is shelved with this key (invoke sign tells which)",
+        word="KEY",
+        setting="sign",
+    ),
 )
 def build_wheels(site: Site, ask: Ask) -> int:
     """Build, prove and shelve a stack's wheels, e.g. invoke build-wheels --stack quickstart."""
@@ -153,7 +166,7 @@ def check_patches(site: Site, ask: Ask) -> int:
     "Maintain",
     what=_place("WHAT", "torch, or a project of the stack: flash-attn"),
     version=_place(
-        "VERSION", "2.10.0.dev20251016+cu128, 2.8.3, or latest; installed: what --python has"
+        "VERSION", "2.16.0.dev20261006+cu134, 2.15.0, or latest; installed: what --python has"
     ),
     stack=STACK,
     channel=Option(
@@ -171,14 +184,14 @@ def check_patches(site: Site, ask: Ask) -> int:
         several=True,
         to="commits",
     ),
-    dry_run=_flag("of a project: show what would be written, and write nothing"),
+    dry_run=_flag("of a project, or torch of the registry: show what would be written"),
     objects=_flag("of a project: plan every object before and after; needs torch and the compiler"),
 )
 def pin(site: Site, ask: Ask) -> None:
     """Move the pin of a stack's torch or project, e.g. invoke pin flash-attn 2.8.3 -s stable."""
-    from blackwheel.pins import move_torch
+    from blackwheel.pins import pin as pins
 
-    move_torch.pin(site, **ask.given)
+    pins.pin(site, **ask.given)
 
 
 @verb(
@@ -329,6 +342,11 @@ def clean(site: Site, ask: Ask) -> None:
 @verb(
     "Look",
     what=_place("WHAT", "a wheel, a folder or a stack (default: every shelf)", required=False),
+    key=Option(
+        help="public keys, of which one must have signed: needs no more than wheel and signature",
+        word="FILES",
+        several=True,
+    ),
     json=JSON,
 )
 def verify(site: Site, ask: Ask) -> int:
@@ -336,6 +354,26 @@ def verify(site: Site, ask: Ask) -> int:
     from blackwheel.shelf import verify as verifying
 
     return verifying.show_verify(site, **ask.given)
+
+
+@verb("Share", file=_place("FILE", "gets the private key; FILE.pub the public one"))
+def new_key(site: Site, ask: Ask) -> None:
+    """Make a pair of keys that sign wheels, e.g. invoke new-key ~/.config/blackwheel.key."""
+    from blackwheel.commands import sign as signing
+
+    signing.new_key(site, ask.file)
+
+
+@verb(
+    "Share",
+    what=_place("WHAT", "a wheel, a folder or a stack (default: every shelf)", required=False),
+    key=KEY,
+)
+def sign(site: Site, ask: Ask) -> None:
+    """Sign the receipts of proved wheels, offline, e.g. invoke sign stable --key wheels.key."""
+    from blackwheel.commands import sign as signing
+
+    signing.sign(site, ask.what, ask.key)
 
 
 @verb(
@@ -358,6 +396,12 @@ def verify(site: Site, ask: Ask) -> int:
     yes=YES,
     allow_unrun_arch=_flag(
         "although no kernel ever ran on an arch they were built for", to="allow_unrun"
+    ),
+    signed_by=Option(
+        help="public keys, of which one must have signed each wheel (default: as the index asks)",
+        word="FILES",
+        several=True,
+        setting="signed_by",
     ),
     minutes=Option(
         help="how long uploads may take, all together (default: 60)",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+
+from blackwheel.core.errors import Exit
 
 FILE = Path(__file__).parents[1] / "noxfile.py"
 GROUPS = [
@@ -162,3 +165,10 @@ def test_file_that_is_none_is_an_error_and_no_traceback(
     path.write_text(text, encoding="utf-8")
     with pytest.raises(SystemExit, match="error: bad-session-file\n"):
         loaded(monkeypatch, "--session-file", str(path))
+
+
+def test_nox_ends_with_the_code_of_the_command_that_failed() -> None:
+    nox = [sys.executable, "-m", "nox", "--noxfile", str(FILE), "--session"]
+    for words, code in ((["lock", "--", "nosuch"], Exit.USAGE), (["pins", "--", "-s", "x"], 2)):
+        done = subprocess.run([*nox, *words], capture_output=True, text=True, check=False)
+        assert (done.returncode, "unknown-stack" in done.stderr + done.stdout) == (code, True)

@@ -129,7 +129,7 @@ def expectation(request: Request) -> Expected:
         label=label(stack, pin, request.archs, request.without),
         python=request.tag,
         modules=pin.modules,
-        torch=stack.torch.requirement,
+        torch=stack.torch.requirement if pin.links_torch else "",
         archs=tuple(parse(arch) for arch in request.archs),
         contracts=contracts,
         runtime=tuple(filled(line, stack, request.python) for line in pin.runtime),
@@ -195,6 +195,8 @@ def inspect(
         *unresolved,
         *symbols.system_findings(elves, wheel.tags, floor=expected.glibc if expected else ""),
     ]
+    if expected is not None and not expected.torch:
+        findings += symbols.torch_findings(elves, bonds)
     if expected is not None:
         findings += contract.content_findings(
             wheel.libraries, wheel.natives, expected.contracts, reading.kernels

@@ -6,7 +6,7 @@ import shutil
 import sys
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +24,7 @@ from blackwheel.core.files import component
 from blackwheel.core.process import run
 from blackwheel.core.site import Site
 from blackwheel.pytorch import identity
+from blackwheel.stacks.request import Request
 
 FOLDER: Final = "torches"
 _WHOLE: Final = "whole"
@@ -68,8 +69,28 @@ def own_exports(requires: Sequence[Requirement], *, site: Site) -> audit.Exports
     """
     if len(requires) != 1 or len(requires[0].specifier) != 1:
         return None
-    environment = _kept(requires[0], site)
+    environment = next(_kept(requires[0], site), None)
     return exports_in(environment, site=site) if environment else None
+
+
+def stack_exports(
+    request: Request, *, site: Site, cuda: Path | None = None
+) -> audit.Exports | None:
+    """Return the exports of a stack's own torch, if the store has it for this Python.
+
+    Never installs. `cuda` is a toolkit for a torch that has no CUDA packages beside it.
+    """
+    torch, lib = request.stack.torch, f"lib/python{request.python}"
+    for environment in _kept(Requirement(torch.requirement), site):
+        if not (environment / lib).is_dir():
+            continue
+        try:
+            found = audit.exports_of(environment, store=site.store, cuda=cuda)
+        except (BlackwheelError, OSError):  # another run changes it just now
+            continue
+        if found.torch == torch.runtime:
+            return found
+    return None
 
 
 def requirements(path: Path) -> tuple[Requirement, ...]:
@@ -89,10 +110,11 @@ def requirements(path: Path) -> tuple[Requirement, ...]:
     return tuple(one for one in required if canonicalize_name(one.name) == "torch")
 
 
-def _kept(requirement: Requirement, site: Site) -> Path | None:
+def _kept(requirement: Requirement, site: Site) -> Iterator[Path]:
+    """Yield the environments of the store that hold this torch."""
     (only,) = requirement.specifier
     if only.operator not in ("==", "==="):
-        return None
+        return
     found = [*site.store.glob(f"{FOLDER}/*/*/{_WHOLE}"), *site.store.glob("nox/*/*/pyvenv.cfg")]
     for mark in sorted(found):
         holders = (identity.INSTALLED, "lib/python3*/site-packages")
@@ -100,8 +122,7 @@ def _kept(requirement: Requirement, site: Site) -> Path | None:
         for info in infos:
             version = info.name.removeprefix("torch-").removesuffix(".dist-info")
             if only.contains(version, prereleases=True):
-                return mark.parent
-    return None
+                yield mark.parent
 
 
 def _installed(version: Version, site: Site) -> Path:

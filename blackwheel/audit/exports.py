@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -46,6 +46,8 @@ class Exports:
     """`cpython-312`, as it stands in extension modules' names."""
     libraries: Mapping[str, Shelf]
     """By soname; the interpreter's own symbols under `python`."""
+    beside: tuple[str, ...] = ()
+    """Those that are loaded for everyone before the wheel's own."""
 
     def owner(self, symbol: str) -> str:
         """Return the first library that exports the symbol, or nothing."""
@@ -55,7 +57,7 @@ class Exports:
     def reach(self, needed: Iterable[str]) -> set[str]:
         """Return the names of all libraries that are loaded, directly or not, for these."""
         seen: set[str] = set()
-        waiting = [PYTHON, GLOBAL, *needed]
+        waiting = [PYTHON, GLOBAL, *self.beside, *needed]
         while waiting:
             name = waiting.pop()
             if name in seen or name not in self.libraries:
@@ -65,13 +67,17 @@ class Exports:
         return seen
 
 
-def exports_of(environment: Path, *, store: Path, cuda: Path | None = None) -> Exports:
+def exports_of(
+    environment: Path, *, store: Path, cuda: Path | None = None, beside: Sequence[str] = ()
+) -> Exports:
     """Return the table of a virtual environment that holds torch, made on the first call.
 
-    `cuda` is a toolkit whose libraries serve a torch that has none beside it, as vendors build it.
+    `cuda` is a toolkit whose libraries serve a torch that has none beside it, as vendors build it;
+    `beside` are paths of libraries below site-packages that are loaded before those of a wheel.
 
-    Raises `torch-missing`. The table is found again by the RECORDs of torch and the CUDA packages
-    and the sizes of their libraries: it takes a second when it is made, 0.1 s after.
+    Raises `torch-missing` and `no-library-beside`. The table is found again by the RECORDs of torch
+    and the CUDA packages and the sizes of their libraries: it takes a second when it is made, 0.1 s
+    after.
     """
     links = environment / INSTALLED
     found = [links] if (links / "torch").exists() else []
@@ -95,7 +101,26 @@ def exports_of(environment: Path, *, store: Path, cuda: Path | None = None) -> E
         _save(table, libraries)
     interpreter, tag = _python(environment)
     libraries |= interpreter | system_exports()
-    return Exports(torch=_torch_version(packages), python=tag, libraries=libraries)
+    loaded = _libraries(_beside(path, environment) for path in beside)
+    return Exports(
+        torch=_torch_version(packages),
+        python=tag,
+        libraries=libraries | loaded,
+        beside=tuple(loaded),
+    )
+
+
+def _beside(path: str, environment: Path) -> Path:
+    found = [one for one in environment.glob(f"lib/python3*/site-packages/{path}") if one.is_file()]
+    if not found:
+        raise BlackwheelError(
+            "no-library-beside",
+            f"the environment holds no {path}, which the stack has loaded before the wheel's own",
+            where=str(environment),
+            fix="name its package among the project's `requirements`, then: nox -s lock",
+            code=Exit.CONFIG,
+        )
+    return found[0]
 
 
 def _digest(packages: Path, files: Iterable[Path]) -> str:
@@ -142,7 +167,7 @@ def _python(environment: Path) -> tuple[dict[str, Shelf], str]:
 
 
 @functools.cache
-def system_exports() -> Mapping[str, Shelf]:
+def system_exports() -> dict[str, Shelf]:
     """Return the exports of this machine's C and C++ libraries, read once: 0.1 s."""
     shelves: dict[str, Shelf] = {}
     for name in SYSTEM:

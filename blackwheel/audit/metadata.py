@@ -37,7 +37,7 @@ class Expected:
     """`cp312`; a wheel for `abi3` serves every newer one."""
     modules: tuple[str, ...]
     torch: str
-    """`torch===2.11.0`."""
+    """`torch===2.11.0`; empty for a wheel whose libraries link none."""
     archs: tuple[Arch, ...]
     contracts: tuple[Contract, ...] = ()
     runtime: tuple[str, ...] = ()
@@ -113,7 +113,11 @@ def _requirement_findings(
 ) -> Iterator[Finding]:
     requires = metadata.requires
     torch = [one for one in requires if canonicalize_name(one.name) == "torch"]
-    if expected is not None or torch or wheel.uses_torch:
+    if expected is not None and not expected.torch:
+        for one in torch:
+            fact = f"it requires {one}, and its stack says that it links no torch"
+            yield Finding(name="other-torch", fact=fact)
+    elif expected is not None or torch or wheel.uses_torch:
         yield from torch_findings(requires, expected.torch if expected else None)
     yield from companion_findings(requires, expected.runtime if expected else None)
     if expected is not None:
@@ -125,7 +129,8 @@ def _other_requirements(requires: Sequence[Requirement], expected: Expected) -> 
 
     An extra is asked for by name; what is bound to torch is held to the stack even there.
     """
-    known = {_normal(Requirement(one)) for one in (*expected.runtime, expected.torch)}
+    wanted = filter(None, (*expected.runtime, expected.torch))
+    known = {_normal(Requirement(one)) for one in wanted}
     for one in requires:
         extra = one.marker is not None and "extra" in str(one.marker)
         name = canonicalize_name(one.name)

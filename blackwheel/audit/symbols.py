@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from packaging.tags import Tag
@@ -130,6 +130,18 @@ def unlinked(
                 yield Finding(name="unresolved-symbol", fact=fact, library=path, fatal=False)
 
 
+def torch_findings(elves: Mapping[str, Elf], bonds: Sequence[Links]) -> Iterator[Finding]:
+    """Find libraries that are bound to torch, of a wheel that is said to link none."""
+    used = {one.library for one in bonds if one.torch != "none"}
+    for path, elf in elves.items():
+        needed = [name for name in elf.needed if OF_TORCH.match(name)]
+        own = sorted(one.name for one in elf.wanted if _TORCH_SYMBOL.match(one.name))
+        if needed or own or path in used:
+            shown = ", ".join([*needed, *map(demangled, own[:SHOWN])]) or "symbols of its libraries"
+            fact = f"takes {shown} from torch, and its stack says that it links no torch"
+            yield Finding(name="links-torch", fact=fact, library=path)
+
+
 def _own(elves: Mapping[str, Elf]) -> dict[str, Shelf]:
     """The wheel's own libraries by every name that another one may need them by."""
     return {
@@ -172,9 +184,7 @@ def _missing(
 
     Where a library is `elsewhere`, only those are missing that no other than torch can bring.
     """
-    both = Exports(
-        torch=exports.torch, python=exports.python, libraries={**own, **exports.libraries}
-    )
+    both = replace(exports, libraries={**own, **exports.libraries})
     reach = both.reach(elf.needed)
     scope = [both.libraries[name].exports for name in reach]
     drivers = [pattern for name, pattern in DRIVER.items() if name in elf.needed]

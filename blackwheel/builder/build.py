@@ -7,10 +7,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from blackwheel.builder import compile_cache, memory_pool, network_attempts, reuse, timeline
 from blackwheel.builder.compile_cache import Cache
+from blackwheel.builder.compiling import Progress
 from blackwheel.builder.plan import BuildPlan
 from blackwheel.builder.workspace import Workshop, command, prepare, through_cache
 from blackwheel.core import isolation, machine, process
@@ -20,8 +21,6 @@ from blackwheel.core.units import duration, size
 from blackwheel.pytorch import identity
 from blackwheel.stacks.locks import lock_text
 from blackwheel.toolchain.host_compiler import Compiler
-
-_NINJA_STEP: Final = re.compile(r"^\[(\d+)/(\d+)\] ")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,16 +89,17 @@ def build(
     if cached:
         spec, variables, secret = through_cache(cached, spec, variables, workshop, plan, compiler)
     isolated = isolation.isolated_command(spec, workshop.root / "isolation.json")
-    with console.stage(request.project, "compile", objects=True) as stage:
-        progress = _Progress(plan, stage, compiled=len(_recorded(workshop, plan.objects)))
-        done = process.run(
-            isolated,
-            environment={**variables, **secret},
-            cwd=workshop.root,
-            log=log,
-            on_line=progress.line,
-            umask=0o022,  # modes of files go into the wheel
-        )
+    with console.stage(request.project, "compile") as stage:
+        compiled = len(_recorded(workshop, plan.objects))
+        with Progress(plan.request.pin, stage, jobs=plan.jobs, compiled=compiled) as progress:
+            done = process.run(
+                isolated,
+                environment={**variables, **secret},
+                cwd=workshop.root,
+                log=log,
+                on_line=progress.line,
+                umask=0o022,  # modes of files go into the wheel
+            )
         if done.code != 0:
             raise failure(plan, log, done.code, noted=workshop.heard)
         stage.update(progress.total, progress.total)
@@ -131,32 +131,6 @@ def build(
         variables=variables,
         log=log,
     )
-
-
-class _Progress:
-    """Reads ninja's own counter out of the build's output."""
-
-    def __init__(self, plan: BuildPlan, stage: Any, *, compiled: int) -> None:
-        pin = plan.request.pin
-        self.total = pin.objects
-        self._each = pin.cpu_seconds / pin.objects if pin.objects else 0.0
-        self._jobs = plan.jobs
-        self._stage = stage
-        if self.total > compiled:  # until ninja has said what it finds to do
-            self._show(compiled, self.total - compiled)
-
-    def line(self, line: str) -> None:
-        """Take one line of output."""
-        found = _NINJA_STEP.match(line)
-        if not found:
-            return
-        done, steps = int(found[1]), int(found[2])
-        self.total = max(self.total, steps)
-        self._show(self.total - steps + done, steps - done)
-
-    def _show(self, done: int, remaining: int) -> None:
-        left = remaining * self._each / self._jobs if self._each else None
-        self._stage.update(done, self.total, f"{self._jobs} job{'s' * (self._jobs > 1)}", left=left)
 
 
 def _recorded(workshop: Workshop, objects: str) -> tuple[dict[str, Any], ...]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from blackwheel.core.errors import Exit
+from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
 from blackwheel.core.units import size
 from blackwheel.pipeline.todo import adopted, work
@@ -16,8 +16,26 @@ from blackwheel.shelf import index
 from blackwheel.stacks.ask import for_pythons
 from blackwheel.stacks.records import Stack
 
+if TYPE_CHECKING:
+    from blackwheel.receipts.keys import Signer
 
-def build_wheels(
+
+def build_wheels(site: Site, stack: str, **words: Any) -> int:
+    """Run the whole chain for a stack's projects; return the exit code.
+
+    Where a pinned torch cannot be had any more, offer to move it, and begin again.
+    """
+    try:
+        return _build_wheels(site, stack, **words)
+    except BlackwheelError as lost:
+        from blackwheel.pins import offer
+
+        if not offer.move_first(site, stack, lost):
+            raise
+    return build_wheels(site, stack, **words)
+
+
+def _build_wheels(
     site: Site,
     stack: str,
     *,
@@ -30,18 +48,19 @@ def build_wheels(
     lock: bool = False,
     replace: bool = False,
     without: Sequence[str] = (),
+    sign: str = "",
 ) -> int:
-    """Run the whole chain for a stack's projects; return the exit code."""
     ask = partial(for_pythons, site, stack, python, only=only, arch=arch, without=without)
     asked = ask()
     if asked[0][0].stack.torch.source == "index":
-        from blackwheel.pins import move_torch
+        from blackwheel.pins import offer
         from blackwheel.pipeline import run
         from blackwheel.stacks import refusals
 
         for request, _ in asked:  # before anything is fetched
             refusals.refuse(request, site.patches)
-        if move_torch.lock_first(site, asked[0][0].stack, lock=lock):
+        ready = partial(run.require_machine, site, asked)
+        if offer.lock_first(site, asked[0][0].stack, lock=lock, ready=ready):
             asked = ask()
         run.require_locked(site, asked[0][0].stack)
     todo = [adopted(site, work(site, request, chosen, again=again)) for request, chosen in asked]
@@ -53,6 +72,7 @@ def build_wheels(
         return Exit.OK
     from blackwheel.pipeline import run
 
+    signer = _signer(site, sign)
     code, shelved = run.build_pending(
         site,
         stack,
@@ -62,9 +82,23 @@ def build_wheels(
         keep_going=keep_going,
         replace_shelved=replace,
     )
+    if signer:
+        from blackwheel.shelf import signing
+
+        for wheel in shelved:
+            signing.sign_wheel(site, wheel.path, signer)
     if shelved or not code:
         _summary(site, [*done, *shelved], asked[0][0].stack)
     return code
+
+
+def _signer(site: Site, spec: str) -> Signer | None:
+    """Return who signs, before hours begin; raise what `keys.signer` raises."""
+    if not spec:
+        return None
+    from blackwheel.receipts import keys
+
+    return keys.signer(spec, site.environment)
 
 
 def _summary(site: Site, wheels: Sequence[index.ShelvedWheel], stack: Stack) -> None:

@@ -90,7 +90,8 @@ def members(site: Site, stack: records.Stack) -> Iterator[tuple[str, str]]:
     yield "versions.txt", versions(site, stack)
     yield "nvidia-smi.txt", _said(site, SMI)
     yield "doctor.txt", listed(for_building.examine(stack, for_building.place(site), network=False))
-    served = for_serving.examine(stack, site.patches, site.environment, machine)
+    shelf = site.wheels / stack.name
+    served = for_serving.examine(stack, site.patches, site.environment, machine, shelf=shelf)
     yield "doctor-serve.txt", listed(served)
     for wheel in index.shelved(site.wheels / stack.name):
         receipt = wheel.path.with_name(f"{wheel.path.name}.receipt.json")

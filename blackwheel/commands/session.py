@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,7 +17,7 @@ from blackwheel.core.site import Site
 from blackwheel.pins import lock_all
 from blackwheel.pipeline import chain, environment, patch_proof, session_file, smoke_session, todo
 from blackwheel.pipeline.session_file import BuildOrder, SmokeOrder
-from blackwheel.pipeline.session_records import Ended, Made, Progress, append
+from blackwheel.pipeline.session_records import Ended, Made, Recorder, append
 from blackwheel.smoke.bench import serving
 from blackwheel.stacks import ask
 
@@ -153,20 +153,11 @@ def _resolved(site: Site, options: argparse.Namespace) -> session_file.Order:
 def _build(site: Site, options: argparse.Namespace) -> None:
     """Build one wheel; name it in the records that a command reads, else on stdout."""
     order, records = session_file.read(options.file, BuildOrder), _records(options)
-    if records and order.beside:
-        site.console.report = _reporter(records)
     wheel = chain.build_one(site, order, environment=options.environment.absolute())
     if records:
         append(records, Made(wheel=wheel))
     else:
         site.console.result(str(wheel))
-
-
-def _reporter(records: Path) -> Callable[[int, int, str, float | None], None]:
-    def report(done: int, total: int, note: str, left: float | None) -> None:
-        append(records, Progress(done=done, total=total, note=note, left=left))
-
-    return report
 
 
 def _records(options: argparse.Namespace) -> Path | None:
@@ -197,7 +188,10 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     records = _records(options)
     try:
-        code = entry.run(lambda site: _act(site, options), inner=records is not None)
+        shown = records is not None and session_file.is_shown(options.file)
+        relay = Recorder(records) if records and shown else None
+        inner = records is not None
+        code = entry.run(lambda site: _act(site, options), inner=inner, relay=relay)
     finally:
         isolation.reap_descendants()
     if records and (code or options.verb != "sync"):  # a session goes on after that one

@@ -211,7 +211,10 @@ def show_doctor(site: Site, stack: str, *, as_json: bool = False) -> int:
 def show_servable(site: Site, stack: str, *, as_json: bool = False) -> int:
     """Check whether this machine can run a stack's wheels; the exit code tells."""
     chosen = loader.load(stack, site.constraints)
-    checks = for_serving.examine(chosen, site.patches, site.environment, read_machine())
+    shelf = site.wheels / chosen.name
+    checks = for_serving.examine(
+        chosen, site.patches, site.environment, read_machine(), shelf=shelf
+    )
     return Exit.MACHINE if _listed(site, checks, as_json=as_json) else Exit.OK
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from blackwheel.core.errors import BlackwheelError
 from blackwheel.core.plain_text import one_line, printable
-from blackwheel.core.progress import Report, Stage, fitting
+from blackwheel.core.progress import Relay, Stage, fitting
 from blackwheel.core.units import duration
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ _BAR_LEAST: Final = 6
 _RED: Final = "\x1b[1;31m"
 _BOLD: Final = "\x1b[1m"
 _RESET: Final = "\x1b[0m"
+_MARKS: Final = {"done": ("\N{CHECK MARK}", "\x1b[32m"), "failed": ("\N{BALLOT X}", _RED)}
 
 
 class Console:
@@ -50,8 +51,8 @@ class Console:
         self._clock = clock
         self._stages: list[Stage] = []
         self._live: Live | None = None
-        self.report: Report | None = None
-        """Where a command draws the bars of several builds: gets each step instead of people."""
+        self.relay: Relay | None = None
+        """Where another command shows it: gets lines for people and steps, but no results."""
         self.is_terminal = self._err.isatty() and environment.get("TERM", "dumb") != "dumb"
 
     def say(self, line: str) -> None:
@@ -59,7 +60,9 @@ class Console:
         self._say(printable(line))
 
     def _say(self, line: str) -> None:
-        if self._live is not None:
+        if self.relay is not None:
+            self.relay.said(line)
+        elif self._live is not None:
             self._live.console.print(line, soft_wrap=True)
         else:
             _write(self._err, line + "\n")
@@ -112,12 +115,9 @@ class Console:
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     @contextlib.contextmanager
-    def stage(self, project: str, text: str, *, objects: bool = False) -> Iterator[Stage]:
-        """Announce the start and the end of a project's stage, and show its progress between.
-
-        With `objects` each step goes to `report`, where there is one.
-        """
-        stage = self.begin(project, text, report=self.report if objects else None)
+    def stage(self, project: str, text: str) -> Iterator[Stage]:
+        """Announce the start and the end of a project's stage, and show its progress between."""
+        stage = self.begin(project, text)
         verb = "failed"
         try:
             yield stage
@@ -128,17 +128,38 @@ class Console:
         finally:
             self.end(stage, verb)
 
-    def begin(self, project: str, text: str, *, report: Report | None = None) -> Stage:
+    def begin(self, project: str, text: str) -> Stage:
         """Begin a stage that `end` ends, for stages that run at the same time."""
-        stage = Stage(project, text, clock=self._clock, tell=self._tell, report=report)
-        self.say(f"{project}: {text}")
+        stage = Stage(project, text, clock=self._clock, tell=self._tell, relay=self.relay)
+        if self.relay is not None:
+            self.relay.began(project, text)
+        else:
+            self._tell(f"{project}: {text}")  # a bar says it on a terminal
         self._show(stage)
         return stage
+
+    def rename(self, stage: Stage, text: str) -> None:
+        """Begin a stage anew as another part of the same work."""
+        stage.rename(text)
+        self._tell(f"{stage.project}: {text}")
 
     def end(self, stage: Stage, verb: str) -> None:
         """End a stage: `done`, `failed` or `stopped`."""
         self._hide(stage)
-        self.say(stage.last_line(verb))
+        if self.relay is not None:
+            self.relay.ended(stage.last_line(verb), verb)
+        else:
+            self.step(stage.last_line(verb), verb)
+
+    def step(self, line: str, verb: str) -> None:
+        """Write the last line of a stage, on a terminal with a mark that tells how it ended."""
+        mark, colour = _MARKS.get(verb, ("", ""))
+        if not self.is_terminal or not mark or not _can_write(self._err, mark):
+            self.say(line)
+        elif self._coloured(self._err) and self._live is None:
+            self._say(f"{colour}{mark}{_RESET} {printable(line)}")
+        else:
+            self.say(f"{mark} {line}")
 
     def _tell(self, line: str) -> None:
         if not self.is_terminal:
@@ -146,7 +167,7 @@ class Console:
 
     def _show(self, stage: Stage) -> None:
         self._stages.append(stage)
-        if not self.is_terminal or self._live is not None:
+        if not self.is_terminal or self._live is not None or self.relay is not None:
             return
         from rich.live import Live
 
@@ -179,7 +200,8 @@ class Console:
         lines = []
         for stage in tuple(self._stages):
             room = max(0, width - len(stage.project) - _BAR_LEAST - 3)
-            state = fitting([*stage.parts(), duration(stage.elapsed)], room)
+            told = stage.parts() if stage.total else [stage.text, *stage.parts()]
+            state = fitting([*told[:3], duration(stage.elapsed), *told[3:]], room)
             bar = max(_BAR_LEAST, min(BAR_WIDTH, width - len(stage.project) - len(state) - 3))
             line = Table.grid(padding=(0, 1, 0, 0))
             line.add_row(
@@ -234,6 +256,14 @@ class Quiet(Console):
     def results(self) -> str:
         """Text that went to stdout."""
         return self._kept_out.getvalue()
+
+
+def _can_write(stream: TextIO, text: str) -> bool:
+    try:
+        text.encode(stream.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _write(stream: TextIO, text: str) -> None:

@@ -15,25 +15,29 @@ from typing import Any
 from blackwheel.core import site as sites
 from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.progress import Relay
 from blackwheel.core.site import Site
 from blackwheel.core.units import size
 
 
-def run(action: Callable[[Site], Any], *, inner: bool = False) -> int:
+def run(action: Callable[[Site], Any], *, inner: bool = False, relay: Relay | None = None) -> int:
     """Run one command and return its exit code; an int that the action returns is that code.
 
-    Of an `inner` one the command that started it says that it was stopped.
+    Of an `inner` one the command that started it says that it was stopped, and what the console
+    would show goes to the `relay`.
     """
     signal.signal(signal.SIGTERM, _stop)
     _open_streams()
     sites.adopt(os.environ)
     try:
-        result = action(sites.here())
+        site = sites.here()
+        site.console.relay = relay
+        result = action(site)
         code = result if isinstance(result, int) else int(Exit.OK)
     except BlackwheelError as error:
         if os.environ.get("BLACKWHEEL_DEBUG"):
             raise
-        Console(environment=os.environ).error(error)
+        _console(relay).error(error)
         code = int(error.code)
     except (KeyboardInterrupt, SystemExit) as stop:
         code = stop.code if isinstance(stop, SystemExit) and isinstance(stop.code, int) else 130
@@ -44,9 +48,15 @@ def run(action: Callable[[Site], Any], *, inner: bool = False) -> int:
     except OSError as error:
         if os.environ.get("BLACKWHEEL_DEBUG"):
             raise
-        Console(environment=os.environ).error(_machine_error(error))
+        _console(relay).error(_machine_error(error))
         code = int(Exit.MACHINE)
     return code
+
+
+def _console(relay: Relay | None) -> Console:
+    console = Console(environment=os.environ)
+    console.relay = relay
+    return console
 
 
 def _open_streams() -> None:

@@ -38,6 +38,8 @@ class Exit(IntEnum):
     """An index did not answer, or not in time: the same command again."""
     READBACK = 14
     """An index took an upload and does not give the same wheel back."""
+    SIGNATURE = 15
+    """A signature is missing, foreign or broken, or its key cannot be used."""
     STOPPED = 130
     """Stopped by the user; what was compiled is kept."""
 

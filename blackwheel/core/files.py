@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import tempfile
 from pathlib import Path
 from typing import Final
@@ -57,6 +58,22 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def bounded(path: Path, most: int) -> bytes:
+    """Return the bytes of a file that others may have written; raise ValueError for over `most`.
+
+    A pipe, a device or a folder of that name is refused, too.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as source:
+        seen = os.fstat(source.fileno())
+        if not stat.S_ISREG(seen.st_mode):
+            raise ValueError("it is no regular file")
+        data = source.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"it has more than {most} bytes")
+    return data
 
 
 def sha256(path: Path) -> str:

@@ -82,6 +82,7 @@ def _start(
     cwd: Path,
     stdout: int | None,
     stderr: int | None,
+    stdin: int = subprocess.DEVNULL,
     umask: int = -1,
 ) -> subprocess.Popen[bytes]:
     """Start a child that is killed when this process ends: no stop may leave a compiler behind."""
@@ -97,7 +98,7 @@ def _start(
         bound_to_parent(argv),
         env=dict(environment),
         cwd=cwd,
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=stdout,
         stderr=stderr,
         umask=umask,
@@ -138,13 +139,22 @@ def capture(
     cwd: Path,
     timeout: float | None = None,
     check: bool = True,
+    given: bytes = b"",
 ) -> Completed:
-    """Run to the end and return the output; raise `command-failed` unless `check` is off."""
+    """Run to the end and return the output; raise `command-failed` unless `check` is off.
+
+    It reads the `given` bytes as its input.
+    """
     process = _start(
-        argv, environment=environment, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        argv,
+        environment=environment,
+        cwd=cwd,
+        stdin=subprocess.PIPE if given else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     with _ended(process):
-        out, err = process.communicate(timeout=timeout)
+        out, err = process.communicate(given or None, timeout=timeout)
     secrets = secrets_of(environment)
     done = Completed(
         argv=tuple(argv),

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from blackwheel.core.units import duration
 
 QUIET_SECONDS: Final = 30.0
 """On a pipe, a stage says nothing for this long unless another tenth is done."""
-Report = Callable[[int, int, str, float | None], None]
-"""Takes what `Stage.update` takes, for a command that draws the bars of several builds."""
+
+
+class Relay(Protocol):
+    """Hands what a console would show to the command that started this process and shows it."""
+
+    def said(self, line: str) -> None:
+        """Take one line for people."""
+
+    def began(self, project: str, text: str) -> None:
+        """Take the beginning of a stage."""
+
+    def moved(self, done: int, total: int, note: str, left: float | None) -> None:
+        """Take what `Stage.update` takes."""
+
+    def ended(self, line: str, verb: str) -> None:
+        """Take the last line of a stage, and `done`, `failed` or `stopped`."""
 
 
 def seconds_left(*, done: int, total: int, began_at: int, elapsed: float) -> float | None:
@@ -44,7 +58,7 @@ class Stage:
         *,
         clock: Callable[[], float],
         tell: Callable[[str], None],
-        report: Report | None = None,
+        relay: Relay | None = None,
     ) -> None:
         self.project = project
         self.text = text
@@ -56,7 +70,7 @@ class Stage:
         self._began_at: int | None = None
         self._clock = clock
         self._tell = tell
-        self._report = report
+        self._relay = relay
         self._started = self._said = clock()
         self._tenth = 0
 
@@ -69,8 +83,8 @@ class Stage:
             self._began_at = done
             self._tenth = done * 10 // total if total else 0
         self.done, self.total, self._note, self._left = done, total, note, left
-        if self._report is not None:
-            self._report(done, total, note, left)
+        if self._relay is not None:
+            self._relay.moved(done, total, note, left)
             return
         tenth = done * 10 // total if total else 0
         now = self._clock()
@@ -78,6 +92,11 @@ class Stage:
         if done < total and due:
             self._tenth, self._said = tenth, now
             self._tell(f"{self.project}: {self.text}: {', '.join(filter(None, self.parts()))}")
+
+    def rename(self, text: str) -> None:
+        """Begin anew as another part of the same work: `download and install`, then `compile`."""
+        self.text, self._began_at, self._tenth = text, None, 0
+        self.done, self.total, self._note, self._left = 0, 0, "", None
 
     def conclude(self, text: str) -> None:
         """Set the text that the last line of the stage adds: `73 objects, 183 MiB`."""

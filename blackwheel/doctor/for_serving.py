@@ -12,6 +12,7 @@ from blackwheel.core.errors import BlackwheelError
 from blackwheel.core.machine import Machine, interpreters
 from blackwheel.core.process import capture
 from blackwheel.core.units import size
+from blackwheel.doctor import ahead
 from blackwheel.doctor.check import Check
 from blackwheel.doctor.machine_checks import PTX, gpu_checks, wsl_checks
 from blackwheel.stacks import projects
@@ -29,15 +30,22 @@ SHARED_BYTES: Final = 1 << 30
 
 
 def examine(
-    stack: Stack, patches: Path, environment: Mapping[str, str], machine: Machine
+    stack: Stack,
+    patches: Path,
+    environment: Mapping[str, str],
+    machine: Machine,
+    *,
+    shelf: Path | None = None,
 ) -> tuple[Check, ...]:
-    """Look at everything that a server needs beside the wheels."""
+    """Look at everything that a server needs beside the wheels; `shelf` is the stack's folder."""
     known = (projects.load(patches, name).serve for name in stack.build)
     served = [one for one in known if one]
+    nvcc = _compiler(environment)[0].is_file()
     return (
         *_devices(stack, environment, machine),
         *_triton(stack, environment),
         *(_nvcc(one, environment) for one in served if one.compiles),
+        *ahead.examine(stack, patches, shelf=shelf, nvcc=nvcc),
         *_caches([*(cache for one in served for cache in one.caches), *CACHES], environment),
         _shared_memory(Path("/dev/shm")),  # noqa: S108  it is what is measured
         *wsl_checks(machine, ()),
@@ -78,16 +86,22 @@ def _triton(stack: Stack, environment: Mapping[str, str]) -> Iterator[Check]:
     )
 
 
-def _nvcc(served: Serve, environment: Mapping[str, str]) -> Check:
-    """Find the nvcc that compiles at run time: of CUDA_HOME, CUDA_PATH, PATH, else the default."""
+def _compiler(environment: Mapping[str, str]) -> tuple[Path, str]:
+    """Return the nvcc that compiles at run time, there or not, and what names it.
+
+    Of CUDA_HOME, CUDA_PATH, PATH, else the default.
+    """
     name = next((n for n in ("CUDA_HOME", "CUDA_PATH") if environment.get(n)), "")
     on_path = shutil.which("nvcc", path=environment.get("PATH", ""))
     if name:
-        nvcc, how = Path(environment[name]) / "bin" / "nvcc", name
-    elif on_path:
-        nvcc, how = Path(on_path), "PATH"
-    else:
-        nvcc, how = Path("/usr/local/cuda/bin/nvcc"), "the default"
+        return Path(environment[name]) / "bin" / "nvcc", name
+    if on_path:
+        return Path(on_path), "PATH"
+    return Path("/usr/local/cuda/bin/nvcc"), "the default"
+
+
+def _nvcc(served: Serve, environment: Mapping[str, str]) -> Check:
+    nvcc, how = _compiler(environment)
     if not nvcc.is_file():
         fact = f"no nvcc by {how} ({nvcc}): {served.compiles} cannot compile at run time"
         return Check(name="nvcc", ok=None, fact=fact, cure=served.without_nvcc or "")

@@ -65,6 +65,8 @@ def prepare(
     """Find a release, its nested sources and the rebased series; write nothing.
 
     `commits` are those that a person named, by path of a nested source, '' for the project.
+    Where the stack names an sdist without its bytes, it is the first pin: nothing moves, the
+    release is measured.
     Raises `cannot-pin`, `refresh-conflict`, `stale-patch`, `requirement-missing`, and what
     `releases` and `nestedpins` raise.
     """
@@ -81,20 +83,22 @@ def prepare(
         )
     sought = releases.Sought(site=site, project=project, pin=old, where=f"projects.{project}")
     release = releases.find(sought, version, commit=commits.get("", ""))
-    source = _fetched(site, project, old)
+    first = bool(old.sdist and not old.sdist.measured)
+    source = None if first else _fetched(site, project, old)
     nested = nestedpins.moved(
         site,
         project,
         old,
-        before=upstream_files.read_folder(source.root, paths),
+        before=upstream_files.read_folder(source.root, paths) if source else release.reading,
         after=release.reading,
         commits=commits,
     )
     pin, notes = _pin_of(site, project, old, release, nested)
     new = _fetched(site, project, pin)
+    source = source or new
     pin, asks = _with_requirements(stack, project, pin, source.root, new.root)
     _require_requires(stack, project, pin, new.root)
-    rebased = _series(site, project, old=source, new=new)
+    rebased = _series(site, project, old=source, new=new, made=first or old.version == pin.version)
     before = (site.constraints / f"{stack_name}.toml").read_text(encoding="utf-8")
     after = stack_file.edited_project(before, project, old, pin, nested.renamed)
     _require_same(stack, project, pin, site.constraints, after)
@@ -134,6 +138,9 @@ def write(site: Site, move: Move) -> None:
             fix="the same command again",
             code=Exit.CONFIG,
         )
+    if not folder.exists() and folder == move.rebased.series.folder:  # the first pin's
+        folder.mkdir(parents=True)
+        (folder / "series").touch()
     with _placed(move, folder):
         if move.after != move.before:
             replace_file(path, move.after.encode())
@@ -273,10 +280,15 @@ def _require_requires(stack: Stack, project: str, pin: ProjectPin, root: Path) -
             requires.set_requirements(Path(folder), moved, project, stack.python[0])
 
 
-def _series(site: Site, project: str, *, old: SourceTree, new: SourceTree) -> Rebased:
-    """Rebase the series; of a version that has one already, put that one where it belongs."""
+def _series(site: Site, project: str, *, old: SourceTree, new: SourceTree, made: bool) -> Rebased:
+    """Rebase the series; of a version that has one already, put that one where it belongs.
+
+    With `made` a project that has none gets one that names no patch.
+    """
     own = site.patches / project / old.pin.version
     there = site.patches / project / new.pin.version
+    if made and not there.exists():
+        return Rebased(series=series.Series(folder=there, patches=()), patches=(), contents={})
     if there != own and there.exists():  # by hand, for another stack, or by a run that was killed
         own, old = there, new
     return rebase.rebase(

@@ -13,11 +13,10 @@ from typing import Final
 from packaging.version import InvalidVersion, Version
 
 from blackwheel.core.addresses import shown
-from blackwheel.core.errors import BlackwheelError, Exit, nearest
+from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.file_lock import held
 from blackwheel.core.http import AbsentError, Patience
 from blackwheel.core.site import Site
-from blackwheel.pins import lock_all, project_report
 from blackwheel.pins.stack_file import Edited, rewrite
 from blackwheel.pytorch import archive, identity, installed, nightly_index
 from blackwheel.pytorch import wheel as torchwheel
@@ -46,57 +45,6 @@ class Asked:
     def index(self) -> str:
         """Address of the page that lists torch."""
         return self.place.pages[0]
-
-
-def pin(
-    site: Site,
-    what: str,
-    version: str,
-    *,
-    stack: str,
-    channel: str = "",
-    archive_in: str = "",
-    python: str = "",
-    commits: Sequence[str] = (),
-    dry_run: bool = False,
-    objects: bool = False,
-    patience: Patience | None = None,
-) -> None:
-    """Move one pin of a stack, and show the change; raise `cannot-pin` where that is impossible."""
-    known = ["torch", *loader.load(stack, site.constraints).build]
-    if what not in known:
-        raise BlackwheelError(
-            "cannot-pin",
-            f"'{what}' is no pin that can be moved{nearest(what, known)}",
-            where="invoke pin",
-            fix=f"one of: {', '.join(known)}",
-            code=Exit.USAGE,
-        )
-    of_torch = {"--channel": channel, "--archive": archive_in, "--python": python}
-    of_project = {"--commit": commits, "--dry-run": dry_run, "--objects": objects}
-    _refuse_options(what, of_project if what == "torch" else of_torch)
-    if what != "torch":
-        project_report.pin_project(
-            site, stack, what, version, commits=commits, dry_run=dry_run, objects=objects
-        )
-        return
-    if version == identity.INSTALLED:
-        pin_installed(site, stack, python)
-        return
-    named = Path(archive_in).absolute() if archive_in else None
-    pin_torch(site, stack, version, channel=channel, archive_in=named, patience=patience)
-
-
-def _refuse_options(what: str, others: Mapping[str, object]) -> None:
-    """Raise `bad-option` for what this pin would ignore: `--dry-run` of all things."""
-    if given := [name for name, value in others.items() if value]:
-        raise BlackwheelError(
-            "bad-option",
-            f"{given[0]} means nothing for {what}",
-            where="invoke pin",
-            fix="leave it out; invoke --help pin tells what is for which",
-            code=Exit.USAGE,
-        )
 
 
 def pin_torch(
@@ -183,36 +131,6 @@ def _show(site: Site, stack_name: str, changed: Sequence[Edited]) -> None:
         site.console.result(shown("\n".join(lines)))
 
 
-def lock_first(site: Site, stack: Stack, *, lock: bool) -> bool:
-    """Lock an unlocked stack where `lock` or a person at a terminal agrees; tell whether.
-
-    What runs unattended never pins by itself: there the error of an unlocked stack follows.
-    """
-    pinned = {_tag(python) for python in stack.python} <= set(stack.torch.wheels)
-    if stack.torch.source != "index" or (pinned and _has_locks(site, stack)):
-        return False
-    what = "has no hashed pins" if pinned else "is not locked"
-    question = f"torch {stack.torch.version} of stack '{stack.name}' {what}. Lock it now?"
-    if not lock and (site.environment.get("CI") or not site.console.ask(question)):
-        return False
-    if not pinned:
-        pin_torch(site, stack.name, stack.torch.version)
-    lock_all.lock_all(site, names=[stack.locks])
-    return True
-
-
-def _has_locks(site: Site, stack: Stack) -> bool:
-    """Tell whether the hashed pins of every build are there, and name the stack's torch."""
-    for project in stack.build:
-        for python in stack.python:
-            name = f"build-{project}-py{python.replace('.', '')}.txt"
-            lock = site.constraints / stack.locks / name
-            wanted = (stack.torch.wheels[_tag(python)].sha256,)
-            if not lock.is_file() or identity.locked_digests(lock) != wanted:
-                return False
-    return True
-
-
 def asked(torch: TorchPin, version: str, channel: str) -> Asked:
     """Resolve VERSION and `--channel` against the stack's own index; raise `bad-version`."""
     found = re.search(r"/(cu\d+)/?$", torch.index)
@@ -259,7 +177,7 @@ def _moved(stack: Stack, wanted: Asked, kept: Archive) -> TorchPin:
         cxx11_abi=first.cxx11_abi,
         wheels={},
     )
-    _require_one_torch(seen, moved)
+    require_one_torch(seen, moved)
     wheels = {
         tag: replace(wheel, family=family_of(file, _sought(version, tag, wanted, wheel), kept))
         for tag, (wheel, file) in seen.items()
@@ -275,6 +193,13 @@ def _require_alive(version: Version, wanted: Asked, kept: Archive) -> None:
     with contextlib.suppress(nightly_index.IndexRefusedError, nightly_index.NotAnIndexError):
         listed = nightly_index.listing(root, "torch", patience=kept.patience)
         nightly_index.require_alive(version, listed)
+
+
+def newest(stack: Stack, *, patience: Patience) -> Version:
+    """Return the newest build of a channel; raise `no-nightly`."""
+    wanted = asked(stack.torch, LATEST, "")
+    known = nightly_index.listing(wanted.index, "torch", patience=patience)
+    return nightly_index.newest(known, wanted.channel, [_tag(python) for python in stack.python])
 
 
 def _sought(version: Version, tag: str, wanted: Asked, wheel: TorchWheel) -> Sought:
@@ -311,8 +236,8 @@ def _fetched(
     return seen
 
 
-def _require_one_torch(seen: Mapping[str, tuple[TorchWheel, TorchFile]], pin: TorchPin) -> None:
-    """Raise `other-torch` where a wheel is not what was asked for, or Pythons got two torches."""
+def require_one_torch(seen: Mapping[str, tuple[TorchWheel, TorchFile]], pin: TorchPin) -> None:
+    """Raise `other-torch` for a wheel of another torch, and for Pythons that got two torches."""
     faults = []
     for wheel, file in seen.values():
         found = file.identity
@@ -341,17 +266,26 @@ def _refuse(stack: Stack, constraints: Path) -> None:
     """Raise `cannot-pin` where torch is not this stack's own, or comes from elsewhere."""
     where, fix = f"constraints/{stack.name}.toml, torch.source", "nox -s lock"
     if stack.torch.source == "index":
-        if "torch" in loader.own_table(stack.name, constraints):
-            return
-        fact = f"stack '{stack.name}' has the torch of stack '{stack.extends}'"
-        where = f"constraints/{stack.name}.toml, extends"
-        fix = f"invoke pin torch {LATEST} --stack {stack.extends}"
-    elif stack.torch.source == "registry":
+        require_own(stack, constraints)
+        return
+    if stack.torch.source == "registry":
         fact = f"stack '{stack.name}' takes torch from the package registry: its locks hold it"
     else:
         fact = f"stack '{stack.name}' takes the torch that is installed: no index has it"
         fix = f"invoke pin torch {identity.INSTALLED} --python PATH --stack {stack.name}"
     raise BlackwheelError("cannot-pin", fact, where=where, fix=fix, code=Exit.USAGE)
+
+
+def require_own(stack: Stack, constraints: Path) -> None:
+    """Raise `cannot-pin` for a stack that has the torch of the one that it extends."""
+    if "torch" not in loader.own_table(stack.name, constraints):
+        raise BlackwheelError(
+            "cannot-pin",
+            f"stack '{stack.name}' has the torch of stack '{stack.extends}'",
+            where=f"constraints/{stack.name}.toml, extends",
+            fix=f"invoke pin torch {LATEST} --stack {stack.extends}",
+            code=Exit.USAGE,
+        )
 
 
 def _require_toolchain(stack: Stack, channel: str) -> None:

@@ -83,6 +83,10 @@ def summary(site: Site, move: Move, pair: Pair | None = None) -> Iterator[str]:
     unseen = " (commit as named, not seen)" if new.source.commit else " (its commit is unknown)"
     named = f" (tag {move.tag})" if move.tag else unseen
     yield f"{move.project} in stack {move.stack.name}: {_pair(old.version, new.version)}{named}"
+    if old.sdist and not old.sdist.measured:
+        yield "  first    its bytes are measured now: whoever has others is refused from here on"
+    if not move.rebased.series.folder.exists():
+        yield f"  series   {move.rebased.series.place} is made: it names no patch yet"
     yield f"  source   {_pair(_short(old.source), _short(new.source))}"
     for was, is_ in zip(old.nested, new.nested, strict=True):
         unseen = "" if is_.tree else ", its tree not seen"

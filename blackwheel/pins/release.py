@@ -123,11 +123,12 @@ def sdist_pin(
 def require_same_sdist(site: Site, project: str, found: SdistPin) -> None:
     """Raise `moved-sdist` where a stack pins other bytes under the same name."""
     for name, other in _pins(site, project):
-        if other.sdist and other.sdist.name == found.name and other.sdist.sha256 != found.sha256:
+        pinned = other.sdist if other.sdist and other.sdist.measured else found
+        if pinned.name == found.name and pinned.sha256 != found.sha256:
             raise BlackwheelError(
                 "moved-sdist",
                 f"{found.name} has other bytes than are pinned for it"
-                f"\nfound:  {found.sha256}\npinned: {other.sdist.sha256}",
+                f"\nfound:  {found.sha256}\npinned: {pinned.sha256}",
                 where=f"constraints/{name}.toml, projects.{project}.sdist.sha256",
                 fix="find out who changed the file before you change the pin",
                 code=Exit.SOURCE,

@@ -18,7 +18,14 @@ from tomlkit.items import Table
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.files import replace_file
 from blackwheel.stacks import loader, records
-from blackwheel.stacks.records import GitPin, LockedWheel, ProjectPin, TorchPin, TorchWheel
+from blackwheel.stacks.records import (
+    GitPin,
+    LockedWheel,
+    ProjectPin,
+    ToolchainPin,
+    TorchPin,
+    TorchWheel,
+)
 
 PLAIN: Final = ("version", "runtime", "cuda", "git_version")
 PLACE: Final = ("index", "channel")
@@ -111,7 +118,7 @@ def _put_torch(table: Any, torch: TorchPin, place: Sequence[str]) -> None:
 
 def _spaced(text: str) -> str:
     """Add the empty line that tomlkit leaves out between an added table and the next one."""
-    last = r'^((?:sha256|size|url|told_by|requires_python|"torch/.*") = .*\n)(?=\[)'
+    last = r'^((?:sha256|size|tree|commit|url|told_by|requires_python|"torch/.*") = .*\n)(?=\[)'
     return re.sub(last, r"\1\n", text, flags=re.MULTILINE)
 
 
@@ -181,7 +188,29 @@ def edited_project(
         if "archive" in row and known[row["path"]].archive is None:
             row.remove("archive")
         _requote(row, renamed)
+    return _spaced(tomlkit.dumps(document))
+
+
+def with_toolchain(text: str, before: ToolchainPin, pin: ToolchainPin) -> str:
+    """Return the text of a stack file with this toolkit in it; its comments stay."""
+    document = tomlkit.parse(text)
+    table: Any = document.get("toolchain")
+    if table is None:  # it was that of the stack below
+        document["toolchain"] = tomlkit.item({key: v for key, v in asdict(pin).items() if v})
+        return _spaced(tomlkit.dumps(document))
+    for key in ("cuda", "nvcc"):
+        if key in table or getattr(pin, key) != getattr(before, key):
+            _set(table, key, getattr(pin, key))
+    if pin.requirements != before.requirements:
+        _put(table, "requirements", pin.requirements)
+    _set_description(document, before.cuda, pin.cuda)
     return tomlkit.dumps(document)
+
+
+def _set_description(document: Any, before: str, after: str) -> None:
+    told = document.get("description", "")
+    if f"CUDA {before} " in told:
+        document["description"] = told.replace(f"CUDA {before} ", f"CUDA {after} ")
 
 
 def _set_source(table: Any, pin: GitPin) -> None:

@@ -17,11 +17,13 @@ from blackwheel.core.site import Site, isolation_mode
 from blackwheel.pipeline import receipt, todo
 from blackwheel.pipeline.session_file import BuildOrder
 from blackwheel.pipeline.todo import Work
-from blackwheel.pytorch import archive, identity, installed
+from blackwheel.pytorch import archive, identity, installed, reach
 from blackwheel.pytorch.installed import show_torch
 from blackwheel.receipts import document as receipts
 from blackwheel.receipts.beside import key_section, receipt_path
 from blackwheel.receipts.document import BEFORE_SMOKE
+from blackwheel.shelf import admission
+from blackwheel.smoke.checks import tables
 from blackwheel.sources import fetch, patch
 from blackwheel.sources.series import Series
 from blackwheel.stacks import projects, pythons, request
@@ -33,22 +35,56 @@ def preflight(site: Site, pending: Sequence[Work]) -> list[Work]:
     """Raise every error that would stop a build later, before anything is cloned or compiled.
 
     Return the work with each interpreter named by its path: nox looks in fewer places than doctor.
-    What the machine lacks is known at once; a torch of gigabytes is fetched after that.
+    What the machine lacks is known at once; then whether a pinned wheel can be had; a torch of
+    gigabytes is downloaded after that.
     """
-    found = []
     for item in pending:
-        stack = item.request.stack
-        identity.require_locked(stack)
-        python = pythons.located(item.python, uv=site.uv, environment=site.environment)
-        found.append(replace(item, python=replace(item.python, where=str(python))))
-        compiler = host_compiler.host_compiler(site.environment, cuda=stack.toolchain.cuda)
-        host_compiler.require_shared_runtime(compiler, site.environment)
-        host_compiler.require_gcc(compiler, stack, [item.request.project])
-        if stack.toolchain.source == "host":
-            _toolchain(site, item.request)
+        identity.require_locked(item.request.stack)
+    interpreters = require_machine(site, [(item.request, item.python) for item in pending])
+    found = [
+        replace(item, python=replace(item.python, where=str(python)))
+        for item, python in zip(pending, interpreters, strict=True)
+    ]
+    _require_reach(site, found)
     for item in found:
         _require_torch(site, item)
     return found
+
+
+def require_checks(site: Site, pending: Sequence[Work]) -> None:
+    """Raise `bad-checks` before hours begin, for kernel checks that could not start after them."""
+    for project in sorted({item.request.project for item in pending}):
+        file = site.patches / project / projects.CHECKS
+        if file.is_file():
+            tables.require(file)
+
+
+def require_machine(site: Site, asked: Sequence[tuple[Request, pythons.Python]]) -> list[Path]:
+    """Return the interpreters of builds of one stack; raise the error of an unfit machine.
+
+    Whatever is locked: nothing of the network is asked.
+    """
+    stack = asked[0][0].stack
+    found = [
+        pythons.located(chosen, uv=site.uv, environment=site.environment) for _, chosen in asked
+    ]
+    compiler = host_compiler.host_compiler(site.environment, cuda=stack.toolchain.cuda)
+    host_compiler.require_shared_runtime(compiler, site.environment)
+    host_compiler.require_gcc(compiler, stack, [request.project for request, _ in asked])
+    if stack.toolchain.source == "host":
+        _toolchain(site, asked[0][0])
+    return found
+
+
+def _require_reach(site: Site, found: Sequence[Work]) -> None:
+    """Say what of a nightly must be downloaded; raise where it cannot be had any more."""
+    stack = found[0].request.stack
+    if stack.torch.source != "index":
+        return
+    kept = archive.archive(site.store, site.environment, site.console)
+    wanted = reach.require(stack, dict.fromkeys(item.request.tag for item in found), kept)
+    if wanted.wheels:
+        site.console.say(f"torch: to download: {wanted}")
 
 
 def _require_torch(site: Site, item: Work) -> None:
@@ -184,7 +220,10 @@ def build_one(site: Site, order: BuildOrder, *, environment: Path) -> Path:
                 built.path,
                 expected=audit.expectation(asked),
                 exports=audit.exports_of(
-                    environment, store=site.store, cuda=made.toolchain.root if beside else None
+                    environment,
+                    store=site.store,
+                    cuda=made.toolchain.root if beside else None,
+                    beside=asked.pin.beside,
                 ),
                 built=built,
             )
@@ -216,10 +255,22 @@ def _built(site: Site, made: BuildPlan, lock: Path) -> build.BuiltWheel:
 
 
 def candidate(site: Site, item: Work) -> Path | None:
-    """Return the audited wheel of this key that is not on the shelf yet."""
+    """Return the audited wheel of this key that is not on the shelf yet.
+
+    Whoever may write the store can plant one: it is held to everything that a shelf asks for
+    before any of its code runs, and one with a fault is named and built anew.
+    """
     folder = site.store / "builds" / item.request.slug / "work" / "wheel"
-    found = (wheel for wheel in sorted(folder.glob("*.whl")) if is_candidate(item, wheel))
-    return next(found, None)
+    for wheel in sorted(folder.glob("*.whl")):
+        if not is_candidate(item, wheel):
+            continue
+        done = admission.examined(site, wheel, item.request, key=item.key, smoked=False)
+        if not done.faults:
+            return wheel
+        for check in done.faults:
+            fact = f"{check.what}: {check.found or 'nothing'}"
+            site.console.say(f"{item.request.project}: {wheel.name} is built anew: {fact}")
+    return None
 
 
 def is_candidate(item: Work, wheel: Path) -> bool:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from blackwheel.core.addresses import index_cure, shown
 from blackwheel.core.errors import BlackwheelError, Exit
-from blackwheel.core.process import capture
+from blackwheel.core.process import run
+from blackwheel.core.progress import Stage
 from blackwheel.core.site import Site
+from blackwheel.core.units import size
 
 _LINES: Final = 12
 _AWAY: Final = re.compile(
@@ -20,22 +23,77 @@ _AWAY: Final = re.compile(
 )
 
 
+_BEGUN: Final = re.compile(r"^\s*Downloading (\S+) \(([\d.]+)([KMG]?i?B)\)$")
+_ENDED: Final = re.compile(r"^\s*Downloaded (\S+)$")
+_INSTALLED: Final = re.compile(r"^Installed (\d+) packages? in ")
+_UNITS: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_MIB: Final = 1 << 20
+
+
+class Downloads:
+    """Reads from uv's lines what it downloads, and shows it: files, size, and those under way.
+
+    uv names a file when it begins and when it has it; nothing tells how far a file is.
+    """
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._began = time.monotonic()
+        self._sizes: dict[str, int] = {}
+        self._had: set[str] = set()
+        self.installed = 0
+        """Packages that were new to the environment."""
+
+    def line(self, line: str) -> None:
+        """Take one line of uv's output."""
+        if found := _BEGUN.match(line):
+            self._sizes[found[1]] = int(float(found[2]) * _UNITS.get(found[3], 1))
+        elif found := _ENDED.match(line):
+            self._had.add(found[1])
+        elif found := _INSTALLED.match(line):
+            self.installed = int(found[1])
+        else:
+            return
+        waited = sorted(self._sizes.keys() - self._had, key=lambda name: -self._sizes[name])
+        names = ", ".join(f"{name} {size(self._sizes[name])}" for name in waited[:3])
+        more = f" and {len(waited) - 3} more" if len(waited) > 3 else ""
+        note = f"of {size(self.bytes)}: {names}{more}" if waited else "unpacked and linked"
+        self._stage.update(len(self._had & self._sizes.keys()), len(self._sizes), note)
+
+    @property
+    def bytes(self) -> int:
+        """The size of all that was begun."""
+        return sum(self._sizes.values())
+
+    def told(self) -> str:
+        """Return what was downloaded, how fast, and how many packages are new."""
+        seconds = max(0.001, time.monotonic() - self._began)
+        parts = [f"{self.installed} packages"]
+        if self._sizes:
+            parts += [f"{size(self.bytes)} downloaded", f"{size(self.bytes / seconds)}/s in all"]
+        return ", ".join(parts)
+
+
 def sync(site: Site, environment: Path, locks: Sequence[str], wheels: Sequence[str] = ()) -> None:
     """Make an environment hold exactly the pins of these locks, and then these wheels.
 
     Raises `wrong-sha256`, `no-answer`, `disk-full`, `program-killed` and `environment-refused`.
     """
     pip, python = [str(site.uv), "pip"], ["--python", str(environment / "bin" / "python")]
-    _run(site, [*pip, "sync", "--quiet", "--require-hashes", *python, *locks], locks)
+    _run(site, [*pip, "sync", "--require-hashes", *python, *locks], locks)
     if wheels:
-        _run(site, [*pip, "install", "--quiet", "--no-deps", *python, *wheels], wheels)
+        _run(site, [*pip, "install", "--no-deps", *python, *wheels], wheels)
 
 
 def _run(site: Site, argv: Sequence[str], given: Sequence[str]) -> None:
     environment = {**site.environment, "NO_COLOR": "1"}
-    done = capture(argv, environment=environment, cwd=site.checkout, check=False)
-    if done.code:
-        raise refused(done.code, done.stderr or done.stdout, where=", ".join(given))
+    log = site.store / "logs" / "environments.log"
+    with site.console.stage("packages", "download and install") as stage:
+        seen = Downloads(stage)
+        done = run(argv, environment=environment, cwd=site.checkout, log=log, on_line=seen.line)
+        if done.code:
+            raise refused(done.code, done.stdout, where=", ".join(given))
+        stage.conclude(seen.told() if seen.installed else "all there")
 
 
 def refused(code: int, said: str, *, where: str) -> BlackwheelError:

@@ -18,10 +18,10 @@ from blackwheel.pipeline.session_file import BuildOrder, SmokeOrder, build_order
 from blackwheel.pipeline.sessions import Outcome
 from blackwheel.pipeline.todo import Work, taken_labels
 from blackwheel.pytorch import identity, nightly_index
-from blackwheel.shelf import index
-from blackwheel.smoke import smoke
-from blackwheel.smoke.smoke import SmokedWheel
-from blackwheel.stacks import loader, records
+from blackwheel.shelf import admission, index
+from blackwheel.stacks import loader, pythons, records
+from blackwheel.stacks.records import Stack
+from blackwheel.stacks.request import Request
 
 _Built = list[tuple[Work, Path]]
 """What was built and audited, in the order in which it was asked for."""
@@ -42,6 +42,7 @@ def build_pending(
     Two runs of one stack and Python would change each other's environments and wheel: the second
     waits, and looks at the shelf again.
     """
+    chain.require_checks(site, pending)
     with alternatives(site, stack):
         pending = chain.preflight(site, pending)
     taken = taken_labels(site, pending)
@@ -141,20 +142,34 @@ def require_locked(site: Site, stack: records.Stack) -> None:
         identity.require_locked(stack)
 
 
+def require_machine(site: Site, asked: Sequence[tuple[Request, pythons.Python]]) -> None:
+    """Raise the error of an unfit machine, with the stacks that it can build instead."""
+    with alternatives(site, asked[0][0].stack.name):
+        chain.require_machine(site, asked)
+
+
 @contextlib.contextmanager
 def alternatives(site: Site, stack: str) -> Iterator[None]:
-    """Note the other stacks that this machine can build on an error about machine or pin."""
+    """Note the other stacks that this machine can build on an error about machine or pin.
+
+    Only those that build a project of this one: a stack of another upstream replaces nothing.
+    """
     try:
         yield
     except BlackwheelError as error:
-        names = [name for name in buildable_stacks(site) if name != stack]
+        known = loader.load(stack, site.constraints).projects
+        names = [
+            one.name
+            for one in buildable_stacks(site)
+            if one.name != stack and not known.keys().isdisjoint(one.build)
+        ]
         if names:
             lines = ", ".join(f"invoke build-wheels --stack {name}" for name in names)
             error.add_note(f"this machine can build: {lines}")
         raise
 
 
-def buildable_stacks(site: Site) -> list[str]:
+def buildable_stacks(site: Site) -> list[Stack]:
     """Return the stacks for which this machine lacks nothing, and that were seen to be built.
 
     Those that are kept for their old wheels are left out.
@@ -165,7 +180,7 @@ def buildable_stacks(site: Site) -> list[str]:
             stack = loader.load(name, site.constraints)
             known = not stack.remarks and not stack.formerly
             if known and not for_building.buildable(stack, place):
-                found.append(name)
+                found.append(stack)
     return found
 
 
@@ -228,22 +243,25 @@ def _smoke_and_shelve(site: Site, built: _Built) -> tuple[int, tuple[index.Shelv
             groups=tuple(groups),
             stacks={stack.name: stack},
         )
-        ended = sessions.alone(site, sessions.session(site, "smoke", items[0], order)).code
+        one = sessions.session(site, "smoke", items[0], order)
+        ended, _ = sessions.run(site, {"smoke": [one]}, keep_going=False)
         if ended:
             code = code or ended
         else:
-            shelved += _shelve(site, items, [smoke.smoked(wheel) for wheel in wheels])
+            shelved += _shelve(site, members)
             index.show_all(site.wheels)
     return code, tuple(shelved)
 
 
-def _shelve(
-    site: Site, items: Sequence[Work], smoked: Sequence[SmokedWheel]
-) -> list[index.ShelvedWheel]:
+def _shelve(site: Site, members: _Built) -> list[index.ShelvedWheel]:
     """Shelve smoked wheels; one of the same name that is there was allowed to be replaced."""
-    taken, shelved = taken_labels(site, items), []
+    admitted = [
+        admission.admitted(site, wheel, item.request, key=item.key) for item, wheel in members
+    ]
+    items, shelved = [item for item, _ in members], []
+    taken = taken_labels(site, items)
     shelf = site.wheels / items[0].request.stack.name
-    for one in smoked:
+    for one in admitted:
         for _, old, _ in taken:
             if old.path.name == one.wheel.name:
                 index.withdraw(old, shelf)

@@ -158,6 +158,15 @@ def read(path: Path, kind: type[_Kind]) -> _Kind:
         raise _bad(path, "\n".join(faults[:10])) from None
 
 
+def is_shown(path: Path) -> bool:
+    """Tell whether the command that wrote an order shows what the session says."""
+    try:
+        with path.open("rb") as source:
+            return json.loads(source.read(MOST_BYTES + 1)).get("beside") is True
+    except (OSError, ValueError, AttributeError):
+        return False  # `read` says what is wrong with it
+
+
 def records_of(path: Path) -> Path:
     """Return the file to which a session's processes append records, if a command reads them."""
     return path.with_suffix(".jsonl")

@@ -1,7 +1,7 @@
 """Appends the progress and the results of a session to a file of JSON lines, and reads them.
 
 The processes of a session write, the command that started it reads: objects done, the wheel, and
-the exit code (nox itself ends with 1 for any).
+the exit code.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from blackwheel.core.errors import BlackwheelError, Exit
 _AT_ONCE: Final = 1 << 16
 _LONGEST: Final = 1 << 14
 """Of a line, in bytes."""
+_LINE: Final = 2000
+"""Of a text in a record, in characters: six bytes each at most in JSON."""
 _STRICT = ConfigDict(extra="forbid", defer_build=True)
 
 
@@ -34,6 +36,31 @@ class Progress:
     left: float | None = None
     """Seconds, where earlier builds tell them."""
     record: Literal["progress"] = "progress"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+class Said:
+    """A line for people."""
+
+    line: str
+    record: Literal["said"] = "said"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+class StageBegan:
+    """The beginning of a stage of the session: what it does now."""
+
+    text: str
+    record: Literal["began"] = "began"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+class StageEnded:
+    """The end of a stage, as its line says it."""
+
+    line: str
+    verb: str
+    record: Literal["stage-ended"] = "stage-ended"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
@@ -52,7 +79,7 @@ class Ended:
     record: Literal["ended"] = "ended"
 
 
-Record = Progress | Made | Ended
+Record = Progress | Said | StageBegan | StageEnded | Made | Ended
 _READER: Final[TypeAdapter[Record]] = TypeAdapter(
     Annotated[Record, Field(discriminator="record")], config=ConfigDict(defer_build=True)
 )
@@ -67,6 +94,30 @@ def append(path: Path, record: Record) -> None:
             os.write(handle, line)  # in one piece: it is far shorter than a page of the disk
         finally:
             os.close(handle)
+
+
+class Recorder:
+    """Appends what a console would show: the `Relay` of a session that a command reads."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def said(self, line: str) -> None:
+        """Record one line, cut where it is longer than a record may be."""
+        for one in line.splitlines() or [""]:
+            append(self._path, Said(line=one[:_LINE]))
+
+    def began(self, project: str, text: str) -> None:  # noqa: ARG002  a session has one project
+        """Record the beginning of a stage."""
+        append(self._path, StageBegan(text=text[:_LINE]))
+
+    def moved(self, done: int, total: int, note: str, left: float | None) -> None:
+        """Record a step."""
+        append(self._path, Progress(done=done, total=total, note=note[:_LINE], left=left))
+
+    def ended(self, line: str, verb: str) -> None:
+        """Record the end of a stage."""
+        append(self._path, StageEnded(line=line[:_LINE], verb=verb))
 
 
 class Reader:

@@ -1,28 +1,41 @@
-"""Starts nox sessions: one on this terminal, or several at the same time in lanes.
+"""Starts nox sessions in lanes, and shows what they do: their steps, and a bar for each.
 
-A session is handed one file (`session_file`) and answers with another (`session_records`).
+A session is handed one file (`session_file`) and answers with another (`session_records`). What nox
+and the tools below it print goes to a log.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from blackwheel.core import process
-from blackwheel.core.console import Console
 from blackwheel.core.progress import Stage
 from blackwheel.core.site import Site
 from blackwheel.pipeline import session_file
 from blackwheel.pipeline.session_file import Order
-from blackwheel.pipeline.session_records import Made, Progress, Reader
+from blackwheel.pipeline.session_records import (
+    Ended,
+    Made,
+    Progress,
+    Reader,
+    Record,
+    Said,
+    StageBegan,
+    StageEnded,
+)
 from blackwheel.pipeline.todo import Work
 
 _LOOK_SECONDS: Final = 0.25
 """Between two looks at the progress of sessions that say nothing else; a bar is drawn as often."""
+
+_TAIL: Final = 30
+"""Lines of a log that are shown where a session fails without an error of ours."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,27 +66,32 @@ class Running:
 
     def __init__(self, one: Session, *, beside: bool = False) -> None:
         self.item = one.item
+        self.log = one.store / "logs" / f"{one.name}.log"
         self.file = session_file.hand(one.store, one.name, replace(one.order, beside=beside))
         self.argv = (*one.command, str(self.file))
         self._reader = Reader(session_file.records_of(self.file))
         self._wheel: Path | None = None
         self._code = 0
 
-    def progress(self) -> Progress | None:
-        """Read the new records; return the newest progress, if one is among them."""
-        last = None
+    def shown(self) -> Iterator[Record]:
+        """Read the new records; keep the results, and yield what people want to see."""
         for record in self._reader.read():
-            if isinstance(record, Progress):
-                last = record
-            elif isinstance(record, Made):
+            if isinstance(record, Made):
                 self._wheel = record.wheel
-            else:
+            elif isinstance(record, Ended):
                 self._code = record.code or self._code
-        return last
+            else:
+                yield record
+
+    @property
+    def named(self) -> bool:
+        """The command inside has told how it ended: what went wrong has been said."""
+        return self._code != 0
 
     def outcome(self, ended: int) -> Outcome:
-        """Return the result; nox's own code is 1 for every code of the command inside."""
-        self.progress()
+        """Return the result, by the code that the command inside told: nox's own may be another."""
+        for _ in self.shown():
+            pass
         return Outcome(item=self.item, code=ended and (self._code or ended), wheel=self._wheel)
 
     def close(self) -> None:
@@ -107,30 +125,18 @@ def run(
     site: Site, lanes: Mapping[str, Sequence[Session]], *, keep_going: bool
 ) -> tuple[int, list[Outcome]]:
     """Run lanes side by side; return the exit code of the first failure, and all that passed."""
-    if len(lanes) > 1:
-        waiting = {name: list(sessions) for name, sessions in lanes.items()}
-        beside = Lanes(
-            console=site.console, cwd=site.checkout, waiting=waiting, keep_going=keep_going
-        )
-        beside.run()
-        return beside.code, beside.done
-    code, done = 0, []
-    for one in (one for sessions in lanes.values() for one in sessions):
-        outcome = alone(site, one)
-        if outcome.code == 0:
-            done.append(outcome)
-        code = code or outcome.code
-        if outcome.code and not keep_going:
-            break
-    return code, done
+    waiting = {name: list(sessions) for name, sessions in lanes.items()}
+    found = Lanes(site=site, waiting=waiting, keep_going=keep_going)
+    if waiting:
+        found.run()
+    return found.code, found.done
 
 
 @dataclass(kw_only=True)
 class Lanes:
     """Sessions side by side: each lane runs its own one after another, with one bar."""
 
-    console: Console
-    cwd: Path
+    site: Site
     waiting: Mapping[str, list[Session]]
     """By lane: `flash-attn`, or `flash-attn 3.12` where its Pythons run side by side."""
     keep_going: bool
@@ -140,6 +146,7 @@ class Lanes:
     done: list[Outcome] = field(default_factory=list)
     _running: dict[str, tuple[Running, Stage]] = field(default_factory=dict)
     _group: process.Together = field(default_factory=process.Together)
+    _tails: dict[str, deque[str]] = field(default_factory=dict)
 
     def run(self) -> None:
         """Run all to their end; `code` and `done` tell how."""
@@ -149,9 +156,10 @@ class Lanes:
                 for name in self.waiting:
                     self._next(name)
                 for name, event in self._group.events(every=_LOOK_SECONDS):
-                    self._look()
+                    for running in tuple(self._running):
+                        self._look(running)
                     if isinstance(event, str):
-                        self._line(name, event)
+                        self._log(name, event)
                     elif event is not None:
                         self._ended(name, event)
         except (KeyboardInterrupt, SystemExit):
@@ -160,7 +168,7 @@ class Lanes:
         finally:
             for one, stage in self._running.values():
                 one.close()
-                self.console.end(stage, stopped)
+                self.site.console.end(stage, stopped)
 
     def _next(self, name: str) -> None:
         """Start the next session of a lane."""
@@ -168,31 +176,60 @@ class Lanes:
             return
         one = self.waiting[name].pop(0)
         running = Running(one, beside=True)
-        stage = self.console.begin(name, f"build for Python {one.item.request.python}")
+        what = one.name.partition("-")[0]
+        text = f"{what} for Python {one.item.request.python}"
+        stage = self.site.console.begin(name or one.item.request.project, text)
         self._running[name] = running, stage
-        self._group.start(name, running.argv, environment=one.environment, cwd=self.cwd)
+        self._tails[name] = deque(maxlen=_TAIL)
+        running.log.parent.mkdir(parents=True, exist_ok=True)
+        running.log.write_text("", encoding="utf-8")
+        self._group.start(name, running.argv, environment=one.environment, cwd=self.site.checkout)
 
-    def _look(self) -> None:
-        """Move the bars to where the builds are."""
-        for one, stage in self._running.values():
-            step = one.progress()
-            if step:
-                stage.update(step.done, step.total, step.note, left=step.left)
+    def _look(self, name: str) -> None:
+        """Show the new records of a session."""
+        one, stage = self._running[name]
+        console, prefix = self.site.console, f"{one.item.request.project}: "
+        for record in one.shown():
+            if isinstance(record, Progress):
+                stage.update(record.done, record.total, record.note, left=record.left)
+            elif isinstance(record, StageBegan):
+                console.rename(stage, record.text)
+            elif isinstance(record, StageEnded):
+                line = record.line.removeprefix(prefix)
+                console.step(f"{stage.project}: {line}", record.verb)
+            elif isinstance(record, Said):
+                console.say(self._marked(name, record.line))
 
-    def _line(self, name: str, line: str) -> None:
-        """Show a line of a session."""
+    def _marked(self, name: str, line: str) -> str:
+        """Say whose line it is, where several say some; an error keeps its form."""
+        one, stage = self._running[name]
+        prefix = f"{one.item.request.project}: "
+        if line.startswith(prefix):
+            return f"{stage.project}: {line.removeprefix(prefix)}"
+        return f"{stage.project}: {line}" if len(self.waiting) > 1 else line
+
+    def _log(self, name: str, line: str) -> None:
+        """Keep what nox and the tools below it say: it explains a failure that nobody named."""
         one, _ = self._running[name]
-        self.console.say(f"{name}: {line.removeprefix(f'{one.item.request.project}: ')}")
+        line = process.masked(line, process.secrets_of(self.site.environment))
+        self._tails[name].append(line)
+        with one.log.open("a", encoding="utf-8") as sink:
+            sink.write(line + "\n")
 
     def _ended(self, name: str, ended: int) -> None:
+        self._look(name)
         one, stage = self._running.pop(name)
         try:
             outcome = one.outcome(ended)
+            if outcome.code and not one.named and not self.code:
+                for line in self._tails[name]:
+                    self.site.console.say(line)
+                self.site.console.say(f"log: {one.log}")
         finally:
             one.close()
         code = outcome.code
         stopping = bool(self.code) and not self.keep_going
-        self.console.end(stage, "done" if not code else "stopped" if stopping else "failed")
+        self.site.console.end(stage, "done" if not code else "stopped" if stopping else "failed")
         if not code:
             self.done.append(outcome)
         self.code = self.code or code
@@ -200,7 +237,7 @@ class Lanes:
             self._next(name)
         elif not stopping and self._running:
             names = ", ".join(self._running)
-            self.console.say(
+            self.site.console.say(
                 f"{names}: stopped, because {name} failed; what was compiled is kept"
                 " (--keep-going lets it end)"
             )

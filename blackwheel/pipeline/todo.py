@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site, isolation_mode
-from blackwheel.receipts import document as receipts
 from blackwheel.receipts.beside import key_section
 from blackwheel.shelf import index
 from blackwheel.sources.series import Series, patch_digests, series_of
@@ -120,11 +119,15 @@ def adopted(site: Site, item: Work) -> Work:
     wheel, shelf = item.shelved, site.wheels / item.request.stack.name
     if wheel is None or wheel.path.parent == shelf:
         return item
-    document = receipts.load(wheel.receipt)
-    if receipts.verify(document, wheel.path):
-        why = f"{wheel.path.name} on the shelf of {item.request.stack.formerly} is damaged"
+    from blackwheel.shelf import admission  # noqa: PLC0415  1 s that only such a move pays
+
+    try:
+        one = admission.admitted(site, wheel.path, item.request, key=item.key)
+    except BlackwheelError as error:
+        site.console.error(error)
+        why = f"{wheel.path.name} on the shelf of {item.request.stack.formerly} is not proved"
         return _refused(site, replace(item, shelved=None, reasons=(why,)))
-    moved = index.shelve(wheel.path, document, shelf)
+    moved = index.shelve(one.wheel, one.receipt, shelf)
     index.show_all(site.wheels)
     return replace(item, shelved=moved)
 

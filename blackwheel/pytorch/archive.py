@@ -88,7 +88,7 @@ def take(
     place = kept.folder / component(offer.name, where=shown(offer.url))
     kept.folder.mkdir(parents=True, exist_ok=True)
     if locked and offer.sha256 not in ("", locked.sha256):
-        raise _other_bytes(offer.name, shown(offer.url), offer.sha256, "locked", locked.sha256)
+        raise other_bytes(offer.name, shown(offer.url), offer.sha256, "locked", locked.sha256)
     with held(kept.store, f"torch-{offer.name}", project=_project(offer), console=kept.console):
         if not place.is_file() and kept.carried and (kept.carried / offer.name).is_file():
             _copy(kept.carried / offer.name, place)
@@ -97,7 +97,7 @@ def take(
             if locked and digest != locked.sha256:
                 raise _damaged(place, digest, locked.sha256)
             if offer.sha256 not in ("", digest):
-                raise _other_bytes(offer.name, shown(offer.url), offer.sha256, "archived", digest)
+                raise other_bytes(offer.name, shown(offer.url), offer.sha256, "archived", digest)
         else:
             digest = _downloaded(offer, place, kept, locked=locked)
     seen = torchwheel.needs(place, offer.name)
@@ -141,6 +141,11 @@ def find(
     raise said
 
 
+def missing(stack: Stack, tag: str, kept: Archive) -> tuple[LockedWheel, ...]:
+    """Return the locked wheels of one Python that no package registry has and no folder here."""
+    return tuple(one for one in locked_torch(stack, tag).by_url if not kept.holds(one))
+
+
 def _downloaded(
     offer: nightly_index.Offer, place: Path, kept: Archive, *, locked: LockedWheel | None
 ) -> str:
@@ -151,9 +156,9 @@ def _downloaded(
     try:
         digest, url = sha256(part), shown(offer.url)
         if locked and digest != locked.sha256:
-            raise _other_bytes(offer.name, url, digest, "locked", locked.sha256)
+            raise other_bytes(offer.name, url, digest, "locked", locked.sha256)
         if offer.sha256 not in ("", digest):
-            raise _other_bytes(offer.name, url, digest, "claimed by the index", offer.sha256)
+            raise other_bytes(offer.name, url, digest, "claimed by the index", offer.sha256)
         if not locked:
             torchwheel.metadata_text(part, offer.name)
     except BlackwheelError:
@@ -329,8 +334,11 @@ def _damaged(place: Path, found: str, locked: str) -> BlackwheelError:
     )
 
 
-def _other_bytes(name: str, where: str, found: str, known_as: str, known: str) -> BlackwheelError:
-    return BlackwheelError(
+def other_bytes(
+    name: str, where: str, found: str, known_as: str, known: str
+) -> nightly_index.WheelLostError:
+    """Return the error of a name that serves other bytes: `found`, and those `known_as` pinned."""
+    return nightly_index.WheelLostError(
         "other-bytes",
         f"{name}: same name, other bytes; nothing was kept or pinned"
         f"\nfound:  {found}\n{known_as}: {known}",

@@ -50,6 +50,13 @@ class IndexRefusedError(BlackwheelError):
     """The index answers 403 for a page: `index-refused`."""
 
 
+class WheelLostError(BlackwheelError):
+    """A pinned wheel is nowhere, or has other bytes by now: `torch-gone`, `other-bytes`.
+
+    Only another pin helps: `invoke pin torch latest`.
+    """
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Offer:
     """A wheel that an index lists, or a guess at an unlisted one's address."""
@@ -140,7 +147,7 @@ def listing(index: str, project: str, *, patience: Patience) -> Listing:
             fix="open the address in a browser; a proxy may want to be named: HTTPS_PROXY",
             code=Exit.INDEX,
         ) from None
-    offers = tuple(offer for package in packages if (offer := _offer(package, project)))
+    offers = tuple(offer for package in packages if (offer := offered(package, project)))
     if not offers:
         raise NotAnIndexError(
             "not-an-index",
@@ -189,7 +196,8 @@ def require_alive(newest: Version, root: Listing) -> None:
         )
 
 
-def _offer(package: DistributionPackage, project: str) -> Offer | None:
+def offered(package: DistributionPackage, project: str) -> Offer | None:
+    """Return a listed file as an offer; None unless it is a wheel for Linux on x86-64."""
     try:
         name, version, _, tags = parse_wheel_filename(package.filename)
     except (InvalidWheelFilename, InvalidVersion):
@@ -263,12 +271,12 @@ def nearest(known: Listing, version: Version, tags: Sequence[str]) -> list[Versi
 
 def gone(
     known: Listing, version: Version, tags: Sequence[str], *, stack: str, lacking: Sequence[str]
-) -> BlackwheelError:
+) -> WheelLostError:
     """Return the error of a build that nothing has: the nearest ones, and how to move the pin."""
     near = nearest(known, version, tags)
     there = ", ".join(map(str, sorted(near))) or "none"
     served = ", ".join(lacking)
-    return BlackwheelError(
+    return WheelLostError(
         "torch-gone",
         f"{known.project} {version} for {served} is not listed, not at its address and not archived"
         f"\nnearest that serve {', '.join(tags)}: {there}",

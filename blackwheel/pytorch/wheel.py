@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,12 +16,16 @@ from packaging.specifiers import Specifier
 from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
+from blackwheel.core.download import no_answer
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.http import AbsentError, FailedError, Patience
+from blackwheel.core.ranged import opened_remotely
 from blackwheel.core.zips import UNREADABLE, held
 from blackwheel.pytorch import identity as torchpin
 from blackwheel.pytorch.identity import TorchIdentity
 
 _METADATA: Final = r"[^/]+\.dist-info/METADATA"
+_LONGEST: Final = 4 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,21 +39,56 @@ class TorchFile:
 def read_torch(path: Path) -> TorchFile:
     """Read identity and requirements of a torch wheel; raise `not-a-wheel` or `not-a-torch`."""
     text = metadata_text(path, path.name)
+    with zipfile.ZipFile(path) as wheel:
+        return _torch_file(wheel, text, path.name)
+
+
+def peek_torch(url: str, name: str, patience: Patience) -> TorchFile:
+    """Read identity and requirements of a torch wheel at its address, and little else of it.
+
+    Raises `not-a-wheel`, `not-a-torch`, and `no-answer`, also where the server sends no parts.
+    """
+    with peeked(url, name, patience) as wheel:
+        return _torch_file(wheel, remote_metadata(wheel, name), name)
+
+
+@contextlib.contextmanager
+def peeked(url: str, name: str, patience: Patience) -> Iterator[zipfile.ZipFile]:
+    """Give a wheel that stays at its address; raise `not-a-wheel` and `no-answer`."""
     try:
-        with zipfile.ZipFile(path) as wheel:
-            version = held(wheel, torchpin.VERSION_FILE).decode("utf-8")
-            cmake = held(wheel, torchpin.CMAKE_PACKAGE).decode("utf-8")
+        with opened_remotely(url, patience) as file, zipfile.ZipFile(file) as wheel:
+            yield wheel
+    except (AbsentError, FailedError) as error:
+        raise no_answer(url, error) from None
+    except UNREADABLE as error:
+        raise _not_a_wheel(name, f"it is no whole zip file: {error}") from None
+
+
+def remote_metadata(wheel: zipfile.ZipFile, name: str) -> str:
+    """Return the METADATA of a wheel whose name shall be `name`; raise `not-a-wheel`."""
+    found = [one for one in wheel.namelist() if re.fullmatch(_METADATA, one)]
+    if len(found) != 1 or wheel.getinfo(found[0]).file_size > _LONGEST:
+        raise _not_a_wheel(name, f"it has {len(found)} METADATA, or one without an end")
+    text = held(wheel, found[0], most=_LONGEST).decode("utf-8", "replace")
+    _require_said(text, name)
+    return text
+
+
+def _torch_file(wheel: zipfile.ZipFile, text: str, name: str) -> TorchFile:
+    try:
+        version = held(wheel, torchpin.VERSION_FILE, most=_LONGEST).decode("utf-8")
+        cmake = held(wheel, torchpin.CMAKE_PACKAGE, most=_LONGEST).decode("utf-8")
         identity = torchpin.identity(text, version, cmake)
     except KeyError as error:
-        raise _not_a_torch(path, str(error.args[0])) from None
+        raise _not_a_torch(name, str(error.args[0])) from None
     except UNREADABLE as error:
-        raise _not_a_torch(path, f"its version file cannot be read: {error}") from None
+        raise _not_a_torch(name, f"its version file cannot be read: {error}") from None
     except BlackwheelError as error:
-        raise _not_a_torch(path, error.fact) from None
-    lacking = [name for name in ("runtime", "git_version", "cuda") if not getattr(identity, name)]
+        raise _not_a_torch(name, error.fact) from None
+    lacking = [one for one in ("runtime", "git_version", "cuda") if not getattr(identity, one)]
     if lacking:
-        raise _not_a_torch(path, f"{torchpin.VERSION_FILE} names no {', '.join(lacking)}")
-    return TorchFile(identity=identity, requires=requirements(text, path.name))
+        raise _not_a_torch(name, f"{torchpin.VERSION_FILE} names no {', '.join(lacking)}")
+    return TorchFile(identity=identity, requires=requirements(text, name))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,11 +131,15 @@ def metadata_text(path: Path, name: str) -> str:
         raise _not_a_wheel(name, f"its METADATA is no text: {error}") from None
     except UNREADABLE as error:
         raise _not_a_wheel(name, f"it is no whole zip file: {error}") from None
+    _require_said(text, name)
+    return text
+
+
+def _require_said(text: str, name: str) -> None:
     said, version = _said(text, name)
     wanted, wanted_version, _, _ = parse_wheel_filename(name)
     if (canonicalize_name(said), version) != (wanted, wanted_version):
         raise _not_a_wheel(name, f"its METADATA says {said} {version}")
-    return text
 
 
 def _said(text: str, name: str) -> tuple[str, Version]:
@@ -141,11 +186,11 @@ def _not_a_wheel(name: str, why: str) -> BlackwheelError:
     )
 
 
-def _not_a_torch(path: Path, why: str) -> BlackwheelError:
+def _not_a_torch(name: str, why: str) -> BlackwheelError:
     return BlackwheelError(
         "not-a-torch",
-        f"{path.name} does not tell which torch it is: {why}",
-        where=path.name,
+        f"{name} does not tell which torch it is: {why}",
+        where=name,
         fix="pin another build: invoke pin torch latest",
         code=Exit.TORCH,
     )

@@ -12,6 +12,11 @@ def receipt_path(wheel: Path) -> Path:
     return wheel.with_name(f"{wheel.name}.receipt.json")
 
 
+def bundle_path(wheel: Path) -> Path:
+    """Return the path of a wheel's signed statements."""
+    return wheel.with_name(f"{wheel.name}.intoto.jsonl")
+
+
 def key_section(path: Path) -> dict[str, Any]:
     """Return `digest`, `slug` and `parts` of the key of a wheel; empty without such a receipt.
 

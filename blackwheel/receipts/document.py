@@ -39,6 +39,8 @@ STAGES: Final = (
     "audit",
     "smoke",
 )
+LARGEST: Final = 1 << 26
+"""Bytes of a receipt; one of 1,000 objects has 0.5 MB."""
 _SHAPE: Final[dict[str, str | type]] = {
     "_type": STATEMENT_TYPE,
     "subject": list,
@@ -160,7 +162,7 @@ def load(path: Path) -> Document:
     What it says is not proved by this: `verify` does that.
     """
     try:
-        raw = path.read_bytes()
+        raw = files.bounded(path, LARGEST)
         document = json.loads(raw)
         faults = shape_faults(document)
         if not faults and content(document) != raw:
@@ -169,8 +171,9 @@ def load(path: Path) -> Document:
         faults = [error.strerror or str(error)]
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         faults = [f"no JSON: {error}"]
-    except (ValueError, RecursionError):  # NaN, a lone surrogate, brackets a mile deep
-        faults = ["no JSON that blackwheel writes"]
+    except (ValueError, RecursionError) as error:  # NaN, a lone surrogate, brackets a mile deep
+        large = [str(error)] if str(error).startswith("it ") else []
+        faults = large or ["no JSON that blackwheel writes"]
     if faults:
         raise BlackwheelError(
             "bad-receipt",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
 from blackwheel.receipts import document as receipts
-from blackwheel.shelf import index, verify
+from blackwheel.shelf import admission, index, signing
 from blackwheel.shelf.index import current
+from blackwheel.shelf.signing import Policy
+from blackwheel.shelf.smoke_record import archs_that_ran
 from blackwheel.shelf.wheel_facts import NOT_RUN
 from blackwheel.stacks import loader, records
 from blackwheel.stacks.request import Request
@@ -25,15 +28,23 @@ class Proved:
     receipt: receipts.Document
     unrun: tuple[str, ...]
     """Archs on which no kernel of it ran, each with the reason."""
+    signed: bytes = b""
+    """The file of its signed receipt, whole; empty where it is not signed."""
 
 
 def proved_set(
-    site: Site, stack_name: str, *, only: Sequence[str] = (), allow_unrun: bool = False
+    site: Site,
+    stack_name: str,
+    *,
+    only: Sequence[str] = (),
+    allow_unrun: bool = False,
+    policies: Sequence[Policy] = (),
 ) -> tuple[Proved, ...]:
     """Return the stack's current wheels, each after the wheels that it needs.
 
-    `only` makes these projects the set. Raises `nothing-to-publish`, `incomplete-set`, `unproved`
-    with every fault of every wheel, and `kernels-not-run`.
+    `only` makes these projects the set; `policies` say who must have signed each. Raises
+    `nothing-to-publish`, `incomplete-set`, `unproved` with every fault of every wheel, what
+    `signing.signed_bytes` raises, and `kernels-not-run`.
     """
     stack = loader.load(stack_name, site.constraints)
     for name in only:
@@ -47,10 +58,18 @@ def proved_set(
     if not chosen:
         raise _nothing(site, stack)
     _require_whole(chosen, stack, wanted)
-    _require_proved(site, [wheel for wheel, _ in chosen], stack)
+    signed = {wheel.path: signing.signed_bytes(wheel.path, policies) for wheel, _ in chosen}
+    read = _require_proved(site, chosen, stack)
+
+    def ran(wheel: index.ShelvedWheel, asked: Request) -> Container[str]:
+        return asked.archs if policies else archs_that_ran(site.store, wheel)
+
     order = {project: number for number, project in enumerate(stack.build)}
     proved = sorted(
-        (_proved(wheel, asked) for wheel, asked in chosen),
+        (
+            _proved(wheel, asked, read[wheel.path], signed[wheel.path], ran=ran(wheel, asked))
+            for wheel, asked in chosen
+        ),
         key=lambda one: (order[one.request.project], one.wheel.path.name),
     )
     if not allow_unrun:
@@ -103,39 +122,47 @@ def _require_whole(
         )
 
 
-def _require_proved(site: Site, wheels: Sequence[index.ShelvedWheel], stack: records.Stack) -> None:
-    facts = []
-    for wheel in wheels:
-        for check in verify.verify(site, wheel.path).faults:
-            found, expected = check.found or "nothing", check.expected or "nothing"
-            facts += [f"{wheel.path.name}", f"  {check.what}: {found}", f"  expected: {expected}"]
-    if facts:
-        raise BlackwheelError(
-            "unproved",
-            "\n".join(["nothing is published: what is not proved stays here", *facts]),
+def _require_proved(
+    site: Site, chosen: Sequence[tuple[index.ShelvedWheel, Request]], stack: records.Stack
+) -> dict[Path, receipts.Document]:
+    """Return each wheel's receipt as it was verified; raise `unproved` with all faults of all."""
+    done = [admission.examined(site, wheel.path, asked) for wheel, asked in chosen]
+    if any(one.faults for one in done):
+        raise admission.unproved(
+            ["nothing is published: what is not proved stays here"],
+            done,
             where=f"wheels/{stack.name}",
             fix=f"invoke verify {stack.name} tells all of it;\n"
             f"invoke build-wheels --stack {stack.name} --again makes the wheel anew",
-            code=Exit.INDEX,
         )
+    return {one.path: one.receipt for one in done if one.receipt is not None}
 
 
-def _proved(wheel: index.ShelvedWheel, asked: Request) -> Proved:
-    document = receipts.load(wheel.receipt)
-    held = receipts.sections(document)
-    return Proved(
-        wheel=wheel,
-        request=asked,
-        receipt=document,
-        unrun=_unrun(asked.archs, held["smoke"].get("kernels")),
-    )
+def _proved(
+    wheel: index.ShelvedWheel,
+    asked: Request,
+    receipt: receipts.Document,
+    signed: bytes,
+    *,
+    ran: Container[str],
+) -> Proved:
+    """Bind what was signed to the receipt that was verified."""
+    if signed:
+        signing.require_same(wheel.path, signed, receipt)
+    held = receipts.sections(receipt)
+    unrun = tuple(_unrun(asked.archs, held["smoke"].get("kernels"), ran))
+    return Proved(wheel=wheel, request=asked, receipt=receipt, unrun=unrun, signed=signed)
 
 
-def _unrun(archs: Sequence[str], kernels: Any) -> tuple[str, ...]:
-    """What smoke says of each arch where it says that no kernel ran, or says nothing."""
+def _unrun(archs: Sequence[str], kernels: Any, ran: Container[str]) -> Iterator[str]:
+    """Yield each arch of which smoke says that no kernel ran, says nothing, or alone says it."""
     told = kernels if isinstance(kernels, dict) else {}
-    said = {arch: told.get(arch) or f"{NOT_RUN}: the receipt does not tell" for arch in archs}
-    return tuple(f"{arch}: {text}" for arch, text in said.items() if str(text).startswith(NOT_RUN))
+    for arch in archs:
+        said = str(told.get(arch) or f"{NOT_RUN}: the receipt does not tell")
+        if said.startswith(NOT_RUN):
+            yield f"{arch}: {said}"
+        elif arch not in ran:
+            yield f"{arch}: {NOT_RUN} here: the receipt says so, and this store has no record of it"
 
 
 def _require_run(proved: Sequence[Proved]) -> None:

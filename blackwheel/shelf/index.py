@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -61,6 +61,7 @@ def shelve(
 ) -> ShelvedWheel:
     """Put a wheel and its receipt on a shelf; the same bytes again change nothing but the receipt.
 
+    The signature of another receipt goes.
     A reader, a second run and a kill at any moment find pages that list whole files only. Raises
     `bad-wheel`, `wrong-receipt`, `other-bytes`, `bad-shelf`, `shelf-busy` or `shelf-unwritable`.
     """
@@ -68,10 +69,15 @@ def shelve(
 
 
 def shelve_all(
-    wheels: Sequence[tuple[Path, receipts.Document]], shelf: Path, *, now: datetime | None = None
+    wheels: Sequence[tuple[Path, receipts.Document]],
+    shelf: Path,
+    *,
+    signed: Mapping[str, bytes] | None = None,
+    now: datetime | None = None,
 ) -> tuple[ShelvedWheel, ...]:
     """Put wheels with their receipts on a shelf together: no page lists one before all lie there.
 
+    `signed` holds signed receipts by the wheel's file name; others are not signed there.
     Nothing is written where one of them is refused. Raises what `shelve` raises.
     """
     moment = now or datetime.now(UTC)
@@ -89,6 +95,10 @@ def shelve_all(
                 _place(wheel, entry)
                 files.replace_file(entry.metadata, metadata)
                 receipts.write(entry.receipt, receipt)
+                if bundle := (signed or {}).get(wheel.name):
+                    files.replace_file(entry.bundle, bundle)
+                else:
+                    entry.bundle.unlink(missing_ok=True)
             return _list(shelf, [entry for _, entry, _, _ in seen])
     except OSError as error:
         raise BlackwheelError(
@@ -113,7 +123,7 @@ def withdraw(wheel: ShelvedWheel, shelf: Path) -> None:
         others = [one for one in _listed(page) if one.path != wheel.path]
         _write_page(folder, simple_page(wheel.project, others))
         files.sync_folder(folder)
-        for path in (wheel.path, wheel.metadata, wheel.receipt, *wheel.pages):
+        for path in (wheel.path, wheel.metadata, wheel.receipt, wheel.bundle, *wheel.pages):
             path.unlink(missing_ok=True)
         _show(shelf)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -13,7 +15,7 @@ from blackwheel.core.addresses import require_address
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
 from blackwheel.core.units import size
-from blackwheel.shelf import gate, readback, remote_index, verify_pages
+from blackwheel.shelf import gate, readback, remote_index, signing, verify_pages
 from blackwheel.shelf import index as shelves
 from blackwheel.shelf import upload as uploads
 from blackwheel.shelf.gate import Proved
@@ -46,6 +48,7 @@ def publish(
     simple: str = "",
     yes: bool = False,
     allow_unrun: bool = False,
+    signed_by: Sequence[str] = (),
     as_json: bool = False,
     limits: Limits | None = None,
 ) -> int:
@@ -56,20 +59,20 @@ def publish(
     """
     limits = limits or Limits()
     target = _target(site, stack, to, simple)
-    proved = gate.proved_set(site, stack, only=only, allow_unrun=allow_unrun)
+    policies = signing.policies(site, stack, target.shelf, signed_by)
+    proved = gate.proved_set(site, stack, only=only, allow_unrun=allow_unrun, policies=policies)
     states = [_state(one, target, limits) for one in proved]
     if not as_json or not yes:
         _show_plan(site, proved, states, target, as_json=as_json)
     if not yes:
         site.console.say("nothing was published; --yes publishes it")
         return Exit.OK
-    if target.shelf is not None:
-        shelves.shelve_all([(one.wheel.path, one.receipt) for one in proved], target.shelf)
-    else:
+    if target.shelf is None:
         _upload_all(site, proved, states, target, limits)
-    offers = _read_back(proved, target, limits)
-    login = target.index.login if target.index else None
-    imported = readback.install(proved, simple=target.simple, site=site, login=login)
+        offers, imported = _read_back(site, proved, target, limits)
+    else:
+        with _listed(proved, target.shelf):
+            offers, imported = _read_back(site, proved, target, limits)
     _show_done(site, proved, states, target, offers=offers, imported=imported, as_json=as_json)
     if target.shelf is not None:
         shelves.show_all(target.shelf.parent)
@@ -156,14 +159,43 @@ def _upload_all(
         there.append(one.wheel.path.name)
 
 
-def _read_back(proved: Sequence[Proved], target: Target, limits: Limits) -> Offers:
+@contextmanager
+def _listed(proved: Sequence[Proved], shelf: Path) -> Iterator[None]:
+    """List wheels in a folder while they are read back; take the new ones back where that fails.
+
+    What another run had listed and read back stays.
+    """
+    now = datetime.now(UTC)
+    wheels = [(one.wheel.path, one.receipt) for one in proved]
+    signed = {one.wheel.path.name: one.signed for one in proved}
+    listed = shelves.shelve_all(wheels, shelf, signed=signed, now=now)
+    new = [one for one in listed if one.shelved_at == now]
+    try:
+        yield
+    except BaseException as error:
+        for wheel in new:
+            name = wheel.path.name
+            try:
+                shelves.withdraw(wheel, shelf)
+                error.add_note(f"taken back, it is listed no more: {name}")
+            except (BlackwheelError, OSError) as failed:
+                why = failed.fact if isinstance(failed, BlackwheelError) else failed.strerror
+                error.add_note(f"cannot be taken back, it may still be listed: {name}: {why}")
+        raise
+
+
+def _read_back(
+    site: Site, proved: Sequence[Proved], target: Target, limits: Limits
+) -> tuple[Offers, tuple[str, ...]]:
+    """Read bytes and pages again, then install; return the offers of the index and the imports."""
     if target.shelf is not None:
         readback.read_folder(target.shelf, proved)
     offers = Offers(json=None, metadata=None, ranges=None)
     for one in proved:
         if target.index is not None:
             offers = readback.read_index(one, target.index, limits)
-    return offers
+    login = target.index.login if target.index else None
+    return offers, readback.install(proved, simple=target.simple, site=site, login=login)
 
 
 def _show_plan(

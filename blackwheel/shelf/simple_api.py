@@ -47,6 +47,11 @@ class ShelvedWheel:
         return _beside(self.path, ".receipt.json")
 
     @property
+    def bundle(self) -> Path:
+        """Path of the signed receipt beside the wheel, if it was signed."""
+        return _beside(self.path, ".intoto.jsonl")
+
+    @property
     def metadata(self) -> Path:
         """Path of the METADATA file beside the wheel."""
         return _beside(self.path, ".metadata")

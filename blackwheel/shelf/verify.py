@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from blackwheel.audit import audit
-from blackwheel.core import archs, isolation, process
+from blackwheel.core import process
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
-from blackwheel.pytorch import guard, identity
+from blackwheel.pytorch import guard
 from blackwheel.receipts import document as receipts
 from blackwheel.receipts.beside import receipt_path
 from blackwheel.receipts.document import BEFORE_SMOKE
-from blackwheel.shelf import verify_pages, verify_receipt
-from blackwheel.shelf.verify_pages import Check, compared, compared_all
-from blackwheel.sources.series import patch_digests, series_of
-from blackwheel.stacks import key as keys
-from blackwheel.stacks import loader, records
-from blackwheel.stacks.request import Request, build_variables, left_out
+from blackwheel.shelf import verify_pages, verify_receipt, verify_signature
+from blackwheel.shelf.verify_audit import audit_checks
+from blackwheel.shelf.verify_checkout import checkout_checks
+from blackwheel.shelf.verify_pages import Check, compared
+from blackwheel.stacks import loader
+from blackwheel.stacks.key import Key
+from blackwheel.stacks.request import Request
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import SSlibKey
 
 OPEN: Final = (
     ("sources", "no git host is asked: commits and trees are held to the pin alone"),
     ("objects", "only the build saw them: invoke build-wheels --again must give the same bytes"),
-    ("links", "no environment is looked at: invoke audit links the wheel in one"),
     ("smoke", "no environment is looked at: nox -s smoke imports, and compares torch's libraries"),
 )
 """What is believed because the chain of digests holds it, and which command proves it again."""
@@ -43,6 +44,8 @@ class Verified:
 
     path: Path
     checks: tuple[Check, ...]
+    receipt: receipts.Document | None = None
+    """As it was read for these checks."""
 
     @property
     def faults(self) -> tuple[Check, ...]:
@@ -50,9 +53,12 @@ class Verified:
         return tuple(check for check in self.checks if check.ok is False)
 
 
-def show_verify(site: Site, what: str, *, as_json: bool = False) -> int:
-    """Verify a wheel, a folder, a stack's shelf or, for an empty `what`, every shelf."""
-    done = verify_all(site, wheels_of(site, what))
+def show_verify(site: Site, what: str, *, key: Sequence[str] = (), as_json: bool = False) -> int:
+    """Verify a wheel, a folder, a stack's shelf or, for an empty `what`, every shelf.
+
+    With files of public keys each wheel must be signed by one of those.
+    """
+    done = verify_all(site, wheels_of(site, what), verify_signature.public_keys(key))
     faults = sum(len(one.faults) for one in done)
     if as_json:
         site.console.json([_document(site, one) for one in done])
@@ -66,7 +72,8 @@ def show_verify(site: Site, what: str, *, as_json: bool = False) -> int:
                 site.console.result(f"        found {found}\n     expected {expected}")
             site.console.result("")
         site.console.result(f"{faults or 'no'} fault{'' if faults == 1 else 's'}")
-    return Exit.INDEX if faults else Exit.OK
+    foreign = any(check.what == verify_signature.WHAT for one in done for check in one.faults)
+    return Exit.SIGNATURE if foreign else Exit.INDEX if faults else Exit.OK
 
 
 def _shortened(text: str) -> str:
@@ -144,41 +151,64 @@ def wheels_of(site: Site, what: str) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def verify_all(site: Site, wheels: Sequence[Path]) -> tuple[Verified, ...]:
+def verify_all(
+    site: Site, wheels: Sequence[Path], signers: Sequence[SSlibKey] = ()
+) -> tuple[Verified, ...]:
     """Verify each wheel, and the pages of the projects of wheels on a shelf."""
-    done = [verify(site, wheel) for wheel in wheels]
+    done = [verify(site, wheel, signers=signers) for wheel in wheels]
     shelves = {wheel.parent for wheel in wheels if verify_pages.is_shelf(wheel.parent)}
     for shelf in sorted(shelves):
         done.append(Verified(path=shelf / "simple", checks=tuple(verify_pages.page_checks(shelf))))
     return tuple(done)
 
 
-def verify(site: Site, wheel: Path) -> Verified:
-    """Recompute everything that wheel, receipt and this checkout allow."""
-    checks: list[Check] = []
-    if verify_pages.is_shelf(wheel.parent):
+def verify(
+    site: Site,
+    wheel: Path,
+    *,
+    asked: Request | None = None,
+    key: Key | None = None,
+    smoked: bool | None = None,
+    signers: Sequence[SSlibKey] = (),
+) -> Verified:
+    """Recompute everything that wheel, receipt and this checkout allow.
+
+    `asked` is the request whose wheel it must be, which it then must link, too; `key` is that of
+    its build. A wheel must be `smoked` on a shelf, and where that is asked for. With `signers` one
+    of them must have signed it: then the signed receipt is enough, and its stack may be unknown.
+    """
+    document = None
+    signed, signature = verify_signature.signature_checks(wheel, signers)
+    checks = [signature] if signature else []
+    trusted = bool(signers) and signed is not None
+    on_shelf = verify_pages.is_shelf(wheel.parent)
+    if on_shelf:
         checks += verify_pages.metadata_checks(wheel)
     try:
-        document = receipts.load(receipt_path(wheel))
-        broken = list(_receipt_checks(document, wheel))
+        if trusted and signed and not receipt_path(wheel).exists():
+            document = signed.statement
+        else:
+            document = receipts.load(receipt_path(wheel))
+        broken = list(_receipt_checks(document, wheel, on_shelf if smoked is None else smoked))
         checks += broken
         if all(check.ok for check in broken):
-            checks += _section_checks(site, wheel, receipts.sections(document))
+            checks += _section_checks(
+                site, wheel, receipts.sections(document), asked, key, trusted=trusted
+            )
     except BlackwheelError as error:
         found = f"{error.name}: {'; '.join(error.fact.splitlines())}"
         checks.append(Check(what="receipt", ok=False, found=found, expected="a whole receipt"))
     except _MALFORMED as error:
         found = f"a section is not as blackwheel writes it: {type(error).__name__} {error}"
         checks.append(Check(what="receipt", ok=False, found=found, expected="a whole receipt"))
-    return Verified(path=wheel, checks=tuple(checks))
+    return Verified(path=wheel, checks=tuple(checks), receipt=document)
 
 
-def _receipt_checks(document: receipts.Document, wheel: Path) -> Iterator[Check]:
+def _receipt_checks(document: receipts.Document, wheel: Path, smoked: bool) -> Iterator[Check]:
     """The wheel's bytes and the chain."""
     expected = receipts.subject(document)[1]
     yield compared("wheel sha256", verify_pages.sha256(wheel), expected)
-    on_shelf = verify_pages.is_shelf(wheel.parent)
-    stages = receipts.STAGES if on_shelf else BEFORE_SMOKE
+    stages = receipts.STAGES if smoked else BEFORE_SMOKE
     faults = receipts.verify(document, wheel, stages=stages)
     for fault in faults:
         stage, _, words = fault.partition(": ")
@@ -190,108 +220,27 @@ def _receipt_checks(document: receipts.Document, wheel: Path) -> Iterator[Check]
 
 
 def _section_checks(
-    site: Site, wheel: Path, held: Mapping[str, receipts.Section]
+    site: Site,
+    wheel: Path,
+    held: Mapping[str, receipts.Section],
+    asked: Request | None,
+    key: Key | None,
+    *,
+    trusted: bool,
 ) -> Iterator[Check]:
     parts: dict[str, str] = held["stack"]["key"]["parts"]
     yield from verify_receipt.title_checks(wheel, held, parts)
     yield from verify_receipt.key_checks(held, parts)
     yield from verify_receipt.torch_checks(held["torch"], parts)
-    request, checks = _checkout_checks(site, held, parts)
-    yield from checks
-    yield from _audit_checks(wheel, held["audit"], parts, request)
-    yield from _guard_checks(wheel, held, parts)
-    yield from (Check(what=what, ok=None, found=why) for what, why in OPEN)
-
-
-def _checkout_checks(
-    site: Site, held: Mapping[str, receipts.Section], parts: Mapping[str, str]
-) -> tuple[Request | None, list[Check]]:
-    """Compute the key from this checkout's stack, patches and lock files.
-
-    A wheel of an earlier label cannot be held to a stack that has moved on.
-    """
-    name, project = held["stack"]["name"], held["stack"]["project"]
-    try:
-        stack = loader.load(name, site.constraints)
-        stack.project(project)
-        request = Request(
-            stack=stack,
-            project=project,
-            python=parts["python"],
-            archs=tuple(parts["archs"].split(";")),
-            without=left_out(parts),
-        )
-        version = request.version
-        built = f"{held['stack']['version']}+{parts['label']}"
-        if version != built:
-            why = f"stack {name} has moved on to {version}"
-            return None, [Check(what="checkout", ok=None, found=why)]
-        key = keys.key(
-            request,
-            patches=patch_digests(series_of(site, request)),
-            constraints=site.constraints,
-            isolation=parts["isolation"],
-        )
-    except BlackwheelError as error:
-        found = f"{error.name}: {'; '.join(error.fact.splitlines())}"
-        gone = isinstance(error, loader.UnknownStackError | records.UnknownProjectError)
-        expected = "" if gone else "a checkout that can compute the key"
-        ok = None if gone else False
-        return None, [Check(what="checkout", ok=ok, found=found, expected=expected)]
-    now = dict(key.parts)
-    checks = [
-        compared(f"checkout {part}", parts.get(part, "none"), now.get(part, "none"))
-        for part in sorted({*parts, *now})
-        if parts.get(part) != now.get(part)
-    ]
-    if not checks:
-        checks = [Check(what="checkout", ok=True, found=f"key {key.digest}")]
-        checks += _command_checks(site, held, request)
-    return request, checks
-
-
-def _command_checks(
-    site: Site, held: Mapping[str, receipts.Section], request: Request
-) -> Iterator[Check]:
-    """What the build was told, and which torch its lock accepts; only for the checkout's key."""
-    paths = isolation.fixed_paths(held["isolation"]["mode"], site.store)
-    filled = build_variables(request, jobs=held["objects"]["jobs"], paths=paths)
-    # How many compilers may queue is the affair of the machine, not of the stack.
-    fixed = [name for name, text in request.pin.variables.items() if "{jobs}" not in text]
-    variables = {name: filled[name] for name in fixed}
-    told = {name: held["command"]["variables"].get(name, "none") for name in variables}
-    for name, value in variables.items():
-        if told[name] != value:
-            yield compared(f"variable {name}", told[name], value)
-    if told == variables:
-        yield Check(what="variables", ok=True, found=f"{len(variables)} of the stack")
-    accepted = identity.locked_digests(request.lock("build", site.constraints))
-    yield compared_all("torch wheels of the lock", held["torch"]["wheel_sha256"], accepted)
-
-
-def _audit_checks(
-    wheel: Path, seen: receipts.Section, parts: Mapping[str, str], request: Request | None
-) -> Iterator[Check]:
-    """The audit again, and what it read of each library."""
-    report = audit.inspect(
-        wheel,
-        archs=[archs.parse(arch) for arch in parts["archs"].split(";")],
-        expected=audit.expectation(request) if request else None,
+    request, checks = checkout_checks(
+        site, wheel, held, parts, asked=asked, key=key, trusted=trusted
     )
-    for finding in report.fatal:
-        yield Check(what="audit", ok=False, found=str(finding), expected="no fatal finding")
-    now = {one.path: json.loads(json.dumps(asdict(one))) for one in report.libraries}
-    before = {one["path"]: one for one in seen["libraries"]}
-    yield compared_all("libraries", sorted(now), sorted(before))
-    for path in sorted({*now} & {*before}):
-        # What another version of blackwheel reads besides is no contradiction.
-        for name in sorted({*now[path]} & {*before[path]}):
-            if now[path][name] != before[path][name]:
-                found, expected = json.dumps(now[path][name]), json.dumps(before[path][name])
-                yield Check(what=f"{path} {name}", ok=False, found=found, expected=expected)
-    if not report.fatal and now == before:
-        count = sum(one.kernels.native for one in report.libraries)
-        yield Check(what="audit", ok=True, found=f"{count} native kernels")
+    yield from checks
+    must_link = asked is not None
+    yield from audit_checks(site, wheel, held["audit"], parts, request, must_link=must_link)
+    yield from _guard_checks(wheel, held, parts)
+    for what, why in OPEN:
+        yield Check(what=what, ok=trusted or None, found="as it was signed" if trusted else why)
 
 
 def _guard_checks(

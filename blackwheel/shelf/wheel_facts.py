@@ -19,6 +19,8 @@ from blackwheel.toolchain.releases import releases
 
 NOT_RUN: Final = "not run"
 """How smoke begins its words on an arch on which no kernel ran."""
+FREE: Final = "any (it links none)"
+"""Stands for the torch of a wheel whose libraries the audit saw to take nothing of it."""
 UNREADABLE: Final = (BlackwheelError, OSError, ValueError, KeyError, TypeError, AttributeError)
 """Raised by a receipt of another form: another version of blackwheel wrote it, or nobody."""
 
@@ -106,6 +108,13 @@ def facts(wheel: ShelvedWheel) -> Facts:
         return Facts(wheel=wheel, held={}, python=python)
 
 
+def _links_none(audit: document.Section, parts: Mapping[str, str]) -> bool:
+    """Tell whether a wheel serves every torch: by what the audit saw, and by its label."""
+    links = audit.get("links", ())
+    free = bool(links) and all(one["torch"] == "none" for one in links)
+    return free and "torch" not in parts.get("label", "torch")
+
+
 def _recorded(held: Mapping[str, document.Section]) -> dict[str, Any]:
     stack, torch, smoke = (held.get(name, {}) for name in ("stack", "torch", "smoke"))
     audit = held.get("audit", {})
@@ -119,7 +128,7 @@ def _recorded(held: Mapping[str, document.Section]) -> dict[str, Any]:
     known = releases().get(torch.get("cuda", ""))  # receipts of before 2026-11 name no driver
     driver = stack.get("driver") or (known.driver if known else None)
     return {
-        "torch": torch.get("runtime", "unknown"),
+        "torch": FREE if _links_none(audit, parts) else torch.get("runtime", "unknown"),
         "cuda": torch.get("cuda", ""),
         "archs": ", ".join(stack.get("archs", ())) or "unknown",
         "cards": _cards(stack.get("archs", ())),

@@ -12,7 +12,7 @@ import sysconfig
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -105,8 +105,11 @@ def load(
     python: Path,
     variables: Mapping[str, str],
     driver: Path | None,
+    beside: Sequence[str] = (),
 ) -> Loading:
     """Load each library of an installed wheel beside torch, each in a process of its own.
+
+    `beside` are libraries below site-packages that are loaded for everyone before.
 
     Raises `library-does-not-load` with the loader's own words for each, and `no-guard` where a
     wheel that has a guard imports beside another torch.
@@ -121,6 +124,7 @@ def load(
         "libraries": [_INSTALLED.sub("", name) for name in files if name not in skipped],
         "guarded": [name for name in modules if f"{name}/{GUARD}" in names],
         "stand_in": str(driver or ""),
+        "beside": [str(packages / path) for path in beside],
     }
     told = _told(request, python, variables, wheel)
     bad = {name: seen["error"] for name, seen in told["libraries"].items() if "error" in seen}
@@ -167,22 +171,27 @@ def went_well(said: str) -> bool:
     return said.startswith("loads")
 
 
-def require_operators(loaded: Loading, wanted: Sequence[str], wheel: Path) -> None:
+def require_operators(
+    loaded: Loading, wanted: Sequence[str], wheel: Path, imported: Collection[str] = ()
+) -> None:
     """Raise `operators-missing` where all libraries load without the needed operators.
 
-    `wanted` are namespaces of torch.ops.
+    `wanted` are namespaces of torch.ops; `imported` are those that the import of its modules adds:
+    operators may be made in Python (`torch.library.custom_op`).
     """
     if any(one.load.startswith("not loaded") for one in loaded.libraries):
         return  # a library that waits for a driver has registered nothing yet
-    lost = [name for name in wanted if not loaded.namespaces.get(name)]
+    known = {*loaded.namespaces, *imported}
+    lost = [name for name in wanted if name not in known]
     if lost:
-        there = ", ".join(sorted(loaded.namespaces)) or "none"
+        there = ", ".join(sorted(known)) or "none"
         raise BlackwheelError(
             "operators-missing",
-            f"no library of {wheel.name} registers operators of torch.ops.{', '.join(lost)}\n"
+            f"neither a library of {wheel.name} nor its import registers operators of "
+            f"torch.ops.{', '.join(lost)}\n"
             f"registered: {there}",
             where=str(wheel),
-            fix="the wheel stays off the shelf; a library was left out of the build",
+            fix="the wheel stays off the shelf; a library, or a module, was left out of the build",
             code=Exit.SMOKE,
         )
 

@@ -1,4 +1,4 @@
-"""Smokes a wheel beside the pinned torch: libraries, imports, kernels; returns a SmokedWheel."""
+"""Smokes a wheel beside the pinned torch: libraries, imports, kernels; returns a SmokeReport."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from blackwheel.core import machine, process, records
+from blackwheel.core import files, machine, process, records
 from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.pytorch import identity as torchpin
 from blackwheel.receipts import document
-from blackwheel.receipts.beside import receipt_path
-from blackwheel.smoke import loading
-from blackwheel.smoke.checks import runner
+from blackwheel.smoke import loading, lookups
+from blackwheel.smoke.checks import runner, tables
 from blackwheel.smoke.checks.runner import CheckResult
 from blackwheel.smoke.loading import Loading
 from blackwheel.stacks import projects
@@ -54,6 +53,8 @@ class SmokeReport:
     """File names of the wheels that lay in the same environment."""
     driver: str = ""
     seed: int = 0
+    lookups: str = ""
+    """What the project's own script of look-ups said; empty where it has none."""
     checks: tuple[CheckResult, ...] = ()
     """Every kernel check; none where there is no GPU that the wheel has code for."""
 
@@ -73,32 +74,9 @@ class SmokeReport:
             "together": list(self.together),
             "driver": self.driver,
             "seed": self.seed,
+            **({"lookups": self.lookups} if self.lookups else {}),
             "checks": [asdict(one) for one in self.checks],
         }
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SmokedWheel:
-    """A wheel whose receipt holds every stage, smoke included; only such a one is shelved."""
-
-    wheel: Path
-    receipt: document.Document
-
-
-def smoked(wheel: Path) -> SmokedWheel:
-    """Verify a wheel against its whole receipt; raise `broken-receipt` with every fault."""
-    path = receipt_path(wheel)
-    receipt = document.load(path)
-    faults = document.verify(receipt, wheel)
-    if faults:
-        raise BlackwheelError(
-            "broken-receipt",
-            "\n".join(faults),
-            where=str(path),
-            fix="invoke build-wheels --again",
-            code=Exit.INDEX,
-        )
-    return SmokedWheel(wheel=wheel, receipt=receipt)
 
 
 def smoke(
@@ -126,6 +104,8 @@ def smoke(
     """
     pin: ProjectPin = stack.projects[project]
     known, file = projects.load(patches, project), patches / project / projects.CHECKS
+    if file.is_file():
+        tables.require(file)
     packages = torchpin.site_packages(environment)
     identity = torchpin.seen(packages, store=store)
     torchpin.check(identity, stack.torch, where=str(environment))
@@ -142,24 +122,42 @@ def smoke(
             python=environment / "bin" / "python",
             variables=variables,
             driver=driver,
+            beside=pin.beside,
         )
-        loading.require_operators(loaded, known.smoke.operators, wheel)
+        registered: set[str] = set()
         for number, module in enumerate(pin.modules):
             stage.update(number, len(pin.modules), module)
             seen = _imported(module, environment, variables, wheel)
             imports.append((module, float(seen["seconds"])))
+            registered |= set(seen["operators"])
+        loading.require_operators(loaded, known.smoke.operators, wheel, registered)
         stage.update(len(pin.modules), len(pin.modules))
+        told = built.get("command", {}).get("variables", pin.variables)
+        script = patches / project / projects.LOOKUPS
+        found = ""
+        if script.is_file():
+            found = lookups.look_up(
+                script,
+                wheel,
+                environment=environment,
+                variables=variables,
+                driver=driver,
+                archs=archs,
+                told={name: told[name] for name in pin.variables if name in told},
+            )
         capability = seen["capability"]
         device = seen["device"] and f"{seen['device']} ({capability})"
         lack = runner.without_code(archs, capability) if device else "no GPU was found"
         if lack and require_gpu:
             raise _no_gpu(lack, wheel)
-        if require_gpu and not (file.is_file() and runner.table_of(file, "CHECKS")):
+        if require_gpu and not (file.is_file() and tables.table_of(file, "CHECKS")):
             raise _no_checks(project, wheel)
         device = device or f"{ONLY_IMPORTED}, because no GPU was found"
         idle = f"; kernels not run: {lack}" if capability and lack else ""
         stage.conclude(f"{device}{idle}")
     console.say(f"{project}: libraries: {loaded}")
+    if found:
+        console.say(f"{project}: look-ups: {found}")
     smoked = SmokeReport(
         wheel=wheel,
         torch=identity,
@@ -169,10 +167,10 @@ def smoke(
         kernels=kernels_not_run(archs, device, capability),
         together=together,
         driver=machine.read_machine().driver,
+        lookups=found,
     )
     if lack or not file.is_file():
         return smoked
-    told = built.get("command", {}).get("variables", pin.variables)
     return _checked(
         smoked,
         project,
@@ -208,7 +206,7 @@ def _checked(
         seed=runner.fresh_seed(),
     )
     with console.stage(project, f"kernel checks on {smoked.device}, seed {bench.seed}") as stage:
-        total = len(runner.table_of(file, "CHECKS"))
+        total = len(tables.table_of(file, "CHECKS"))
         done: list[CheckResult] = []
 
         def one(result: CheckResult) -> None:
@@ -217,13 +215,14 @@ def _checked(
 
         results = runner.run_checks(file, bench, modules=modules, on_result=one)
         stage.conclude(runner.summary(results))
-    _keep(store, smoked, bench.seed, results)
+    smoked = replace(smoked, seed=bench.seed, checks=tuple(results))
+    _keep(store, smoked)
     columns = ["check", "result", "error of bound", "seconds", "code"]
     console.table(smoked.wheel.name, columns, [runner.cells(result) for result in results])
     for line in [line for result in results for line in runner.remarks(result)]:
         console.result(line)
     bad = [result for result in results if result.name not in runner.GOOD]
-    unseen = runner.table_of(file, "UNSEEN")
+    unseen = tables.table_of(file, "UNSEEN")
     fatal = [result for result in bad if result.check not in unseen]
     if fatal:
         raise _kernels_failed(fatal, smoked, bench.seed)
@@ -233,21 +232,20 @@ def _checked(
     right = any(result.name == "right" for result in results)
     served = [arch for arch, _ in smoked.kernels if right and runner.served(arch, capability)]
     ran = dict.fromkeys(served, summary)
-    return replace(
-        smoked,
-        seed=bench.seed,
-        checks=results,
-        kernels=tuple((arch, ran.get(arch, words)) for arch, words in smoked.kernels),
-    )
+    kernels = tuple((arch, ran.get(arch, words)) for arch, words in smoked.kernels)
+    smoked = replace(smoked, kernels=kernels)
+    _keep(store, smoked)
+    return smoked
 
 
-def _keep(
-    store: Path | None, smoked: SmokeReport, seed: int, results: Sequence[CheckResult]
-) -> None:
-    """Keep what the checks saw, right or wrong: a wheel that fails gets no receipt of it."""
+def _keep(store: Path | None, smoked: SmokeReport) -> None:
+    """Keep what the checks saw, right or wrong: a wheel that fails gets no receipt of it.
+
+    `invoke publish` believes an unsigned receipt that kernels ran where this record says so, too.
+    """
     if store is None:
         return
-    held = replace(smoked, seed=seed, checks=tuple(results)).section()
+    held = {**smoked.section(), "sha256": files.sha256(smoked.wheel)}
     path = store / "smoke" / f"{smoked.wheel.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(held, indent=2), encoding="utf-8")

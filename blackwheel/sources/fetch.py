@@ -84,8 +84,16 @@ def fetch(
     """Return the project's sources out of the per-user store, fetched if they are not there yet.
 
     What was exported before is used again, from either origin and without network, when its files
-    still make the tree id that they were written with.
+    still make the tree id that they were written with. Raises `sdist-not-measured`.
     """
+    if pin.sdist and not pin.sdist.measured:
+        raise BlackwheelError(
+            "sdist-not-measured",
+            f"the stack names {pin.sdist.name}, and not which bytes it has",
+            where=f"projects.{project}.sdist",
+            fix=f"invoke pin {project} {pin.version} --stack STACK",
+            code=Exit.SOURCE,
+        )
     with held(store, f"sources-{project}", project=project, console=console), _space(store):
         for origin in _origins(pin):
             found = _exported(project, pin, origin, store=store, console=console)

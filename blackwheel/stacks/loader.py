@@ -128,6 +128,10 @@ def _inconsistencies(stack: Stack) -> list[str]:
             faults.append(
                 f"projects.{name}.sdist.name: '{pin.sdist.name}' is not version {pin.version}"
             )
+        told = [key for key in ("sha256", "size", "tree") if getattr(pin.sdist, key, "")]
+        if told and pin.sdist and not pin.sdist.measured:
+            lacks = f"with {', '.join(told)} all of sha256, size and tree are wanted, or none"
+            faults.append(f"projects.{name}.sdist: {lacks}")
         if pin.source.only_sdist and not pin.sdist:
             faults.append(f"projects.{name}.sdist: missing: source.commit is no whole one")
         for number, contract in enumerate(pin.contract):

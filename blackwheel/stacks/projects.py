@@ -22,6 +22,8 @@ from blackwheel.stacks.records import STRICT, Distribution, ProjectPin, Relative
 FILE: Final = "project.toml"
 CHECKS: Final = "checks.py"
 """The file beside it with the kernel checks (blackwheel/smoke/checks)."""
+LOOKUPS: Final = "lookups.py"
+"""The file beside it that asks the wheel's own loader for what its users look up."""
 BENCH: Final = "bench.py"
 """The file beside it that measures kernels: `nox -s bench -- attention`."""
 MOST_BYTES: Final = 64 << 10
@@ -188,6 +190,8 @@ class Part:
     words: Annotated[dict[Line, Line], Few]
     left_out: bool = False
     """The variable lists the parts that a wheel lacks; nothing is claimed of the others."""
+    closed: bool = False
+    """Other words than these mean nothing: a stack that names one is refused."""
 
     def limits(self, variables: Mapping[str, str]) -> dict[str, Any]:
         """Return the words for the parts that a build with these variables has and lacks."""
@@ -201,6 +205,32 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
+class AheadSet:
+    """Kernels that a build variable selects by one word, with the cost of their compilation."""
+
+    word: Line
+    what: Line
+    objects: Annotated[int, Field(strict=True, ge=1, le=100_000)]
+    seconds: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 0
+    """Of CPU; 0 when nobody measured."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
+class Ahead:
+    """Kernels that another distribution would compile while a server runs, compiled before."""
+
+    distribution: Distribution
+    """Who looks for them, in a wheel of exactly its own version."""
+    title: Line
+    """What people call it: `serve.compiles` of the project that serves."""
+    switch: Line
+    """The patch, a glob, that has a server look for such a wheel where there is no compiler."""
+    variable: Variable
+    """The build variable that lists the sets, separated by commas."""
+    sets: Annotated[tuple[AheadSet, ...], Field(min_length=1, max_length=100)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class Project:
     """Facts about one upstream."""
 
@@ -209,6 +239,7 @@ class Project:
     refuse: Annotated[tuple[Refusal, ...], Few] = ()
     smoke: Smoke = field(default_factory=Smoke)
     serve: Serve | None = None
+    ahead: Ahead | None = None
 
     def largest_object(self, pin: ProjectPin) -> int:
         """Return the bytes that the hungriest object of this pin's selection takes."""

@@ -88,14 +88,22 @@ class NestedPin(GitPin):
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class SdistPin:
-    """The sdist of the same release: stands in when the git host cannot be reached."""
+    """The sdist of the same release: stands in when the git host cannot be reached.
+
+    With a name alone it was never measured: nothing is fetched, and `invoke pin` is named.
+    """
 
     name: str
     """File name: `NAME-VERSION.tar.gz`."""
-    sha256: Sha256
-    size: int
-    tree: Commit
+    sha256: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] = ""
+    size: int = 0
+    tree: NestedCommit = ""
     """Git tree id of the unpacked files."""
+
+    @property
+    def measured(self) -> bool:
+        """Tell whether the pin says which bytes the file has."""
+        return bool(self.sha256 and self.size and self.tree)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
@@ -169,6 +177,12 @@ class ProjectPin:
     filled in."""
     distribution: Distribution | None = None
     """The wheel's name, where it is not the project's."""
+    links_torch: bool = True
+    """Its libraries are bound to the stack's torch. Where they are not, the wheel serves every
+    torch: it requires none, and its label names the CUDA alone."""
+    beside: tuple[RelativePath, ...] = ()
+    """Libraries of other packages, by their paths below site-packages, that are loaded for everyone
+    before the wheel's own."""
     contract: tuple[Contract, ...] = ()
     data: tuple[str, ...] = ()
     """Binary files, neither code nor images, that the wheel may hold: globs of its paths."""
@@ -272,6 +286,11 @@ class ToolchainPin:
     nvcc: str = ""
     """What `nvcc --version` must say: 13.0.88; empty accepts any of the release."""
     requirements: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """First part of the label of a wheel that links no torch: `cu130`."""
+        return f"cu{''.join(self.cuda.split('.')[:2])}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)

@@ -7,15 +7,22 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from blackwheel.core import archs
-from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.errors import BlackwheelError, Exit, nearest
 from blackwheel.stacks import projects
-from blackwheel.stacks.projects import Refusal
+from blackwheel.stacks.projects import Part, Refusal
 from blackwheel.stacks.request import Request
 
 
 def refuse(request: Request, patches: Path) -> None:
-    """Raise `cannot-run-on-arch` where a build variable leaves in kernels that cannot run."""
-    for one in projects.load(patches, request.project).refuse:
+    """Raise `cannot-run-on-arch` where a build variable leaves in kernels that cannot run.
+
+    Raises `unknown-part` where one that takes known words alone names another, or none.
+    """
+    known = projects.load(patches, request.project)
+    for part in known.holds:
+        if part.closed:
+            _require_known(part, request)
+    for one in known.refuse:
         if not one.variable:
             continue
         if one.lacks not in re.findall(r"\w+", request.pin.variables.get(one.variable, "")):
@@ -23,6 +30,24 @@ def refuse(request: Request, patches: Path) -> None:
             where = f"constraints/{request.stack.name}.toml, {key}"
             what = f"{request.project} {request.pin.version} {one.what}"
             _refuse(one, what, request.archs, where=where, code=Exit.CONFIG)
+
+
+def _require_known(part: Part, request: Request) -> None:
+    named = request.pin.variables.get(part.variable)
+    words = [word.strip() for word in named.split(",")] if named is not None else list(part.words)
+    others = [word for word in words if word not in part.words]
+    if not others:
+        return
+    shown = ", ".join(f"'{word}'{nearest(word, list(part.words))}" for word in others)
+    raise BlackwheelError(
+        "unknown-part",
+        f"{request.project} {request.pin.version}: {part.variable} names {shown}, which is none of"
+        f" its {part.title}",
+        where=f"constraints/{request.stack.name}.toml,"
+        f" projects.{request.project}.variables.{part.variable}",
+        fix=f"one or more of, with commas: {', '.join(part.words)}",
+        code=Exit.CONFIG,
+    )
 
 
 def refuse_project(name: str, wanted: Iterable[str], patches: Path) -> None:

@@ -76,11 +76,15 @@ class Request:
 def label(
     stack: Stack, pin: ProjectPin, archs: tuple[str, ...], without: tuple[str, ...] = ()
 ) -> str:
-    """Return the local version: `cu130torch2.11.0.sm120a.1`, or `….lesstritonkernels.1`."""
+    """Return the local version: `cu130torch2.11.0.sm120a.1`, or `….lesstritonkernels.1`.
+
+    Of a wheel that links no torch: `cu130.sm120a.1`.
+    """
     shorts = (arch_names.parse(arch).label for arch in archs)
     less = (f"less{re.sub('[^a-z0-9]', '', name)}" for name in without)
-    installed = "installed" if stack.torch.source == "installed" else ""
-    parts = [stack.torch.label, *shorts, pin.variant, *less, installed, str(pin.revision)]
+    installed = "installed" if stack.torch.source == "installed" and pin.links_torch else ""
+    made_for = stack.torch.label if pin.links_torch else stack.toolchain.label
+    parts = [made_for, *shorts, pin.variant, *less, installed, str(pin.revision)]
     return ".".join(part for part in parts if part)
 
 

@@ -24,7 +24,7 @@ GROUPS = {
     "Start": ("doctor", "stacks", "build-wheels", "install"),
     "Build": ("plan", "clone", "apply-patches", "check-patches", "refresh-patches"),
     "Look": ("audit", "verify", "status", "report", "explain"),
-    "Share": ("publish", "serve-index", "lock-consumer", "dockerfiles"),
+    "Share": ("publish", "sign", "new-key", "serve-index", "lock-consumer", "dockerfiles"),
     "Maintain": ("outdated", "pin", "prune", "clean"),
 }
 """A command that the code does not have yet is not written."""

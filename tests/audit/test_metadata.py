@@ -144,3 +144,11 @@ def test_metadata_that_breaks_its_standard_is_refused(tmp_path: Path) -> None:
     assert findings(wheel)[0].startswith(
         "bad-metadata: METADATA: 'torch=2.11.0' is invalid for 'requires-dist'"
     )
+
+
+def test_wheel_that_links_no_torch_requires_none_and_is_not_asked_for_one(tmp_path: Path) -> None:
+    free = replace(BARE, torch="")
+    assert findings(make_wheel(tmp_path, requires=["einops"]), free) == []
+    assert findings(make_wheel(tmp_path, requires=["einops", TORCH]), free) == [
+        f"other-torch: it requires {TORCH}, and its stack says that it links no torch"
+    ]

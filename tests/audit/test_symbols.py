@@ -453,3 +453,72 @@ def test_environment_without_torch_is_refused(tmp_path: Path) -> None:
             "  fix:   name a virtual environment, or its site-packages folder, with torch in it",
         ]
     )
+
+
+FREE = replace(TOY, torch="")
+"""A stack that says of its wheel that it links no torch."""
+CALLED = 'extern "C" int ffi_call(); extern "C" int entry() { return ffi_call(); }'
+
+
+def test_library_bound_to_torch_is_refused_where_the_stack_says_that_none_is_linked(
+    environment: Path, exports: Exports, tmp_path: Path
+) -> None:
+    wheel = make_wheel(tmp_path, {PATH: built(environment, tmp_path)}, requires=["einops"])
+    report = inspect(wheel, archs=FREE.archs, exports=exports, expected=FREE)
+    (found,) = (one for one in report.findings if one.name == "links-torch")
+    assert found.fatal
+    assert str(found) == (
+        "links-torch: toy/_C.so: takes libc10.so, libtorch_cpu.so, at::data_of(int),"
+        " c10::device_count(), c10::stream_of(int) from torch,"
+        " and its stack says that it links no torch"
+    )
+    blind = inspect(wheel, archs=FREE.archs, expected=FREE)
+    assert "links-torch" in [one.name for one in blind.findings], "also without an environment"
+
+
+def test_symbol_of_torchs_stable_interface_alone_is_a_bond_too(
+    environment: Path, exports: Exports, tmp_path: Path
+) -> None:
+    """Nothing but a table of what torch exports tells that it is torch's."""
+    source = 'extern "C" int aoti_torch_get_dim(int);\n'
+    source += 'extern "C" int f() { return aoti_torch_get_dim(1); }'
+    file = build_library(tmp_path / "_C.so", source)
+    wheel = make_wheel(tmp_path, {PATH: file}, requires=["einops"])
+    report = inspect(wheel, archs=FREE.archs, exports=exports, expected=FREE)
+    (found,) = (one for one in report.findings if one.name == "links-torch")
+    assert found.fact.startswith("takes symbols of its libraries from torch")
+
+
+def test_library_that_links_no_torch_is_what_its_stack_says(
+    exports: Exports, tmp_path: Path
+) -> None:
+    file = build_library(tmp_path / "_C.so", 'extern "C" int entry() { return 1; }')
+    wheel = make_wheel(tmp_path, {PATH: file}, requires=["einops"])
+    report = inspect(wheel, archs=FREE.archs, exports=exports, expected=FREE)
+    assert [str(one) for one in report.findings if one.fatal] == []
+    assert [one.torch for one in report.links] == ["none"]
+
+
+def test_symbol_of_a_library_loaded_beside_is_found_only_where_the_stack_names_it(
+    tmp_path: Path,
+) -> None:
+    made = make_torch(tmp_path / "env")
+    beside = "ffi/lib/libffi_of_kernels.so"
+    packages = made / "lib" / "python3.12" / "site-packages"
+    build_library(packages / beside, 'extern "C" int ffi_call() { return 1; }')
+    file = build_library(tmp_path / "_C.so", CALLED)
+    store = tmp_path / "store"
+    assert said(file, exports_of(made, store=store)) == [
+        "undefined-symbol: toy/_C.so: 1 symbol cannot be found with torch 2.11.0+cu130: ffi_call"
+    ]
+    assert said(file, exports_of(made, store=store, beside=[beside])) == []
+    assert said(file, exports_of(made, store=store)) != [], "the kept table has none of it"
+    with pytest.raises(BlackwheelError) as caught:
+        exports_of(made, store=store, beside=["ffi/lib/other.so"])
+    assert str(caught.value) == (
+        "error: no-library-beside\n"
+        "  the environment holds no ffi/lib/other.so, which the stack has loaded before the wheel's"
+        " own\n"
+        f"  where: {made}\n"
+        "  fix:   name its package among the project's `requirements`, then: nox -s lock"
+    )

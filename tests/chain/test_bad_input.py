@@ -287,6 +287,36 @@ def test_wrong_sha256_of_the_sdist(toy: Checkout) -> None:
     )
 
 
+def test_sdist_of_another_size(toy: Checkout) -> None:
+    path = carried_sdist(toy)
+    without_git_host(toy)
+    right = path.stat().st_size
+    toy.edit(toy.toml, f"size = {right}", f"size = {right + 1}")
+    assert refused(toy) == (
+        Exit.SOURCE,
+        "error: wrong-size\n"
+        f"  {path.name} is not the pinned file; it was not kept\n"
+        f"  found:  {right} bytes\n"
+        f"  pinned: {right + 1} bytes\n"
+        f"  where: {path}, projects.toy-cuda.sdist.size\n"
+        "  fix:   find out who changed the file before you change the pin\n",
+    )
+
+
+def test_sdist_that_nobody_measured_is_no_pin(toy: Checkout) -> None:
+    path = carried_sdist(toy)
+    text = toy.toml.read_text(encoding="utf-8")
+    head = text[: text.index(f'name = "{path.name}"\n')] + f'name = "{path.name}"\n'
+    toy.toml.write_text(head, encoding="utf-8")
+    assert refused(toy) == (
+        Exit.SOURCE,
+        "error: sdist-not-measured\n"
+        f"  the stack names {path.name}, and not which bytes it has\n"
+        "  where: projects.toy-cuda.sdist\n"
+        "  fix:   invoke pin toy-cuda 1.0 --stack STACK\n",
+    )
+
+
 def test_stale_patch(toy: Checkout) -> None:
     patch = toy.series / "0002-scale-by-three.patch"
     toy.edit(patch, "-#define FACTOR 2.0f", "-#define FACTOR 4.0f")

@@ -11,6 +11,8 @@ import pytest
 from checkout import Checkout
 from wheel.wheelfile import WheelFile
 
+from blackwheel.core.errors import Exit
+
 pytestmark = [pytest.mark.toolchain, pytest.mark.torch, pytest.mark.network]
 GPU = """\
 import torch  # noqa: F401  its libraries are what the extension links against
@@ -41,7 +43,7 @@ def with_gpu(wheel: Path, folder: Path) -> Path:
 def test_required_gpu_that_is_not_there_fails_the_session(built: Checkout) -> None:
     built.variables["CUDA_VISIBLE_DEVICES"] = ""
     done = built.nox("-s", "smoke", "--", "--stack", "toy", "--require-gpu")
-    assert done.code == 1, done.said  # nox has one code for all that fails
+    assert done.code == Exit.SMOKE, done.said
     assert "failed with exit code 9" in done.err
     assert (
         "error: no-gpu\n"

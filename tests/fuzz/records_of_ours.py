@@ -110,8 +110,8 @@ def receipt_sections(data: bytes) -> object:
     stack, report = toy(), audited()  # neither the stack nor the wheel changes
     try:
         with (
-            mock.patch.object(verify.loader, "load", lambda *_: stack),
-            mock.patch.object(verify.audit, "inspect", lambda *_, **__: report),
+            mock.patch.object(loader, "load", lambda *_: stack),
+            mock.patch.object(audit, "inspect", lambda *_, **__: report),
         ):
             checks = verify.verify(site(), wheel().path)
         return checks, list(landing_page.pages(site().wheels / "toy", [wheel()]))

@@ -82,7 +82,7 @@ def page(kind: str):
         body = Page(url=PAGE_URL, headers={"Content-Type": kind}, body=data)
         found = simple_index.parsed(body, "toy")
         for one in found.packages:
-            nightly_index._offer(one, "toy")
+            nightly_index.offered(one, "toy")
             package_index._tags(one)
             package_index._version(one)
             (one.size, one.digests.get("sha256"), one.is_yanked, one.has_metadata)
@@ -379,7 +379,7 @@ TARGETS = [
         covers=(
             simple_index.parsed,
             simple_index._document,
-            nightly_index._offer,
+            nightly_index.offered,
             nightly_index._python,
         ),
         named=(FailedError,),
@@ -389,7 +389,7 @@ TARGETS = [
         parse=page("text/html"),
         seeds=HTML_PAGES,
         inputs=texts(HTML_PAGES),
-        covers=(simple_index.parsed, nightly_index._offer),
+        covers=(simple_index.parsed, nightly_index.offered),
         named=(FailedError,),
     ),
     Target(

@@ -20,7 +20,7 @@ from blackwheel.core.console import Quiet
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.process import capture
 from blackwheel.core.site import Site
-from blackwheel.pins import lock_all, move_torch, stack_file
+from blackwheel.pins import lock_all, move_torch, offer, stack_file
 from blackwheel.pytorch import archive
 from blackwheel.pytorch import identity as torchpin
 from blackwheel.stacks import loader, records
@@ -221,27 +221,27 @@ def test_lock_of_another_torch_is_refused_before_a_build(site: Site) -> None:
 def test_lock_option_locks_an_unlocked_stack_without_asking(site: Site) -> None:
     person = Person(answer=False)
     site = replace(site, console=person)
-    assert move_torch.lock_first(site, stack(site), lock=True)
+    assert offer.lock_first(site, stack(site), lock=True)
     assert person.questions == []
     assert (site.constraints / "nightly" / LOCK).is_file()
-    assert not move_torch.lock_first(site, stack(site), lock=True), "it is locked now"
+    assert not offer.lock_first(site, stack(site), lock=True), "it is locked now"
 
 
 def test_person_is_asked_once_and_may_refuse(site: Site) -> None:
     person = Person(answer=False)
     site = replace(site, console=person)
-    assert not move_torch.lock_first(site, stack(site), lock=False)
+    assert not offer.lock_first(site, stack(site), lock=False)
     assert person.questions == [f"torch {VERSION} of stack 'nightly' is not locked. Lock it now?"]
     assert stack(site).torch.wheels == {}
     person.answer = True
-    assert move_torch.lock_first(site, stack(site), lock=False)
+    assert offer.lock_first(site, stack(site), lock=False)
     assert TAG in stack(site).torch.wheels
 
 
 def test_ci_is_never_asked_and_never_locks(site: Site) -> None:
     person = Person(answer=True)
     site = replace(site, console=person, environment={**site.environment, "CI": "true"})
-    assert not move_torch.lock_first(site, stack(site), lock=False)
+    assert not offer.lock_first(site, stack(site), lock=False)
     assert person.questions == []
 
 
@@ -249,7 +249,7 @@ def test_locked_pin_without_hashed_pins_is_offered_those(site: Site) -> None:
     move_torch.pin_torch(site, "nightly", VERSION)
     person = Person(answer=True)
     site = replace(site, console=person)
-    assert move_torch.lock_first(site, stack(site), lock=False)
+    assert offer.lock_first(site, stack(site), lock=False)
     assert person.questions == [
         f"torch {VERSION} of stack 'nightly' has no hashed pins. Lock it now?"
     ]

@@ -18,7 +18,8 @@ from toy_upstream import World, patch, serving, text_with
 from blackwheel.core.console import Quiet
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
-from blackwheel.pins import move_project, move_torch, outdated, project_report
+from blackwheel.pins import move_project, outdated, pin, project_report
+from blackwheel.sources import fetch
 from blackwheel.sources.series import load_series
 from blackwheel.stacks import loader
 
@@ -145,7 +146,7 @@ def test_plan_and_diff_are_shown(moved: Site, world: World) -> None:
 
 def test_pinning_the_pinned_release_again_changes_nothing(site: Site) -> None:
     before = files(site)
-    move_torch.pin(site, "toy", "1.0", stack="toy")
+    pin.pin(site, "toy", "1.0", stack="toy")
     assert files(site) == before
     assert said(site).endswith("  key      the same\n")
 
@@ -263,6 +264,63 @@ def test_sdist_with_other_bytes_than_are_pinned_under_its_name_is_refused(site: 
         f"  pinned: {'0' * 64}\n"
         "  where: constraints/child.toml, projects.toy.sdist.sha256\n"
         "  fix:   find out who changed the file before you change the pin"
+    )
+
+
+@pytest.mark.parametrize("away", [(), ("toy",)], ids=["git", "sdist"])
+def test_first_pin_measures_the_sdist_that_a_stack_names(
+    world: World, tmp_path: Path, away: tuple[str, ...]
+) -> None:
+    """The stack file of a new project says no bytes; what is written is what another one has."""
+    site = world.site(tmp_path, unreachable=away)
+    whole = toml(site).read_text("utf-8")
+    known = loader.load("toy", site.constraints).projects["toy"]
+    assert known.sdist
+    for line in (
+        f'sha256 = "{known.sdist.sha256}"\n',
+        f"size = {known.sdist.size}\n",
+        f'tree = "{known.sdist.tree}"\n',
+    ):
+        edit(toml(site), line, "")
+    shutil.rmtree(site.patches / "toy")
+    empty = loader.load("toy", site.constraints).projects["toy"]
+    assert empty.sdist and not empty.sdist.measured
+    with pytest.raises(BlackwheelError) as caught:
+        fetch.fetch(
+            "toy",
+            empty,
+            store=site.store,
+            environment=site.environment,
+            console=site.console,
+        )
+    assert str(caught.value) == (
+        "error: sdist-not-measured\n"
+        "  the stack names toy-1.0.tar.gz, and not which bytes it has\n"
+        "  where: projects.toy.sdist\n"
+        "  fix:   invoke pin toy 1.0 --stack STACK"
+    )
+    named = [f"third_party/sub={known.nested[2].commit}"] if away else []  # no sdist tells a link
+    assert pinned(site, "1.0", commits=named)
+    assert "  first    its bytes are measured now" in said(site)
+    assert "  series   patches/toy/1.0/series is made: it names no patch yet" in said(site)
+    assert load_series(site.patches / "toy" / "1.0").patches == ()
+    made = loader.load("toy", site.constraints).projects["toy"]
+    assert made.sdist == known.sdist
+    if not away:
+        assert made == known
+        assert toml(site).read_text("utf-8") == whole
+
+
+def test_sdist_of_which_one_number_is_missing_is_a_fault_of_the_stack(site: Site) -> None:
+    pin_of = loader.load("toy", site.constraints).projects["toy"].sdist
+    assert pin_of
+    edit(toml(site), f"size = {pin_of.size}\n", "")
+    with pytest.raises(BlackwheelError) as caught:
+        loader.load("toy", site.constraints)
+    assert caught.value.name == "bad-stack"
+    assert (
+        "projects.toy.sdist: with sha256, tree all of sha256, size and tree are wanted, or none"
+        in str(caught.value)
     )
 
 
@@ -512,7 +570,7 @@ def test_release_that_only_the_index_has_is_tried_from_its_sdist(
 
 def test_word_that_is_no_pin_is_refused_with_those_there_are(site: Site) -> None:
     with pytest.raises(BlackwheelError) as caught:
-        move_torch.pin(site, "tay", "1.1", stack="toy")
+        pin.pin(site, "tay", "1.1", stack="toy")
     assert str(caught.value) == (
         "error: cannot-pin\n"
         "  'tay' is no pin that can be moved; did you mean 'toy'?\n"
@@ -524,7 +582,7 @@ def test_word_that_is_no_pin_is_refused_with_those_there_are(site: Site) -> None
 def test_option_that_would_be_ignored_is_refused(site: Site) -> None:
     before = files(site)
     with pytest.raises(BlackwheelError) as caught:
-        move_torch.pin(site, "torch", "latest", stack="toy", dry_run=True)
+        pin.pin(site, "torch", "latest", stack="toy", dry_run=True)
     assert str(caught.value) == (
         "error: bad-option\n"
         "  --dry-run means nothing for torch\n"
@@ -532,5 +590,5 @@ def test_option_that_would_be_ignored_is_refused(site: Site) -> None:
         "  fix:   leave it out; invoke --help pin tells what is for which"
     )
     with pytest.raises(BlackwheelError, match="bad-option"):
-        move_torch.pin(site, "toy", "1.1", stack="toy", channel="cu130")
+        pin.pin(site, "toy", "1.1", stack="toy", channel="cu130")
     assert files(site) == before

@@ -16,7 +16,7 @@ from blackwheel.core.console import Quiet
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.http import Patience
 from blackwheel.core.site import Site
-from blackwheel.pins import move_torch
+from blackwheel.pins import move_torch, pin
 from blackwheel.pytorch import archive
 from blackwheel.stacks import loader
 
@@ -621,7 +621,7 @@ def test_stack_whose_torch_is_elsewhere_says_where_to_pin_it(site: Site) -> None
 
 def test_other_pins_than_torch_are_refused(site: Site) -> None:
     with pytest.raises(BlackwheelError) as caught:
-        move_torch.pin(site, "tourch", VERSION, stack="nightly")
+        pin.pin(site, "tourch", VERSION, stack="nightly")
     assert str(caught.value) == (
         "error: cannot-pin\n"
         "  'tourch' is no pin that can be moved; did you mean 'torch'?\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,6 @@ from blackwheel.core.errors import BlackwheelError
 from blackwheel.core.site import Site
 from blackwheel.pipeline import chain, todo
 from blackwheel.pipeline.session_file import BuildOrder, build_order
-from blackwheel.receipts import document
 from blackwheel.sources.fetch import SourceTree
 from blackwheel.sources.patch import PatchedTree
 from blackwheel.sources.tree import tree_id
@@ -51,36 +49,6 @@ def order(here: Site) -> BuildOrder:
     tree = PatchedTree(source=source, root=root, patches=(), tree=tree_id(root))
     lock = asked.lock("build", here.constraints)
     return build_order(todo.work(here, asked, python), lock, tree=tree)
-
-
-def wheel_of(order: BuildOrder, folder: Path, digest: str, *, stages: int = 11) -> Path:
-    """A wheel with the receipt of an audited one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    wheel = folder / "toy-1-py3-none-any.whl"
-    wheel.write_bytes(b"wheel")
-    key = {"digest": digest, "slug": order.work.request.slug, "parts": dict(order.work.key.parts)}
-    sections = {stage: {"a": 1} for stage in document.BEFORE_SMOKE[:stages]}
-    sections["run"] = {"builder": {}, "metadata": {}}  # type: ignore[dict-item]
-    held = {**sections, "stack": {"key": key}}
-    sha256 = hashlib.sha256(b"wheel").hexdigest()
-    receipt = document.receipt(wheel.name, sha256, held)
-    document.write(Path(f"{wheel}.receipt.json"), receipt)
-    return wheel
-
-
-def test_candidate_is_an_audited_wheel_of_the_same_key(here: Site, order: BuildOrder) -> None:
-    item = order.work
-    folder = here.store / "builds" / item.request.slug / "work" / "wheel"
-    assert chain.candidate(here, item) is None
-    wheel = wheel_of(order, folder, item.key.digest)
-    assert chain.candidate(here, item) == wheel
-    assert chain.build_one(here, order, environment=here.store) == wheel, "found, not built"
-    wheel_of(order, folder, "f" * 64)
-    assert chain.candidate(here, item) is None, "of another key"
-    wheel_of(order, folder, item.key.digest, stages=10)
-    assert chain.candidate(here, item) is None, "not audited"
-    wheel_of(order, folder, item.key.digest).write_bytes(b"other")
-    assert chain.candidate(here, item) is None, "other bytes"
 
 
 def test_lock_that_changed_since_ends_a_build_before_it_begins(

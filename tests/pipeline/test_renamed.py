@@ -58,7 +58,7 @@ def test_shelf_of_an_old_name_is_not_believed_without_its_bytes(renamed: Site) -
     item.shelved.path.write_bytes(b"something else")
     found = adopted(renamed, item)
     assert found.shelved is None
-    assert found.reasons == (f"{item.shelved.path.name} on the shelf of toy is damaged",)
+    assert found.reasons == (f"{item.shelved.path.name} on the shelf of toy is not proved",)
     assert index.shelved(renamed.wheels / "renamed") == ()
 
 

@@ -5,8 +5,18 @@ from pathlib import Path
 import pytest
 
 from blackwheel.core.console import Quiet
-from blackwheel.core.errors import BlackwheelError
-from blackwheel.pipeline.session_records import Ended, Made, Progress, Reader, append
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.pipeline.session_records import (
+    Ended,
+    Made,
+    Progress,
+    Reader,
+    Recorder,
+    Said,
+    StageBegan,
+    StageEnded,
+    append,
+)
 
 
 @pytest.fixture
@@ -60,16 +70,31 @@ def test_nobody_reads_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_steps_of_a_stage_go_to_whoever_draws_its_bar_and_not_to_people() -> None:
-    seen: list[tuple[int, int, str, float | None]] = []
+def test_what_a_console_would_show_goes_to_the_records_and_results_do_not(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "records.jsonl"
+    path.touch()
     console = Quiet()
-    console.report = lambda *step: seen.append(step)
-    for objects in (True, False):
-        with console.stage("toy", "compile", objects=objects) as stage:
-            for done in range(3):
-                stage.update(done, 3, "2 jobs", left=9.0)
-            stage.conclude("3 objects")
-    assert seen == [(done, 3, "2 jobs", 9.0) for done in range(3)]
-    shown = [line.partition(" in ")[0] for line in console.lines]
-    assert shown[:2] == ["toy: compile", "toy: compile: done"]
-    assert shown[3].startswith("toy: compile: 1/3, 33 %, ")
+    console.relay = Recorder(path)
+    with console.stage("toy", "compile") as stage:
+        stage.update(1, 3, "2 jobs", left=9.0)
+        stage.conclude("3 objects")
+    console.say("a line\nand another")
+    console.error(BlackwheelError("no-room", "x" * 9000, where="w", fix="f", code=Exit.MACHINE))
+    console.result("a result")
+    assert (console.lines, console.results) == ([], "a result\n")
+    began, moved, ended, one, two, name, fact, *_ = Reader(path).read()
+    assert (began, moved) == (
+        StageBegan(text="compile"),
+        Progress(done=1, total=3, note="2 jobs", left=9.0),
+    )
+    assert isinstance(ended, StageEnded)
+    assert (ended.verb, ended.line.startswith("toy: compile: done in ")) == ("done", True)
+    assert [one, two, name] == [
+        Said(line="a line"),
+        Said(line="and another"),
+        Said(line="error: no-room"),
+    ]
+    assert isinstance(fact, Said)
+    assert len(fact.line) == 2000

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from blackwheel.core.console import Quiet
 from blackwheel.core.errors import BlackwheelError
+from blackwheel.core.site import Site
 from blackwheel.pipeline import sessions
 from blackwheel.pipeline.session_file import build_order
 from blackwheel.pipeline.sessions import Lanes, Session
@@ -23,11 +26,12 @@ from blackwheel.stacks.request import Request
 
 CONSTRAINTS = Path(__file__).parents[2] / "constraints"
 STACK = loader.load("torch211", CONSTRAINTS)
-LOOP = "trap 'echo bye; exit 143' TERM; touch up; echo here; while :; do sleep 0.05; done"
+LOOP = "trap 'say bye; exit 143' TERM; say here; touch up; while :; do sleep 0.05; done"
+SAY = """say() { echo "{\\"record\\": \\"said\\", \\"line\\": \\"$1\\"}" >> $RECORDS; }"""
 
 
 def session(folder: Path, script: str, *, project: str = "vllm", python: str = "3.12") -> Session:
-    """What a build session is here: a shell script, whose RECORDS are the session's."""
+    """What a build session is here: a shell script, whose RECORDS and `say` are the session's."""
     request = Request(stack=STACK, project=project, python=python, archs=STACK.archs)
     item = Work(
         request=request,
@@ -39,7 +43,7 @@ def session(folder: Path, script: str, *, project: str = "vllm", python: str = "
     return Session(
         item=item,
         name=f"build-{project}-{python}",
-        command=("/bin/sh", "-c", f'RECORDS="${{1%.json}}.jsonl"; {script}', "session"),
+        command=("/bin/sh", "-c", f'RECORDS="${{1%.json}}.jsonl"; {SAY}\n{script}', "session"),
         order=build_order(item, CONSTRAINTS),
         store=folder,
         environment=os.environ,
@@ -49,8 +53,7 @@ def session(folder: Path, script: str, *, project: str = "vllm", python: str = "
 def lanes(folder: Path, keep_going: bool = False, **scripts: list[Session]) -> tuple[Lanes, Quiet]:
     console = Quiet()
     made = Lanes(
-        console=console,
-        cwd=folder,
+        site=Site(checkout=folder, store=folder, environment=dict(os.environ), console=console),
         waiting={name.replace("_", "-"): those for name, those in scripts.items()},
         keep_going=keep_going,
     )
@@ -63,7 +66,7 @@ def test_lanes_run_at_the_same_time_and_sessions_of_one_lane_one_after_another(
     meet = "echo x > {mine}; n=0; until [ -e {other} ]; do n=$((n+1)); [ $n = 200 ] && exit 9;"
     meet += " sleep 0.05; done"
     first = session(tmp_path, meet.format(mine="a", other="b"), project="flash-attn", python="3.11")
-    second = session(tmp_path, "[ -e a ] && echo 'flash-attn: again'", project="flash-attn")
+    second = session(tmp_path, "[ -e a ] && say 'flash-attn: again'", project="flash-attn")
     other = session(tmp_path, meet.format(mine="b", other="a"))
     made, console = lanes(tmp_path, flash_attn=[first, second], vllm=[other])
     made.run()
@@ -83,7 +86,7 @@ def test_lines_bear_the_name_of_their_lane_and_steps_move_its_bar(tmp_path: Path
         '{\\"record\\": \\"progress\\", \\"done\\": $n, \\"total\\": 4, \\"note\\": \\"2 jobs\\"}'
     )
     script = (
-        "echo 'vllm: log: /x'; printf half; printf ' a line\\n'; echo nox > /dev/stderr;"
+        "say 'vllm: log: /x'; printf half; printf ' a line\\n'; echo nox > /dev/stderr; say half;"
         f" for n in 1 2 3; do echo \"{step}\" >> $RECORDS; sleep 0.6; done; printf 'no end'"
     )
     made, console = lanes(
@@ -91,20 +94,67 @@ def test_lines_bear_the_name_of_their_lane_and_steps_move_its_bar(tmp_path: Path
     )
     made.run()
     mine = [line for line in console.lines if line.startswith("vllm 3.12: ")]
-    assert mine[:4] == [
+    assert mine[:3] == [
         "vllm 3.12: build for Python 3.12",
         "vllm 3.12: log: /x",
-        "vllm 3.12: half a line",
-        "vllm 3.12: nox",
+        "vllm 3.12: half",
     ]
     # On a pipe each tenth is told, once, as of a build that runs alone; a bar would move here.
-    assert [line.partition(" %")[0] for line in mine[4:6]] == [
+    assert [line.partition(" %")[0] for line in mine[3:5]] == [
         "vllm 3.12: build for Python 3.12: 2/4, 50",
         "vllm 3.12: build for Python 3.12: 3/4, 75",
     ]
-    assert mine[4].endswith(" left, 2 jobs")
-    assert mine[6] == "vllm 3.12: no end"
-    assert mine[7].startswith("vllm 3.12: build for Python 3.12: done in ")
+    assert mine[3].endswith(" left, 2 jobs")
+    assert mine[5].startswith("vllm 3.12: build for Python 3.12: done in ")
+
+
+def test_what_nox_prints_goes_to_a_log_and_is_shown_where_nobody_named_a_failure(
+    tmp_path: Path,
+) -> None:
+    fails = "echo 'nox > Session build failed'; printf 'last words' >&2; exit 1"
+    made, console = lanes(tmp_path, vllm=[session(tmp_path, fails)])
+    made.run()
+    log = tmp_path / "logs" / "build-vllm-3.12.log"
+    words = ["nox > Session build failed", "last words"]
+    assert log.read_text().splitlines() == words
+    assert console.lines[1:4] == [*words, f"log: {log}"]
+    named = """say 'error: no-room'; echo '{"record": "ended", "code": 4}' >> $RECORDS; """ + fails
+    made, console = lanes(tmp_path, vllm=[session(tmp_path, named)])
+    made.run()
+    assert (made.code, console.lines[1], len(console.lines)) == (4, "error: no-room", 3)
+
+
+def test_stages_of_a_session_become_the_text_of_its_bar_and_a_line_each(tmp_path: Path) -> None:
+    records = (
+        {"record": "began", "text": "download and install"},
+        {"record": "progress", "done": 0, "total": 2, "note": "of 2 GiB", "left": None},
+        {"record": "progress", "done": 1, "total": 2, "note": "of 2 GiB", "left": 1.0},
+        {"record": "stage-ended", "line": "packages: install: done in 9 s", "verb": "done"},
+        {"record": "began", "text": "compile"},
+        {"record": "progress", "done": 2, "total": 4, "note": "2 jobs", "left": 19.0},
+        {"record": "progress", "done": 3, "total": 4, "note": "2 jobs", "left": 9.0},
+        {"record": "stage-ended", "line": "vllm: compile: done in 9 s", "verb": "done"},
+    )
+    script = "".join(f"echo '{json.dumps(one)}' >> $RECORDS; sleep 0.6; " for one in records)
+    made, console = lanes(tmp_path, vllm=[session(tmp_path, script)])
+    made.run()
+    assert console.lines[:-1] == [
+        "vllm: build for Python 3.12",
+        "vllm: download and install",
+        "vllm: download and install: 1/2, 50 %, 1.0 s left, of 2 GiB",
+        "vllm: packages: install: done in 9 s",
+        "vllm: compile",
+        "vllm: compile: 3/4, 75 %, 9.0 s left, 2 jobs",
+        "vllm: compile: done in 9 s",
+    ]
+
+
+def test_secret_of_the_environment_reaches_no_log(tmp_path: Path) -> None:
+    made, _ = lanes(tmp_path, vllm=[session(tmp_path, "echo got hunter2hunter2")])
+    variables = {**made.site.environment, "INDEX_PASSWORD": "hunter2" * 2}
+    made.site = replace(made.site, environment=variables)
+    made.run()
+    assert "hunter2" not in (tmp_path / "logs" / "build-vllm-3.12.log").read_text()
 
 
 def test_failure_stops_the_other_lanes_and_starts_nothing_more(tmp_path: Path) -> None:
@@ -159,7 +209,7 @@ def test_a_stop_ends_all_of_them(tmp_path: Path, stop: type[BaseException]) -> N
 
 def test_what_a_session_leaves_behind_keeps_nobody_waiting(tmp_path: Path) -> None:
     # nox dies at once when it is asked to; the tool that it runs holds its output open.
-    holds = session(tmp_path, "sleep 60 & echo $! > left; echo last; exit 9", project="flash-attn")
+    holds = session(tmp_path, "sleep 60 & echo $! > left; say last; exit 9", project="flash-attn")
     silent = session(tmp_path, "exec > /dev/null 2>&1; sleep 0.2")
     made, console = lanes(tmp_path, keep_going=True, flash_attn=[holds], vllm=[silent])
     began = time.monotonic()

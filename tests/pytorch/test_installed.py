@@ -211,6 +211,13 @@ def test_label_says_installed_and_the_requirement_is_exact(stack: Stack) -> None
     assert (vendor.label, vendor.requirement) == ("cu130torch2.9.0a0", f"torch=={vendor.version}")
 
 
+def test_label_of_a_wheel_that_links_no_torch_names_the_cuda_alone(stack: Stack) -> None:
+    pin = replace(stack.projects["flash-attn"], links_torch=False)
+    assert label(stack, pin, stack.archs) == "cu130.sm120a.quick.3"
+    host = replace(stack, toolchain=replace(stack.toolchain, source="host", cuda="12.8"))
+    assert label(host, pin, stack.archs) == "cu128.sm120a.quick.3"
+
+
 def test_receipt_with_other_libraries_than_the_keys_is_found() -> None:
     parts = {f"torch.{name}": "null" for name in verify_receipt._TORCH}
     parts |= {"torch.wheel": "null", "torch.libraries": '{"torch/lib/libc10.so": "aa"}'}

@@ -108,6 +108,25 @@ def test_page_tells_cards_limits_and_day_by_name(shelves: Path) -> None:
         assert said in words
 
 
+@pytest.mark.parametrize(
+    ("bonds", "label", "torch"),
+    [
+        (["none", "none"], "cu130.sm120a.1", "any (it links none)"),
+        (["none", "stable"], "cu130.sm120a.1", "2.11.0+cu130"),
+        (["none"], LABEL, "2.11.0+cu130"),  # its guard may refuse another
+        ([], "cu130.sm120a.1", "2.11.0+cu130"),  # nothing was looked at
+    ],
+)
+def test_wheel_that_links_no_torch_is_said_to_serve_any(
+    tmp_path: Path, bonds: list[str], label: str, torch: str
+) -> None:
+    held = sections("toy")
+    held["audit"]["links"] = [{"torch": one, "glibc": ""} for one in bonds]
+    held["stack"]["key"]["parts"]["label"] = label
+    wheel = make_wheel(tmp_path, "toy", f"1.0+{LABEL}.1", "3.12")
+    assert facts(index.shelve(wheel, receipt_of(wheel, held), tmp_path / "s")).torch == torch
+
+
 def test_wheel_without_recorded_limits_shows_its_build_variables(shelves: Path) -> None:
     one = wheel_of(shelves, "vllm", 1, "3.12")
     assert facts(one).variables == (("TOY_DTYPES", "bf16"),)

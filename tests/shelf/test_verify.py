@@ -22,6 +22,7 @@ import pytest
 from wheel.wheelfile import WheelFile
 
 from blackwheel.audit import audit
+from blackwheel.audit.exports import system_exports
 from blackwheel.core import archs
 from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
@@ -162,6 +163,9 @@ def sections(site: Site, wheel: Path) -> dict[str, Any]:
         request, patches=patch_digests(series), constraints=site.constraints, isolation="namespaces"
     )
     report = audit.inspect(wheel, archs=[archs.parse("12.0a")], expected=audit.expectation(request))
+    bonds, _ = audit.link_against(
+        wheel, audit.Exports(torch="", python="", libraries=system_exports())
+    )
     patches = [{"name": p.name, "digest": {"sha256": p.sha256}} for p in series.patches]
     return {
         "stack": {
@@ -195,7 +199,10 @@ def sections(site: Site, wheel: Path) -> dict[str, Any]:
         "command": {"argv": ["build"], "variables": {"TOY_ARCHS": "12.0a", "MAX_JOBS": "8"}},
         "run": receipts.run_section(started=MOMENT, finished=MOMENT),
         "objects": {"count": 1, "jobs": 2},
-        "audit": {"libraries": json.loads(json.dumps([asdict(one) for one in report.libraries]))},
+        "audit": {
+            "libraries": json.loads(json.dumps([asdict(one) for one in report.libraries])),
+            "links": json.loads(json.dumps([asdict(one) for one in bonds])),
+        },
         "smoke": {"device": "import only", "kernels": {"12.0a": "not run: no GPU was found"}},
     }
 
@@ -247,7 +254,6 @@ def test_whole_shelf_has_no_fault_and_says_what_it_could_not_compute_again(site:
             "objects",
             "only the build saw them: invoke build-wheels --again must give the same bytes",
         ),
-        ("links", "no environment is looked at: invoke audit links the wheel in one"),
         (
             "smoke",
             "no environment is looked at: nox -s smoke imports, and compares torch's libraries",
@@ -284,6 +290,7 @@ def test_whole_shelf_has_no_fault_and_says_what_it_could_not_compute_again(site:
         "torch wheels of the lock",
         "libraries",
         "audit",
+        "links",
         "_built_for.py",
         "simple/index.html",
         "simple/index.json",
@@ -427,6 +434,13 @@ def test_one_flipped_byte_is_caught_and_the_file_is_named(
             ("toy/_c.so host_only", "true", "false"),
         ),
         ("audit", lambda s: s.update(libraries=[]), ("libraries", "toy/_c.so", "none")),
+        (
+            "audit",
+            lambda s: s["links"][0].update(torch="full"),
+            ("toy/_c.so torch", '"none"', '"full"'),
+        ),
+        ("audit", lambda s: s.update(links=[]), ("linked libraries", "toy/_c.so", "none")),
+        ("stack", lambda s: s["key"].update(slug="toy/x"), ("slug", "toy/x", "toy/toy/cp312")),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
@@ -482,12 +496,30 @@ def test_wheel_of_an_earlier_revision_is_not_held_to_the_stack_as_it_is_now(site
     assert (check.state, check.found) == ("open", moved)
 
 
-def test_wheel_of_a_stack_that_is_gone_is_still_held_to_its_own_receipt(site: Site) -> None:
+def test_receipt_of_a_stack_that_the_checkout_does_not_know_proves_nothing(site: Site) -> None:
     (site.checkout / "constraints/toy.toml").unlink()
     (one, _) = verify.verify_all(site, [wheel_of(site)])
-    (check,) = [check for check in one.checks if check.what == "checkout"]
-    assert (check.state, check.found) == ("open", "unknown-stack: there is no stack 'toy'")
-    assert one.faults == ()
+    assert [(fault.what, fault.found, fault.expected) for fault in one.faults] == [
+        (
+            "checkout",
+            "unknown-stack: there is no stack 'toy'",
+            "a stack and project of this checkout, with all that its key is made from",
+        )
+    ]
+
+
+def test_receipt_that_names_another_stack_than_its_shelf_is_a_fault(site: Site) -> None:
+    shutil.copy(site.constraints / "toy.toml", site.constraints / "other.toml")
+    for name in ("nosuch", "other"):
+        forge(site, "stack", lambda section, name=name: section.update(name=name))
+        assert faults(site) == [("stack", name, "toy")]
+
+
+def test_project_that_the_stack_does_not_have_is_a_fault(site: Site) -> None:
+    edit(site.constraints / "toy.toml", "projects.toy", "projects.toys")
+    edit(site.constraints / "toy.toml", 'build = ["toy"]', 'build = ["toys"]')
+    (found,) = [found for what, found, _ in faults(site) if what == "checkout"]
+    assert found.startswith("unknown-project: stack 'toy' does not build 'toy'")
 
 
 def test_checkout_without_a_lock_file_cannot_compute_the_key(site: Site) -> None:
@@ -496,7 +528,7 @@ def test_checkout_without_a_lock_file_cannot_compute_the_key(site: Site) -> None
         (
             "checkout",
             "no-lock-file: there are no hashed pins of this environment",
-            "a checkout that can compute the key",
+            "a stack and project of this checkout, with all that its key is made from",
         )
     ]
 

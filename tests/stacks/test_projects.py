@@ -255,6 +255,7 @@ def test_page_shows_every_key_in_an_example_that_loads_and_says_what_it_means() 
         named |= {parent + word if word.startswith(".") else word for word in words}
     assert [word for word in shown(projects.Project, "") if word not in named] == []
     assert {"subfolder", "command", "distribution", "object_bytes"} <= named
+    assert {"links_torch", "beside"} <= named
 
 
 def test_pages_checks_are_read_as_those_of_a_project_are(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from blackwheel.commands.build_wheels import build_wheels
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site, here
-from blackwheel.pins import move_torch
+from blackwheel.pins import offer
 from blackwheel.stacks import ask
 
 ROOT = Path(__file__).parents[2]
@@ -93,10 +93,37 @@ def test_names_for_several_pythons_are_refused_too(site: Site) -> None:
 def test_nightly_is_refused_before_its_torch_is_locked(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(move_torch, "lock_first", lambda *_, **__: pytest.fail("torch is locked"))
+    monkeypatch.setattr(offer, "lock_first", lambda *_, **__: pytest.fail("torch is locked"))
     (site.constraints / "fa3-nightly.toml").write_text(
         'extends = "nightly"\n[projects.vllm.variables]\nVLLM_WITHOUT = "flashmla{without}"\n',
         encoding="utf-8",
     )
     with pytest.raises(BlackwheelError, match="would build FlashAttention-3, which cannot"):
         build_wheels(site, "fa3-nightly", python="3.12")
+
+
+@pytest.mark.parametrize(
+    ("sets", "fact"),
+    [
+        ("samplin", "'samplin'; did you mean 'sampling'?"),
+        ("sampling,fp8", "'fp8'; did you mean 'nvfp4'?"),
+        ("", "''"),
+    ],
+)
+def test_set_that_does_not_exist_is_refused_before_anything_is_fetched(
+    site: Site, sets: str, fact: str
+) -> None:
+    (site.constraints / "other-sets.toml").write_text(
+        'extends = "flashinfer-quick"\n[projects.flashinfer.variables]\n'
+        f'FLASHINFER_SETS = "{sets}"\n',
+        encoding="utf-8",
+    )
+    with pytest.raises(BlackwheelError) as raised:
+        build_wheels(site, stack="other-sets", python="3.11")
+    assert raised.value.code == Exit.CONFIG
+    assert str(raised.value) == (
+        "error: unknown-part\n"
+        f"  flashinfer 0.6.16.post3: FLASHINFER_SETS names {fact}, which is none of its sets\n"
+        "  where: constraints/other-sets.toml, projects.flashinfer.variables.FLASHINFER_SETS\n"
+        "  fix:   one or more of, with commas: sampling, gpt-oss, nvfp4"
+    )

@@ -119,6 +119,8 @@ class Index:
     """By file name: seconds between two halves of a body."""
     ranges: bool = True
     validators: bool = True
+    missing: int = 404
+    """Status of a page that is not there."""
 
     def channel(self, name: str = "cu128") -> str:
         return f"{self.root}/whl/nightly/{name}"
@@ -173,12 +175,18 @@ def _version(name: str) -> str:
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[Index]:
+def serving(index: Index | None = None) -> Iterator[Index]:
     """Serve an index on a port of its own."""
-    index = Index()
+    index = index or Index()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+
+        def do_HEAD(self) -> None:  # uv asks so before it takes a file by its address
+            file = index.files.get(unquote(self.path))
+            self.send_response(200 if file else 403)
+            self.send_header("Content-Length", str(len(file.data) if file else 0))
+            self.end_headers()
 
         def do_GET(self) -> None:
             path = unquote(self.path)
@@ -193,7 +201,9 @@ def serving() -> Iterator[Index]:
                 return self.send(200, text.encode(), "text/html")
             if path.endswith("/"):
                 body = index.page(path)
-                return self.send(200 if body else 404, body or b"no such page", "text/html")
+                return self.send(
+                    200 if body else index.missing, body or b"no such page", "text/html"
+                )
             if path.endswith(".metadata") and path.removesuffix(".metadata") in index.files:
                 held = index.files[path.removesuffix(".metadata")].metadata
                 return self.send(200 if held else 404, held or b"", "text/plain")
@@ -209,6 +219,9 @@ def serving() -> Iterator[Index]:
             first = int(wanted[1]) if wanted and same and index.ranges else 0
             if first and first >= len(data):
                 return self.send(416, b"", "text/plain")
+            part = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+            if part and index.ranges:
+                return self.part(data, int(part[1]), int(part[2]))
             index.sent.append((name, first))
             self.send_response(206 if first else 200)
             self.send_header("Content-Type", "application/zip")
@@ -228,6 +241,14 @@ def serving() -> Iterator[Index]:
             if end < len(data):
                 self.close_connection = True
             return None
+
+        def part(self, data: bytes, first: int, last: int) -> None:
+            self.send_response(206)
+            body = data[first : last + 1]
+            self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
         def send(self, code: int, body: bytes, kind: str) -> None:
             self.send_response(code)

@@ -19,6 +19,9 @@ DEBIAN = {
     "redis-server": "redis-server",
     "bwrap": "bubblewrap",
     "nginx": "nginx-light",
+    "openssl": "openssl",
+    "ssh-agent": "openssh-client",
+    "ssh-keygen": "openssh-client",
     "chromium": "chromium",
     "chromedriver": "chromium-driver",
 }
@@ -45,7 +48,8 @@ def lack(program: str) -> str:
 
 def missing_packages() -> list[str]:
     """Return the Debian packages that this Python and the tests want and this machine lacks."""
-    packages = [package for program, package in DEBIAN.items() if not found(program)]
+    lacking = [package for program, package in DEBIAN.items() if not found(program)]
+    packages = list(dict.fromkeys(lacking))
     if not importlib.util.find_spec("ensurepip"):
         packages.append("python3-venv")
     if not Path(sysconfig.get_path("include"), "Python.h").is_file():

@@ -95,8 +95,8 @@ def new_checkout(root: Path) -> Site:
     return site_of(root)
 
 
-def library(folder: Path) -> bytes:
-    (folder / "toy.c").write_text("int toy(void) { return 1; }\n")
+def library(folder: Path, text: str = "int toy(void) { return 1; }\n") -> bytes:
+    (folder / "toy.c").write_text(text)
     subprocess.run(["gcc", "-shared", "-o", "toy.so", "toy.c"], cwd=folder, check=True)
     return (folder / "toy.so").read_bytes()
 
@@ -134,8 +134,17 @@ def shelve(
     held = sections(site, wheel, kernels or RUN)
     held.pop(without, None)
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    remember_smoke(site, wheel, kernels or RUN)
     document = receipts.receipt(wheel.name, digest, held)
     return index.shelve(wheel, document, site.wheels / "toy", now=MOMENT)
+
+
+def remember_smoke(site: Site, wheel: Path, kernels: Mapping[str, str]) -> None:
+    """Write the record that smoke keeps in the store."""
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    path = site.store / "smoke" / f"{wheel.name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"kernels": dict(kernels), "sha256": digest}))
 
 
 def sections(site: Site, wheel: Path, kernels: Mapping[str, str]) -> dict[str, Any]:

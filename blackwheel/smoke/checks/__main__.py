@@ -18,7 +18,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from blackwheel.smoke.checks import runner
+from blackwheel.core.errors import BlackwheelError
+from blackwheel.smoke.checks import runner, tables
 
 
 def receipt_sections(wheel: Path) -> tuple[dict[str, str], list[str]]:
@@ -74,6 +75,7 @@ def _checked(options: argparse.Namespace, folder: str, say: Callable[[str], None
     if not file.is_file():
         say(f"not run: there is no {file}; --checks names one")
         return 4
+    tables.require(file)
     modules = []
     if wheel:
         told = receipt_sections(wheel)
@@ -129,7 +131,11 @@ def main() -> int:
         sys.stdout.flush()
 
     with tempfile.TemporaryDirectory() as folder:
-        return _checked(options, folder, say)
+        try:
+            return _checked(options, folder, say)
+        except BlackwheelError as error:
+            sys.stderr.write(f"{error}\n")
+            return int(error.code)
 
 
 if __name__ == "__main__":

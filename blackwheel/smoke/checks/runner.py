@@ -5,7 +5,6 @@ Standard library only: on a machine with a GPU and torch nothing of blackwheel's
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import secrets
@@ -19,6 +18,7 @@ from typing import Any, Final
 
 from blackwheel.core import process, records
 from blackwheel.core.archs import Arch
+from blackwheel.smoke.checks.tables import table_of
 from blackwheel.smoke.diagnosis import Diagnosis, from_words, of_crash, python_line
 
 PATCHES: Final = Path(__file__).parents[3] / "patches"
@@ -154,23 +154,6 @@ def checks_of(wheel: str, patches: Path = PATCHES) -> Path:
 def fresh_seed() -> int:
     """Return a new seed: fixed inputs find the same faults for ever."""
     return secrets.randbelow(2**31)
-
-
-def table_of(file: Path, name: str) -> dict[str, Any]:
-    """Read CHECKS (names only), CLAIMS, NEEDS or UNSEEN of a file of checks without running it."""
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        if not isinstance(node, ast.Assign | ast.AnnAssign):
-            continue
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
-            assert isinstance(node.value, ast.Dict)  # noqa: S101
-            pairs = zip(node.value.keys, node.value.values, strict=True)
-            return {
-                ast.literal_eval(key): None if name == "CHECKS" else ast.literal_eval(value)
-                for key, value in pairs
-                if key is not None
-            }
-    return {}
 
 
 def run_checks(

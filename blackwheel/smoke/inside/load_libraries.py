@@ -78,10 +78,11 @@ def operators(torch: Any) -> set[str]:
     return set(told()) if told else set()
 
 
-def meet_another_torch(torch: Any, module: str, folder: str) -> dict[str, Any]:
-    """Import a module beside a torch of another commit; return its error and libraries.
+def meet_another_torch(torch: Any, module: str, libraries: list[str]) -> dict[str, Any]:
+    """Import a module beside a torch of another commit; return its error and loaded libraries.
 
-    Only the name of the commit is changed: that is what the guard must see.
+    `libraries` are the paths of all that the wheel brings, also those outside of the module's
+    folder. Only the name of the commit is changed: that is what the guard must see.
     """
     torch.version.git_version = "0" * 40
     try:
@@ -89,7 +90,7 @@ def meet_another_torch(torch: Any, module: str, folder: str) -> dict[str, Any]:
     except ImportError as error:
         maps = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
         files = {line.rpartition(" ")[2] for line in maps}
-        return {"said": str(error), "loaded": sorted(f for f in files if f.startswith(folder))}
+        return {"said": str(error), "loaded": sorted(files.intersection(libraries))}
     return {"said": "", "loaded": []}
 
 
@@ -98,14 +99,17 @@ def main(request: dict[str, Any]) -> None:
     faulthandler.enable()
     import torch
 
+    for file in request.get("beside", ()):
+        ctypes.CDLL(file, mode=ctypes.RTLD_GLOBAL)
     packages = request["packages"]
+    installed = [os.path.realpath(f"{packages}/{name}") for name in request["libraries"]]
     told = {
         "libraries": {
             name: apart(load, torch, f"{packages}/{name}", request["stand_in"])
             for name in request["libraries"]
         },
         "guards": {
-            module: apart(meet_another_torch, torch, module, f"{packages}/{module}/")
+            module: apart(meet_another_torch, torch, module, installed)
             for module in request["guarded"]
         },
     }

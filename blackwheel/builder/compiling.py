@@ -1,0 +1,175 @@
+"""Shows a running compilation: objects done, those that compile now, and the time that is left."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from blackwheel.core.progress import Stage
+from blackwheel.core.units import duration
+from blackwheel.stacks.records import ProjectPin
+
+_NINJA_STEP: Final = re.compile(r"^\[(\d+)/(\d+)\] ")
+_EVERY: Final = 2.0
+"""Seconds between two looks at the running compilers."""
+_SHOWN: Final = 3
+_ALMOST: Final = 0.95
+"""A running object counts as no more than this part of one."""
+_LAUNCHER: Final = "launcher.py"
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Running:
+    """One object whose compiler command runs."""
+
+    object: str
+    """Name of its file."""
+    seconds: float
+    """Since the command began, waiting for memory included."""
+    waits: bool = False
+    """Its compiler has not begun: other objects have the memory."""
+
+
+class Progress:
+    """Reads ninja's own counter out of the build's output, and the compilers out of /proc.
+
+    The time left comes from what an object should take until as many are done as are compiled at
+    once, and from the pace so far after that, which knows the load of the machine. What runs counts
+    in parts, so that the time goes down while nothing is done.
+    """
+
+    def __init__(
+        self,
+        pin: ProjectPin,
+        stage: Stage,
+        *,
+        jobs: int,
+        compiled: int,
+        look: Callable[[], Sequence[Running]] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.total = pin.objects
+        self._each = pin.cpu_seconds / pin.objects if pin.objects else 0.0
+        self._jobs, self._stage, self._clock = jobs, stage, clock
+        self._look = look or (lambda: running(os.getpid()))
+        self._began_at, self._done = compiled, compiled
+        self._began = clock()
+        self._seen: Sequence[Running] = ()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Progress:
+        if self.total > self._done:  # until ninja has said what it finds to do
+            self._show()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def line(self, line: str) -> None:
+        """Take one line of output."""
+        found = _NINJA_STEP.match(line)
+        if not found:
+            return
+        done, steps = int(found[1]), int(found[2])
+        self.total = max(self.total, steps)
+        self._done = self.total - steps + done
+        self._show()
+
+    def look(self) -> None:
+        """Look at the compilers that run now."""
+        self._seen = self._look()
+        if self.total:
+            self._show()
+
+    def left(self) -> float | None:
+        """Return the seconds that the rest takes; None where nothing tells."""
+        each = self._each
+        new = self._done - self._began_at
+        elapsed = self._clock() - self._began
+        at_work = [one for one in self._seen if not one.waits]
+        if new >= self._jobs:
+            each = elapsed * self._jobs / (new + _ALMOST * len(at_work) / 2)
+        if not each:
+            return None
+        parts = sum(min(_ALMOST, one.seconds / each) for one in at_work)
+        return max(0.0, self.total - self._done - parts) * each / self._jobs
+
+    def _watch(self) -> None:
+        while not self._ended.wait(_EVERY):
+            with contextlib.suppress(OSError):  # a process that ended while it was read
+                self.look()
+
+    def _show(self) -> None:
+        self._stage.update(self._done, self.total, self._note(), left=self.left())
+
+    def _note(self) -> str:
+        """Say what runs, the oldest first: `a.cu 41 s, b.cu 12 s; 1 waits for memory`."""
+        busy = sorted((o for o in self._seen if not o.waits), key=lambda one: -one.seconds)
+        waiting = sum(one.waits for one in self._seen)
+        names = [f"{one.object} {duration(one.seconds)}" for one in busy[:_SHOWN]]
+        names += [f"and {len(busy) - _SHOWN} more"] if len(busy) > _SHOWN else []
+        told = ", ".join(names) or f"{self._jobs} job{'s' * (self._jobs > 1)}"
+        wait = f"{waiting} {'waits' if waiting == 1 else 'wait'} for memory" if waiting else ""
+        return "; ".join(filter(None, (told, wait)))
+
+
+def running(ancestor: int, proc: Path = Path("/proc")) -> list[Running]:
+    """Return the objects that are compiled below a process, by their launchers' command lines."""
+    parents: dict[int, tuple[int, int]] = {}
+    for entry in proc.iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                fields = (entry / "stat").read_text("ascii", "replace").rpartition(")")[2].split()
+                parents[int(entry.name)] = int(fields[1]), int(fields[19])
+    busy = {parent for parent, _ in parents.values()}
+    uptime = float((proc / "uptime").read_text("ascii").split()[0])
+    found: dict[int, Running] = {}
+    for pid, (_, began) in parents.items():
+        if not _below(pid, ancestor, parents):
+            continue
+        with contextlib.suppress(OSError):
+            words = (
+                (proc / str(pid) / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+            )
+            name = _object(words)
+            if name:
+                seconds = max(0.0, uptime - began / _TICKS)
+                found[pid] = Running(object=name, seconds=seconds, waits=pid not in busy)
+    # A launcher is forked once more for the compiler's own namespace: it is the same object.
+    return [one for pid, one in found.items() if parents[pid][0] not in found]
+
+
+def _below(pid: int, ancestor: int, parents: Mapping[int, tuple[int, int]]) -> bool:
+    seen: set[int] = set()
+    while pid in parents and pid not in seen:
+        seen.add(pid)
+        pid = parents[pid][0]
+        if pid == ancestor:
+            return True
+    return False
+
+
+def _object(words: Sequence[str]) -> str:
+    """Return the file that a launcher's command compiles; empty for any other command."""
+    launched = any(word.rpartition("/")[2] == _LAUNCHER for word in words[1:5])
+    if not launched or "-c" not in words[2:]:
+        return ""
+    behind = words[words.index("-c", 2) + 1 :]
+    return next((word.rpartition("/")[2] for word in behind if word and word[0] != "-"), "")

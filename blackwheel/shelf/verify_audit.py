@@ -1,0 +1,127 @@
+"""Audits a wheel again, links it where its torch is, and compares with the receipt's audit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from blackwheel.audit import audit, environments
+from blackwheel.audit.exports import system_exports
+from blackwheel.audit.symbols import Links
+from blackwheel.core import archs
+from blackwheel.core.errors import BlackwheelError
+from blackwheel.core.site import Site
+from blackwheel.receipts.document import Section
+from blackwheel.shelf.verify_pages import Check, compared_all
+from blackwheel.stacks.request import Request
+from blackwheel.toolchain import toolkit
+
+SHOWN: Final = 3
+
+
+def audit_checks(
+    site: Site,
+    wheel: Path,
+    seen: Section,
+    parts: Mapping[str, str],
+    request: Request | None,
+    *,
+    must_link: bool,
+) -> Iterator[Check]:
+    """Run the whole audit of a stack's wheel again, links included where the store has its torch.
+
+    Without that torch only a wheel links that needs nothing of it; of another one nothing is known:
+    open, or a fault where it `must_link`.
+    """
+    exports = _exports(site, request)
+    report = audit.inspect(
+        wheel,
+        archs=[archs.parse(arch) for arch in parts["archs"].split(";")],
+        exports=exports,
+        expected=audit.expectation(request) if request else None,
+    )
+    for finding in report.fatal:
+        yield Check(what="audit", ok=False, found=str(finding), expected="no fatal finding")
+    now, before = _by(report.libraries, "path"), {one["path"]: one for one in seen["libraries"]}
+    yield compared_all("libraries", sorted(now), sorted(before))
+    differences = list(_differences(now, before))
+    yield from differences
+    if not report.fatal and not differences and sorted(now) == sorted(before):
+        count = sum(one.kernels.native for one in report.libraries)
+        yield Check(what="audit", ok=True, found=f"{count} native kernels")
+    if report.fatal:
+        return
+    if exports is None:
+        yield from _alone(wheel, seen.get("links"), request, must_link=must_link)
+    else:
+        how = f"with torch {exports.torch}"
+        yield from _link_checks(report.links, seen.get("links"), how)
+
+
+def _exports(site: Site, request: Request | None) -> audit.Exports | None:
+    if request is None:
+        return None
+    cuda = None
+    if request.stack.torch.source == "installed":  # a vendor's torch may have no CUDA beside it
+        lock = site.constraints / request.stack.locks / "toolchain.txt"
+        try:
+            cuda = toolkit.toolchain_for(
+                request.stack.toolchain,
+                lock=lock,
+                store=site.store,
+                uv=site.uv,
+                environment=site.environment,
+                on_line=None,
+            ).root
+        except BlackwheelError:
+            return None
+    return environments.stack_exports(request, site=site, cuda=cuda)
+
+
+def _link_checks(links: Sequence[Links], seen: Any, how: str) -> Iterator[Check]:
+    """Compare what each library is bound to with the receipt; older receipts do not tell it."""
+    now = _by(links, "library")
+    before = {one["library"]: one for one in (seen or ())}
+    differences = list(_differences(now, before))
+    yield from differences
+    if seen is not None and sorted(now) != sorted(before):
+        yield compared_all("linked libraries", sorted(now), sorted(before))
+    elif not differences:
+        yield Check(what="links", ok=True, found=f"{len(now)} libraries, {how}")
+
+
+def _alone(wheel: Path, seen: Any, request: Request | None, *, must_link: bool) -> Iterator[Check]:
+    """Link without any torch: right for a wheel that needs none of it, unknown for another."""
+    version = request.stack.torch.runtime if request else "of its stack"
+    system = audit.Exports(torch="", python="", libraries=system_exports())
+    bonds, findings = audit.link_against(wheel, system)
+    lacks = [str(one) for one in findings if one.fatal]
+    why = f"no environment here holds torch {version}"
+    if not lacks:
+        yield from _link_checks(bonds, seen, "which need nothing of torch")
+    elif not must_link:
+        yield Check(what="links", ok=None, found=f"{why}: nox -s smoke makes one")
+    else:
+        name = request.stack.name if request else "NAME"
+        expected = f"an environment to link in: nox -s smoke -- --stack {name}"
+        found = "\n".join([why, *lacks[:SHOWN]])
+        yield Check(what="links", ok=False, found=found, expected=expected)
+
+
+def _by(rows: Sequence[Any], field: str) -> dict[str, dict[str, Any]]:
+    """Return records by one of their fields, in the form that JSON gives back."""
+    return {getattr(one, field): json.loads(json.dumps(asdict(one))) for one in rows}
+
+
+def _differences(
+    now: Mapping[str, Mapping[str, Any]], before: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Check]:
+    """Compare what both tell; what another version of blackwheel reads besides is no fault."""
+    for path in sorted({*now} & {*before}):
+        for name in sorted({*now[path]} & {*before[path]}):
+            if now[path][name] != before[path][name]:
+                found, expected = json.dumps(now[path][name]), json.dumps(before[path][name])
+                yield Check(what=f"{path} {name}", ok=False, found=found, expected=expected)
