@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from blackwheel.commands import bench as benching
-from blackwheel.core import entry, isolation
+from blackwheel.core import entry, file_lock, isolation
 from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit, nearest
 from blackwheel.core.site import Site
@@ -106,6 +106,14 @@ def _add_resolve(sessions: argparse._SubParsersAction[_Parser]) -> None:
 
 
 def _act(site: Site, options: argparse.Namespace) -> None:
+    if options.verb not in ("sync", "build", "plan", "smoke"):
+        _do(site, options)
+        return
+    with file_lock.used(site.store, console=site.console):
+        _do(site, options)
+
+
+def _do(site: Site, options: argparse.Namespace) -> None:
     if options.verb == "lock":
         lock_all.lock_all(site, names=options.stacks, upgrade=options.upgrade)
     elif options.verb == "bench":
