@@ -217,13 +217,14 @@ def bench(session: nox.Session) -> None:
         return
     with _session_file(session, "smoke", "--stack", STACK, "--python", PYTHON) as (file, order):
         _install(session, file, order["groups"][0])
-    known = {"--stack", "--python"}
-    rest = [
-        w
-        for n, w in enumerate(words)
-        if not known & {w.partition("=")[0], *words[max(0, n - 1) : n]}
-    ]
-    _blackwheel(session, "bench", *rest, "--environment", session.virtualenv.location)
+        known = {"--stack", "--python"}
+        rest = [
+            w
+            for n, w in enumerate(words)
+            if not known & {w.partition("=")[0], *words[max(0, n - 1) : n]}
+        ]
+        there = ("--environment", session.virtualenv.location)
+        _blackwheel(session, "bench", *rest, *there, "--order", file)
 
 
 @nox.session(python=False)
@@ -237,6 +238,12 @@ def pins(session: nox.Session) -> None:
     """Ask for each pin of every stack whether it can still be had; -- --stack NAME, -- --every."""
     with _kept_code():
         session.run(sys.executable, "-m", "invoke", "outdated", "--gone", *session.posargs)
+
+
+@nox.session(python=False)
+def bump(session: nox.Session) -> None:
+    """Move a nightly to its newest build, lock, build, audit and smoke; -- STACK --report FILE."""
+    _blackwheel(session, "bump", *session.posargs)
 
 
 @nox.session(python=PYTHON)
@@ -254,11 +261,31 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHON)
+def faults(session: nox.Session) -> None:
+    """Inject faults into real commands: hours; -- --short as CI does, --only KIND:NUMBER."""
+    _developed(session)
+    folders = [str(ROOT / "tests" / name) for name in ("faults", "toys", "toys/cuda")]
+    words = session.posargs or ["--report", str(ROOT / "benchmarks" / "faults.md")]
+    session.run("python", "-m", "campaign", *words, env={"PYTHONPATH": os.pathsep.join(folders)})
+
+
+@nox.session(python=PYTHON)
 def lint(session: nox.Session) -> None:
     """Check style."""
     _developed(session)
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+
+
+@nox.session(python=PYTHON)
+def docs(session: nox.Session) -> None:
+    """Render the documents into build/docs; a warning and a broken link are errors."""
+    _sync(session, ".ci/docs.txt")
+    site = ROOT / "build" / "docs"
+    strict = ("--fail-on-warning", "--keep-going", "--nitpicky", "--fresh-env", "--quiet")
+    where = ("--conf-dir", "docs/make/site", ".", str(site))
+    session.run("sphinx-build", "--builder", "html", *strict, *where)
+    session.log(f"{site / 'README.html'}")
 
 
 @nox.session(python=PYTHON)

@@ -13,7 +13,18 @@ DOCS = ROOT / "docs"
 commands = script("commands")
 VARIABLE = re.compile(r"\bBLACKWHEEL_[A-Z]+(?:_[A-Z]+)*\b")
 INNER = {
-    *("EXPECTED", "FOLDER", "NAME", "NATIVE", "NUMBER", "NVCC", "OLDER", "OWN_NUMBERS", "PLAN"),
+    *(
+        "EXPECTED",
+        "FIXED",
+        "FOLDER",
+        "NAME",
+        "NATIVE",
+        "NUMBER",
+        "NVCC",
+        "OLDER",
+        "OWN_NUMBERS",
+        "PLAN",
+    ),
     *("PYTHON", "RECORDS", "SOURCE_TIME", "STEPS"),
 }
 """What blackwheel tells its own launcher and nox; no person sets it."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,10 @@ from typing import Final
 from blackwheel.audit.elf import Elf, UnreadableLibraryError, read_elf
 from blackwheel.core import records
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.files import replace_file
 from blackwheel.pytorch.identity import INSTALLED
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Raised when the table's form changes."""
 FOLDERS: Final = ("torch/lib", "nvidia/*/lib")
 DISTRIBUTIONS: Final = ("torch-*.dist-info", "nvidia_*.dist-info")
@@ -191,7 +191,13 @@ def _torch_version(packages: Path) -> str:
 
 def _load(table: Path) -> dict[str, Shelf] | None:
     """The kept table; None where there is none or it is not whole."""
-    return records.kept(table, dict[str, Shelf])
+    try:
+        digest, _, text = table.read_bytes().partition(b"\n")
+        if hashlib.sha256(text).hexdigest().encode() != digest:
+            return None
+        return records.parsed(text, dict[str, Shelf])
+    except (OSError, records.NotARecordError):
+        return None
 
 
 def _save(table: Path, libraries: Mapping[str, Shelf]) -> None:
@@ -200,8 +206,6 @@ def _save(table: Path, libraries: Mapping[str, Shelf]) -> None:
         name: {"needed": one.needed, "exports": sorted(one.exports)}
         for name, one in libraries.items()
     }
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=table.parent, prefix=".exports-", delete=False
-    ) as file:
-        json.dump(document, file, separators=(",", ":"))
-    Path(file.name).replace(table)
+    text = json.dumps(document, separators=(",", ":")).encode()
+    # A flipped bit in a name would be a symbol that torch lacks, or has.
+    replace_file(table, hashlib.sha256(text).hexdigest().encode() + b"\n" + text)

@@ -28,7 +28,7 @@ _OTHERS: Final = re.compile(r"_?Py[A-Z_]|cu[A-Z]|cu(da|blas|sparse|solver|fft|ra
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TorchAbi:
-    """How one library is bound to torch."""
+    """The bond of one library to torch."""
 
     library: str
     """Path in the wheel."""

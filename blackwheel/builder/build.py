@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blackwheel.builder import compile_cache, memory_pool, network_attempts, reuse, timeline
+from blackwheel.builder import (
+    compile_cache,
+    memory_pool,
+    network_attempts,
+    objects,
+    reuse,
+    source_files,
+    timeline,
+    waiting,
+)
 from blackwheel.builder.compile_cache import Cache
 from blackwheel.builder.compiling import Progress
 from blackwheel.builder.plan import BuildPlan
@@ -19,6 +28,8 @@ from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.units import duration, size
 from blackwheel.pytorch import identity
+from blackwheel.sources import patch
+from blackwheel.sources.tree import Rows
 from blackwheel.stacks.locks import lock_text
 from blackwheel.toolchain.host_compiler import Compiler
 
@@ -75,11 +86,21 @@ def build(
         objects=plan.objects,
         console=console,
     )
+    wanted = patch.require_unchanged(plan.tree)
+    _drop_unproved(plan, workshop, wanted, isolation.fixed_paths(mode, store), console)
     prepare(plan, workshop, compiler)
     known = memory_pool.history(store, request.project)
     cores = max(plan.jobs, machine.read_machine().cores)
     settle = memory_pool.SETTLE if plan.queued > plan.jobs else 0
-    expected = memory_pool.settings(plan.pools, cores, known, plan.known.build.costs, settle=settle)
+    expected = memory_pool.settings(
+        plan.pools,
+        cores,
+        known,
+        plan.known.build.costs,
+        settle=settle,
+        # Other machines compile what a distributed cache lacks: no step of it runs here.
+        cached=cached is not None and not cached.distributed,
+    )
     workshop.expected.write_text(expected, encoding="utf-8")
     Path(f"{workshop.expected}.failed").unlink(missing_ok=True)
     log.write_text("", encoding="utf-8")
@@ -89,7 +110,11 @@ def build(
     if cached:
         spec, variables, secret = through_cache(cached, spec, variables, workshop, plan, compiler)
     isolated = isolation.isolated_command(spec, workshop.root / "isolation.json")
-    with console.stage(request.project, "compile") as stage:
+    files = source_files.require_patched(plan, workshop, wanted)
+    with (
+        console.stage(request.project, "compile") as stage,
+        waiting.said(plan.pools, lambda why: console.say(f"{request.project}: {why}")),
+    ):
         compiled = len(_recorded(workshop, plan.objects))
         with Progress(plan.request.pin, stage, jobs=plan.jobs, compiled=compiled) as progress:
             done = process.run(
@@ -102,6 +127,7 @@ def build(
             )
         if done.code != 0:
             raise failure(plan, log, done.code, noted=workshop.heard)
+        source_files.require_untouched(plan, workshop, files)
         stage.update(progress.total, progress.total)
         recorded = _recorded(workshop, plan.objects)
         cpu = sum(line["cpu_seconds"] for line in recorded)
@@ -131,6 +157,26 @@ def build(
         variables=variables,
         log=log,
     )
+
+
+def _drop_unproved(
+    plan: BuildPlan, workshop: Workshop, wanted: Rows, paths: isolation.Paths, console: Console
+) -> None:
+    """Remove the objects of an earlier run that these sources would not give."""
+    folders = {paths.src: workshop.src, paths.work: workshop.work, paths.tmp: workshop.tmp}
+    tree = objects.Tree(
+        src=workshop.src,
+        folders=folders,
+        patched=plan.tree.root,
+        wanted=wanted,
+        before=patch.synced(workshop.manifest),
+    )
+    if count := tree.drop_unproved():
+        what = "object was" if count == 1 else "objects were"
+        console.say(
+            f"{plan.request.project}: {count} {what} compiled from other contents than those of"
+            " now: compiled again"
+        )
 
 
 def _recorded(workshop: Workshop, objects: str) -> tuple[dict[str, Any], ...]:

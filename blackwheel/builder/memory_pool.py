@@ -123,13 +123,16 @@ def settings(
     costs: Iterable[Cost] = (),
     *,
     settle: float = 0,
+    cached: bool = False,
 ) -> str:
     """Return the launcher's settings: a line a pool, then a line a source, then the table.
 
     `costs` are those of sources that no earlier build recorded.
+    With a compile cache (`cached`) only the steps that it misses wait for an object's memory.
     `settle` is seconds before an object's first look: those that come together are put in order.
     """
     lines = [f"pool\t{path}\t{group}" for path, group in pools]
+    lines += ["cached"] if cached else []
     lines.append(f"cores\t{cores}\t{settle}")
     for source, expected in sorted(known.items()):
         wanted = round(expected.peak_bytes * MARGIN)

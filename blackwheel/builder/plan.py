@@ -22,7 +22,7 @@ UNMEASURED: Final = (
     Cost(source="*", gib=2, seconds=25),
 )
 """What an object is expected to take that neither an earlier build nor the project's file tells."""
-QUEUED: Final = 4
+QUEUED: Final = 8
 """Objects a core that ninja hands to the launcher, which begins the longest of them first."""
 
 

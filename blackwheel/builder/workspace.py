@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from blackwheel.builder import compile_cache, requirements
 from blackwheel.builder.compile_cache import Cache
-from blackwheel.builder.inside import launcher, memory
+from blackwheel.builder.inside import inputs, launcher, memory
 from blackwheel.builder.plan import SOURCE_DATE_EPOCH, BuildPlan
 from blackwheel.core import archs, isolation
 from blackwheel.pytorch import identity
 from blackwheel.sources import patch
-from blackwheel.stacks.request import build_command
+from blackwheel.stacks.request import Request, build_command
 from blackwheel.toolchain.host_compiler import Compiler
-from blackwheel.toolchain.toolkit import toolchain_variables
+from blackwheel.toolchain.toolkit import Toolchain, toolchain_variables
 
 _STARTER: Final = """\
 import sys
@@ -36,6 +37,11 @@ class Workshop:
     def src(self) -> Path:
         """Patched tree, updated in place, with the upstream build's own output."""
         return self.root / "src"
+
+    @property
+    def manifest(self) -> Path:
+        """List of the source files in it."""
+        return self.root / "manifest.json"
 
     @property
     def work(self) -> Path:
@@ -72,7 +78,7 @@ def prepare(plan: BuildPlan, workshop: Workshop, compiler: Compiler) -> None:
     """Update the source by content, remove stale output that would reach the wheel, fill bin/."""
     for folder in (workshop.src, workshop.work, workshop.tmp):
         folder.mkdir(parents=True, exist_ok=True)
-    patch.sync(plan.tree, workshop.src, manifest=workshop.root / "manifest.json")
+    patch.sync(plan.tree, workshop.src, manifest=workshop.manifest)
     request = plan.request
     requirements.set_requirements(workshop.src, request.stack, request.project, request.python)
     requirements.shorten_readme(workshop.src, request.stack, request.project)
@@ -105,7 +111,7 @@ def lay_out_launcher(folder: Path) -> Path:
     package = folder / "inside"
     package.mkdir(parents=True, exist_ok=True)
     (package / "__init__.py").touch()
-    for module in (launcher, memory):
+    for module in (inputs, launcher, memory):
         shutil.copy(str(module.__file__), package)
     script = folder / "launcher.py"
     script.write_text(_STARTER, encoding="utf-8")
@@ -121,7 +127,6 @@ def command(
 ) -> tuple[isolation.Spec, dict[str, str]]:
     """Return the isolated command and its whole environment, which inherits nothing."""
     request, paths = plan.request, isolation.fixed_paths(mode, store)
-    python = paths.env / "bin" / "python"
     toolchain = plan.toolchain
     binds = {
         "cuda": toolchain.root.resolve(),
@@ -130,32 +135,15 @@ def command(
         "work": workshop.work,
         "tmp": workshop.tmp,
     }
-    cuda = replace(toolchain, root=paths.cuda)
-    variables = {
-        **toolchain_variables(cuda, path=f"{paths.env}/bin:/usr/bin:/bin"),
-        **plan.variables,
-        "HOME": str(paths.work / "home"),
-        "LANG": "C.UTF-8",
-        "LC_ALL": "C.UTF-8",
-        "TZ": "UTC",
-        "TMPDIR": str(paths.tmp),
-        "PYTHONHASHSEED": "0",
-        "PYTHONNOUSERSITE": "1",
-        "PYTHONUNBUFFERED": "1",
-        "SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH),
-        "CC": str(compiler.path),
-        "CXX": str(paths.work / "bin" / compiler.path.name),
-        "NVCC_CCBIN": str(compiler.path),
-        **_flags(request.stack.recipe, paths.root, paths.work / "bin" / compiler.path.name),
-        "PYTORCH_NVCC": f"{python} -I -S {paths.work}/bin/launcher.py {cuda.nvcc}",
-        "BLACKWHEEL_PYTHON": str(python),
-        "BLACKWHEEL_RECORDS": str(paths.work / "objects.jsonl"),
-        "BLACKWHEEL_EXPECTED": str(paths.work / "pool.txt") if plan.pools else "",
-        "BLACKWHEEL_SOURCE_TIME": str(SOURCE_DATE_EPOCH) if mode == isolation.NAMESPACES else "",
-        "BLACKWHEEL_FOLDER": str(paths.src) if request.pin.one_folder else "",
-        "BLACKWHEEL_NATIVE": ",".join(archs.parse(arch).sm for arch in request.archs),
-        "BLACKWHEEL_OLDER": ",".join(name for one in request.pin.contract for name in one.older),
-    }
+    variables = build_environment(
+        request,
+        plan.variables,
+        paths=paths,
+        mode=mode,
+        compiler=compiler.path,
+        toolchain=toolchain,
+        pooled=bool(plan.pools),
+    )
     spec = isolation.Spec(
         mode=mode,
         argv=build_command(request, jobs=plan.queued, paths=paths),
@@ -168,6 +156,49 @@ def command(
         label=f"the build of {request.project} ({request.stack.name}, Python {request.python})",
     )
     return spec, variables
+
+
+def build_environment(
+    request: Request,
+    variables: Mapping[str, str],
+    *,
+    paths: isolation.Paths,
+    mode: str,
+    compiler: Path,
+    toolchain: Toolchain,
+    pooled: bool,
+) -> dict[str, str]:
+    """Return the whole environment of a build without a compile cache; a function of its inputs.
+
+    `variables` are the project's own, filled in; `pooled` tells that objects wait for memory.
+    """
+    python, cuda = paths.env / "bin" / "python", replace(toolchain, root=paths.cuda)
+    return {
+        **toolchain_variables(cuda, path=f"{paths.env}/bin:/usr/bin:/bin"),
+        **variables,
+        "HOME": str(paths.work / "home"),
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "TZ": "UTC",
+        "TMPDIR": str(paths.tmp),
+        "PYTHONHASHSEED": "0",
+        "PYTHONNOUSERSITE": "1",
+        "PYTHONUNBUFFERED": "1",
+        "SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH),
+        "CC": str(compiler),
+        "CXX": str(paths.work / "bin" / compiler.name),
+        "NVCC_CCBIN": str(compiler),
+        **_flags(request.stack.recipe, paths.root, paths.work / "bin" / compiler.name),
+        "PYTORCH_NVCC": f"{python} -I -S {paths.work}/bin/launcher.py {cuda.nvcc}",
+        "BLACKWHEEL_PYTHON": str(python),
+        "BLACKWHEEL_FIXED": f"{paths.env}:{paths.cuda}",
+        "BLACKWHEEL_RECORDS": str(paths.work / "objects.jsonl"),
+        "BLACKWHEEL_EXPECTED": str(paths.work / "pool.txt") if pooled else "",
+        "BLACKWHEEL_SOURCE_TIME": str(SOURCE_DATE_EPOCH) if mode == isolation.NAMESPACES else "",
+        "BLACKWHEEL_FOLDER": str(paths.src) if request.pin.one_folder else "",
+        "BLACKWHEEL_NATIVE": ",".join(archs.parse(arch).sm for arch in request.archs),
+        "BLACKWHEEL_OLDER": ",".join(name for one in request.pin.contract for name in one.older),
+    }
 
 
 def _flags(recipe: int, root: Path, compiler: Path) -> dict[str, str]:
@@ -193,6 +224,19 @@ def _flags(recipe: int, root: Path, compiler: Path) -> dict[str, str]:
     }
 
 
+def cached_environment(
+    variables: Mapping[str, str], inside: Path, compiler: Path
+) -> dict[str, str]:
+    """Return the environment of a build whose compilers run behind the cache in `inside`."""
+    return {
+        **variables,
+        **compile_cache.client_variables(inside),
+        "NVCC_CCBIN": str(inside / compiler.name),
+        # Not in command lines: a tree that was begun without the cache is up to date with it.
+        "BLACKWHEEL_NVCC": str(inside / "nvcc"),
+    }
+
+
 def through_cache(  # noqa: PLR0917  each is another record
     cached: Cache,
     spec: isolation.Spec,
@@ -215,13 +259,7 @@ def through_cache(  # noqa: PLR0917  each is another record
     cached.folder.mkdir(parents=True, exist_ok=True)
     secret = compile_cache.server_variables(cached, inside)
     clients = compile_cache.client_variables(inside)
-    changed = {
-        **variables,
-        **clients,
-        "NVCC_CCBIN": str(inside / compiler.path.name),
-        # Not in command lines: a tree that was begun without the cache is up to date with it.
-        "BLACKWHEEL_NVCC": str(inside / "nvcc"),
-    }
+    changed = cached_environment(variables, inside, compiler.path)
     wrapper = workshop.work / "bin" / compiler.path.name
     text = wrapper.read_text(encoding="utf-8")
     plain, asking = (

@@ -35,12 +35,12 @@ class Tried:
 
     @property
     def fits(self) -> bool:
-        """Every symbol is there, and what was loaded did load."""
+        """Every symbol is there, and every library that was loaded did load."""
         linked = not any(finding.fatal for finding in self.findings)
         return linked and all(map(loading.went_well, self.loads.values()))
 
     def cell(self, library: str) -> str:
-        """Return what the table says of one library beside this torch."""
+        """Return the table's words about one library beside this torch."""
         (one,) = [link for link in self.links if link.library == library]
         if one.missing:
             return _gone(len(one.missing))
@@ -49,7 +49,7 @@ class Tried:
 
 
 def torches(site: Site, words: str) -> list[str]:
-    """Return what `--torch` names: environments and versions; `all`: those of the stacks.
+    """Return the environments and versions that `--torch` names; `all`: those of the stacks.
 
     Raises `unknown-torch` for too many.
     """
@@ -102,7 +102,7 @@ def show_links(
 
 
 def promise(one: torch_abi.TorchAbi, tried: Sequence[Tried]) -> str:
-    """Say what holds of a library: `stable from X` only where loading was seen at both ends.
+    """Return the promise for a library: `stable from X` only where it was loaded at both ends.
 
     Both ends are the oldest and the newest torch that was asked for; the oldest must be X or newer.
     """

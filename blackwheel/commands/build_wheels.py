@@ -14,7 +14,7 @@ from blackwheel.pipeline.todo import adopted, work
 from blackwheel.receipts import document
 from blackwheel.shelf import index
 from blackwheel.stacks.ask import for_pythons
-from blackwheel.stacks.records import Stack
+from blackwheel.stacks.records import Stack, python_tag
 
 if TYPE_CHECKING:
     from blackwheel.receipts.keys import Signer
@@ -120,7 +120,7 @@ def _summary(site: Site, wheels: Sequence[index.ShelvedWheel], stack: Stack) -> 
         files.setdefault(held["environment"]["python"], []).append(f"'{wheel.path.absolute()}'")
     for python, names in files.items():
         version = python if len(files) > 1 else "3"
-        torch = stack.torch.wheels.get(f"cp{python.replace('.', '')}")
+        torch = stack.torch.wheels.get(python_tag(python))
         words = [f"'{one.requirement}'" for one in (torch.by_url if torch else ())] + names
         site.console.result(
             "install, in your own environment:\n"

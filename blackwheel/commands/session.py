@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from blackwheel.commands import bench as benching
+from blackwheel.commands import bump as bumping
 from blackwheel.core import entry, file_lock, isolation
 from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit, nearest
@@ -74,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     bench = verbs.add_parser("bench", help="measure a wheel's attention, or a served model")
     bench.add_argument("what", choices=["attention", "serving"])
     bench.add_argument("--environment", type=Path)
+    bench.add_argument("--order", type=Path, help="the session's file: whose torch lies there")
     bench.add_argument("--url", default="http://127.0.0.1:8000")
     bench.add_argument("--model", default="", help="default: that of docs/rtx5090.md")
     bench.add_argument("--runs", type=int, default=serving.RUNS)
@@ -84,6 +86,11 @@ def _parser() -> argparse.ArgumentParser:
     lock = verbs.add_parser("lock", help="resolve and hash every environment again")
     lock.add_argument("stacks", nargs="*")
     lock.add_argument("--upgrade", action="store_true")
+    bump = verbs.add_parser("bump", help="move a nightly to its newest build, and prove it")
+    bump.add_argument("stack", nargs="?", default="nightly")
+    bump.add_argument("--only", nargs="*", default=[], help="these projects of the stack")
+    bump.add_argument("--report", type=Path, help="write the report here too, in Markdown")
+    bump.add_argument("--archive", type=Path, help="a folder that gets the wheels of torch, too")
     return parser
 
 
@@ -105,15 +112,17 @@ def _add_resolve(sessions: argparse._SubParsersAction[_Parser]) -> None:
     smoke.add_argument("--require-gpu", action="store_true")
 
 
-def _act(site: Site, options: argparse.Namespace) -> None:
+def _act(site: Site, options: argparse.Namespace) -> int | None:
     if options.verb not in ("sync", "build", "plan", "smoke"):
-        _do(site, options)
-        return
+        return _do(site, options)
     with file_lock.used(site.store, console=site.console):
-        _do(site, options)
+        return _do(site, options)
 
 
-def _do(site: Site, options: argparse.Namespace) -> None:
+def _do(site: Site, options: argparse.Namespace) -> int | None:
+    if options.verb == "bump":
+        given = {"only": options.only, "report": options.report, "archive_in": options.archive}
+        return bumping.bump(site, options.stack, **given)
     if options.verb == "lock":
         lock_all.lock_all(site, names=options.stacks, upgrade=options.upgrade)
     elif options.verb == "bench":
@@ -132,6 +141,7 @@ def _do(site: Site, options: argparse.Namespace) -> None:
         make(site, order, environment=options.environment.absolute())
     else:
         _build(site, options)
+    return None
 
 
 def _resolved(site: Site, options: argparse.Namespace) -> session_file.Order:
@@ -187,6 +197,9 @@ def _bench(site: Site, options: argparse.Namespace) -> None:
             output=options.output,
         )
         return
+    if options.order:  # the torch of an interpreter is in no lock
+        asked = session_file.read(options.order, SmokeOrder)
+        smoke_session.link_torch(site, asked, asked.groups[0], options.environment)
     other = Path(options.against) if options.against else None
     benching.bench_attention(site, options.environment, against=other, output=options.output)
 

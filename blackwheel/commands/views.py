@@ -248,6 +248,7 @@ def clean(site: Site, *, yes: bool) -> None:
         "sdists",
         "exports",
         "audited",
+        "digests",
         "torches",
         "sccache",
         "history",

@@ -65,7 +65,8 @@ class Console:
         elif self._live is not None:
             self._live.console.print(line, soft_wrap=True)
         else:
-            _write(self._err, line + "\n")
+            with contextlib.suppress(OSError):  # what cannot be said changes nothing that is done
+                _write(self._err, line + "\n")
 
     def error(self, error: BlackwheelError) -> None:
         """Write name, fact, place and cure to stderr."""
@@ -272,7 +273,9 @@ def _write(stream: TextIO, text: str) -> None:
     try:
         stream.write(text.encode(encoding, "replace").decode(encoding))
         stream.flush()
-    except BrokenPipeError:
+    except OSError as error:
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
+        os.dup2(nowhere, stream.fileno())  # else Python fails once more when it ends
         os.close(nowhere)
+        if not isinstance(error, BrokenPipeError):
+            raise

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from blackwheel.core import site as sites
@@ -27,6 +28,7 @@ def run(action: Callable[[Site], Any], *, inner: bool = False, relay: Relay | No
     would show goes to the `relay`.
     """
     signal.signal(signal.SIGTERM, _stop)
+    sys.unraisablehook = _not_raised
     _open_streams()
     sites.adopt(os.environ)
     try:
@@ -74,6 +76,22 @@ def _open_streams() -> None:
 def _stop(number: int, _: Any) -> None:
     signal.signal(number, signal.SIG_IGN)
     sys.exit(128 + number)
+
+
+def _not_raised(lost: Any) -> None:
+    """Stop again where the stop came while Python ran a destructor, which raises nothing."""
+    stop = lost.exc_value
+    if not isinstance(stop, KeyboardInterrupt | SystemExit):
+        sys.__unraisablehook__(lost)
+        return
+
+    def again(_: int, frame: FrameType | None) -> None:
+        if frame is None or frame.f_code is not _not_raised.__code__:  # it would be lost there, too
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            raise stop
+
+    signal.signal(signal.SIGALRM, again)
+    signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
 
 
 def _machine_error(error: OSError) -> BlackwheelError:

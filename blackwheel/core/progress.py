@@ -12,7 +12,7 @@ QUIET_SECONDS: Final = 30.0
 
 
 class Relay(Protocol):
-    """Hands what a console would show to the command that started this process and shows it."""
+    """Hands lines and steps to the command that started this process, and shows them there."""
 
     def said(self, line: str) -> None:
         """Take one line for people."""
@@ -21,7 +21,7 @@ class Relay(Protocol):
         """Take the beginning of a stage."""
 
     def moved(self, done: int, total: int, note: str, left: float | None) -> None:
-        """Take what `Stage.update` takes."""
+        """Take a step, as `Stage.update` does."""
 
     def ended(self, line: str, verb: str) -> None:
         """Take the last line of a stage, and `done`, `failed` or `stopped`."""

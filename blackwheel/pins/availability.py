@@ -51,7 +51,7 @@ class Pin:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Seen:
-    """What was seen of one pin."""
+    """The answer for one pin."""
 
     pin: Pin
     state: State
@@ -61,7 +61,7 @@ class Seen:
 
 
 def show_availability(site: Site, stack: str, *, every: bool, as_json: bool) -> int:
-    """Tell of each stack whether a machine with a network can still have all that it pins.
+    """Tell whether a machine with a network can still have everything that each stack pins.
 
     Looks at torch, toolchain, sdists, wheels by address and commits; with `every` also at every
     package of its locks. The exit code is `Exit.SOURCE` where something is gone or has other bytes,
@@ -87,7 +87,7 @@ def show_availability(site: Site, stack: str, *, every: bool, as_json: bool) -> 
 
 
 def pins_of(site: Site, stack: Stack, *, every: bool = False) -> Iterator[Pin]:
-    """List what a stack wants from elsewhere; with `every` also each package of its locks."""
+    """List files and commits that a stack wants; with `every` also each package of its locks."""
     locks = site.constraints / stack.locks
     for torch in stack.torch.wheels.values():
         for wheel in (torch, *torch.family):
@@ -134,9 +134,10 @@ def seen(site: Site, pin: Pin) -> Seen:
             return _address(pin)
         project, version = _project(pin.name)
         return _of_index(pin, project, version, package_index.offered_files(project, site))
+    except package_index.NoProjectError as error:
+        return Seen(pin=pin, state="gone", fact=error.fact)
     except BlackwheelError as error:
-        state: State = "gone" if error.name in ("no-project-there", "git-refused") else "unknown"
-        return Seen(pin=pin, state=state, fact=error.fact.splitlines()[0])
+        return Seen(pin=pin, state="unknown", fact=error.fact.splitlines()[0])
 
 
 def _of_index(pin: Pin, project: str, version: str, listed: Sequence[DistributionPackage]) -> Seen:

@@ -24,6 +24,10 @@ PIN: Final = r"[A-Za-z0-9._-]+(?:\[[^\]]*\])?(?:==| @ )"
 """The begin of a pin in a lock file: its name, and how it is taken."""
 
 
+class NoLockError(BlackwheelError):
+    """Raised where no versions fit the requirements together."""
+
+
 def lock_text(compiled: str, *, source: str, before: str = "") -> str:
     """Return a lock file from `uv pip compile` output; raise `lock-names-index` for an index.
 
@@ -105,7 +109,7 @@ def compile_lock(
             argv += ["--excludes", left_out.name]
         done = capture(argv, environment=environment, cwd=Path(folder), check=False)
         if done.code != 0:
-            raise BlackwheelError(
+            raise NoLockError(
                 "no-lock",
                 f"no versions fit {', '.join(requirements)} for Python {python}\n"
                 f"{done.stderr.strip()}",

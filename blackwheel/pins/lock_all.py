@@ -12,7 +12,7 @@ from blackwheel.core.site import Site
 from blackwheel.pins import lock
 from blackwheel.pytorch import archive
 from blackwheel.stacks import loader
-from blackwheel.stacks.records import LockedWheel, Stack
+from blackwheel.stacks.records import LockedWheel, Stack, python_tag
 from blackwheel.stacks.request import filled
 
 DEVELOPED_WITH: Final = ("3.11", "3.12", "3.13", "3.14")
@@ -40,7 +40,7 @@ def lock_all(site: Site, *, names: Sequence[str] = (), upgrade: bool = False) ->
                 site, stack, requirements, python=python, out=out, constraints=held, upgrade=upgrade
             )
             if stack.torch.wheels and file != "toolchain":
-                torch = archive.locked_torch(stack, _tag(python))
+                torch = archive.locked_torch(stack, python_tag(python))
                 archive.require_in_lock(torch, out, stack=name)
             site.console.say(f"{name}: {file}.txt {'written' if changed else 'unchanged'}")
     if not names:
@@ -108,7 +108,7 @@ def _wheels(site: Site, stack: Stack, python: str) -> tuple[LockedWheel, ...]:
     if stack.torch.source != "index":
         return ()
     kept = archive.archive(site.store, site.environment, site.console)
-    return archive.described(stack, _tag(python), kept)
+    return archive.described(stack, python_tag(python), kept)
 
 
 def _lock_development(site: Site, *, upgrade: bool) -> None:
@@ -128,10 +128,6 @@ def _lock_development(site: Site, *, upgrade: bool) -> None:
             upgrade=upgrade,
         )
         site.console.say(f"development: {file} {'written' if changed else 'unchanged'}")
-
-
-def _tag(python: str) -> str:
-    return f"cp{python.replace('.', '')}"
 
 
 def _platform(stack: Stack) -> str:

@@ -25,7 +25,7 @@ from blackwheel.pytorch.companions import Sought, family_of
 from blackwheel.pytorch.nightly_index import Listing
 from blackwheel.pytorch.wheel import TorchFile
 from blackwheel.stacks import loader, pythons
-from blackwheel.stacks.records import Stack, TorchPin, TorchWheel
+from blackwheel.stacks.records import Stack, TorchPin, TorchWheel, python_tag
 
 LATEST: Final = "latest"
 
@@ -159,7 +159,7 @@ def _place(torch: TorchPin, channel: str) -> TorchPin:
 
 def _moved(stack: Stack, wanted: Asked, kept: Archive) -> TorchPin:
     """Fetch and read every wheel; return the pin that they make together."""
-    tags = [_tag(python) for python in stack.python]
+    tags = [python_tag(python) for python in stack.python]
     known = nightly_index.listing(wanted.index, "torch", patience=kept.patience)
     version = wanted.version or nightly_index.newest(known, wanted.channel, tags)
     if wanted.version is None:
@@ -199,7 +199,9 @@ def newest(stack: Stack, *, patience: Patience) -> Version:
     """Return the newest build of a channel; raise `no-nightly`."""
     wanted = asked(stack.torch, LATEST, "")
     known = nightly_index.listing(wanted.index, "torch", patience=patience)
-    return nightly_index.newest(known, wanted.channel, [_tag(python) for python in stack.python])
+    return nightly_index.newest(
+        known, wanted.channel, [python_tag(python) for python in stack.python]
+    )
 
 
 def _sought(version: Version, tag: str, wanted: Asked, wheel: TorchWheel) -> Sought:
@@ -313,7 +315,3 @@ def _bad_version(fact: str) -> BlackwheelError:
         fix=f"invoke pin torch 2.10.0.dev20251016+cu128, or {LATEST} --channel cu128",
         code=Exit.USAGE,
     )
-
-
-def _tag(python: str) -> str:
-    return f"cp{python.replace('.', '')}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Final
 from blackwheel.builder.arch_diff import archs_text
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.process import TAIL_LINES, capture
+from blackwheel.core.scratch import scratch
 from blackwheel.core.site import Site
 from blackwheel.pins.move_project import Move
 from blackwheel.sources import rebase
@@ -50,21 +50,21 @@ def plans(site: Site, move: Move) -> Pair:
     The new one in a scratch checkout, since nothing is written yet. Raises `plan-failed`.
     """
     before = _planned(site, move, site.checkout)
-    with tempfile.TemporaryDirectory(prefix="pin-", dir=site.store) as folder:
+    with scratch(site.store, "pin-") as folder:
         for name in _CODE:
             path = site.checkout / name
             if path.is_dir():
                 leave = shutil.ignore_patterns("__pycache__")
-                shutil.copytree(path, Path(folder) / name, ignore=leave)
+                shutil.copytree(path, folder / name, ignore=leave)
             else:
                 shutil.copy2(path, folder)
-        stack = Path(folder) / "constraints" / f"{move.stack.name}.toml"
+        stack = folder / "constraints" / f"{move.stack.name}.toml"
         stack.write_text(move.after, encoding="utf-8")
-        series = Path(folder) / "patches" / move.project / move.pin.version
+        series = folder / "patches" / move.project / move.pin.version
         part = rebase.staged(move.rebased, series)
         rebase.exchange(part, series)
         shutil.rmtree(part, ignore_errors=True)
-        after = _planned(site, move, Path(folder))
+        after = _planned(site, move, folder)
     return Pair(before=before, after=after)
 
 

@@ -11,7 +11,7 @@ from blackwheel.pins import lock_all, move_torch
 from blackwheel.pytorch import identity, nightly_index
 from blackwheel.pytorch.reach import QUICK
 from blackwheel.stacks import loader
-from blackwheel.stacks.records import Stack
+from blackwheel.stacks.records import Stack, python_tag
 
 
 def lock_first(
@@ -22,7 +22,7 @@ def lock_first(
     `ready` raises what the machine lacks, before anything is downloaded. What runs unattended never
     pins by itself: there the error of an unlocked stack follows.
     """
-    pinned = {f"cp{python.replace('.', '')}" for python in stack.python} <= set(stack.torch.wheels)
+    pinned = {python_tag(python) for python in stack.python} <= set(stack.torch.wheels)
     if stack.torch.source != "index" or (pinned and _has_locks(site, stack)):
         return False
     what = "has no hashed pins" if pinned else "is not locked"
@@ -82,7 +82,7 @@ def _has_locks(site: Site, stack: Stack) -> bool:
         for python in stack.python:
             name = f"build-{project}-py{python.replace('.', '')}.txt"
             lock = site.constraints / stack.locks / name
-            wanted = (stack.torch.wheels[f"cp{python.replace('.', '')}"].sha256,)
+            wanted = (stack.torch.wheels[python_tag(python)].sha256,)
             if not lock.is_file() or identity.locked_digests(lock) != wanted:
                 return False
     return True

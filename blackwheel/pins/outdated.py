@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -14,15 +13,17 @@ from packaging.version import Version
 
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.http import Patience
+from blackwheel.core.scratch import scratch
 from blackwheel.core.site import Site
 from blackwheel.pytorch import nightly_index
 from blackwheel.sources import git_tags, package_index, rebase, sdist, series
-from blackwheel.sources.fetch import Origin, SourceTree
+from blackwheel.sources.export import Origin
+from blackwheel.sources.fetch import SourceTree
 from blackwheel.sources.git_host import UnreachableError
 from blackwheel.sources.git_store import GitStore
 from blackwheel.sources.tree import is_selected, write_entries
 from blackwheel.stacks import loader
-from blackwheel.stacks.records import ProjectPin, Stack
+from blackwheel.stacks.records import ProjectPin, Stack, python_tag
 
 _PATIENCE: Final = Patience(tries=2)
 _UNTAGGED: Final = "0" * 40
@@ -94,7 +95,7 @@ def _torch(site: Site, stack: Stack) -> str:
     if torch.source == "registry":
         found = git_tags.newest(package_index.versions("torch", site))
         return str(found or torch.version)
-    tags = [f"cp{python.replace('.', '')}" for python in stack.python]
+    tags = [python_tag(python) for python in stack.python]
     listed = nightly_index.listing(torch.pages[0], "torch", patience=_PATIENCE)
     return str(nightly_index.newest(listed, torch.version.partition("+")[2], tags))
 
@@ -157,14 +158,14 @@ def _outlook(
     inner = [nested.path for nested in pin.nested]
     tried = [patch for patch in own.patches if not _touches(patch.content, inner)]
     site.store.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="outdated-", dir=site.store) as folder:
+    with scratch(site.store, "outdated-") as folder:
         moved = replace(
             pin,
             version=str(newest),
             source=replace(pin.source, commit=commit or _UNTAGGED, tree=None),
         )
-        old = _tree(site, project, pin, Path(folder) / "old")
-        new = _tree(site, project, moved, Path(folder) / "new")
+        old = _tree(site, project, pin, folder / "old")
+        new = _tree(site, project, moved, folder / "new")
         found = rebase.rebase(
             replace(own, patches=tuple(tried)),
             old=old,

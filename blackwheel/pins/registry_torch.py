@@ -29,7 +29,14 @@ from blackwheel.pytorch.nightly_index import Offer, offered
 from blackwheel.pytorch.wheel import TorchFile
 from blackwheel.sources import package_index
 from blackwheel.stacks import loader
-from blackwheel.stacks.records import LockedWheel, Stack, ToolchainPin, TorchPin, TorchWheel
+from blackwheel.stacks.records import (
+    LockedWheel,
+    Stack,
+    ToolchainPin,
+    TorchPin,
+    TorchWheel,
+    python_tag,
+)
 from blackwheel.stacks.request import COMPANIONS
 from blackwheel.toolchain.releases import release
 
@@ -83,7 +90,7 @@ def pin_registry(site: Site, name: str, version: str, *, dry_run: bool = False) 
 
 def _found(site: Site, stack: Stack, version: str) -> tuple[TorchPin, TorchFile]:
     """Read the torch of every Python where it lies, and little of it."""
-    known, tags = _listed(site, "torch"), [f"cp{p.replace('.', '')}" for p in stack.python]
+    known, tags = _listed(site, "torch"), [python_tag(p) for p in stack.python]
     wanted = _version(known, version, tags)
     seen = {}
     for tag in tags:
@@ -172,8 +179,8 @@ def _family(
     for wanted in (named, *([one] for one in named if len(named) > 1), []):
         try:
             pins = _resolved(site, [f"torch==={torch}", *wanted], python)
-        except BlackwheelError as error:
-            if error.name != "no-lock" or not wanted:
+        except lock.NoLockError:
+            if not wanted:
                 raise
             continue
         lacking = sorted({*named} - {*wanted})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -14,6 +13,7 @@ from packaging.version import InvalidVersion, Version
 from blackwheel.core.addresses import shown
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.files import sha256
+from blackwheel.core.scratch import scratch
 from blackwheel.core.site import Site
 from blackwheel.pins.nested import moved_tag
 from blackwheel.pins.upstream_files import Reading, read_git, read_sdist
@@ -100,8 +100,8 @@ def sdist_pin(
 ) -> tuple[SdistPin, tuple[str, ...]]:
     """Return the pin of an sdist, and the paths whose bytes are not those of the commit."""
     inner = {nested.path: nested.sparse for nested in pin.nested}
-    with tempfile.TemporaryDirectory(prefix="sdist-", dir=site.store) as folder:
-        root = Path(folder) / "tree"
+    with scratch(site.store, "sdist-") as folder:
+        root = folder / "tree"
         files = sdist.entries(archive, lambda path: is_selected(path, pin.source.sparse, inner))
         write_entries(files, root, where=archive.name)
         differing = tuple(

@@ -13,6 +13,7 @@ from blackwheel.builder import build, compile_cache, memory_pool, plan, source_f
 from blackwheel.builder.memory_pool import width
 from blackwheel.builder.plan import BuildPlan
 from blackwheel.core import file_lock, isolation
+from blackwheel.core.errors import BlackwheelError
 from blackwheel.core.site import Site, isolation_mode
 from blackwheel.pipeline import receipt, todo
 from blackwheel.pipeline.session_file import BuildOrder
@@ -139,7 +140,11 @@ def tree_of(site: Site, order: BuildOrder) -> patch.PatchedTree:
     """
     if order.tree is None:
         return patched_tree(site, order.work.request, todo.read_series(site, order.work))
-    patch.require_unchanged(order.tree)
+    try:
+        patch.require_unchanged(order.tree)
+    except BlackwheelError:
+        patched_tree(site, order.work.request, todo.read_series(site, order.work))  # names files
+        raise
     return order.tree
 
 
@@ -150,7 +155,7 @@ def _toolchain(site: Site, asked: Request) -> toolkit.Toolchain:
         store=site.store,
         uv=site.uv,
         environment=site.environment,
-        on_line=None,
+        console=site.console,
     )
 
 

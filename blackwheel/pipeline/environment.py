@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from blackwheel.core import recorded
 from blackwheel.core.addresses import index_cure, shown
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.process import run
 from blackwheel.core.progress import Stage
 from blackwheel.core.site import Site
 from blackwheel.core.units import size
+from blackwheel.pytorch.installed import PATH_FILE
 
 _LINES: Final = 12
 _AWAY: Final = re.compile(
@@ -31,7 +33,7 @@ _MIB: Final = 1 << 20
 
 
 class Downloads:
-    """Reads from uv's lines what it downloads, and shows it: files, size, and those under way.
+    """Reads the downloads out of uv's lines, and shows files, size, and those under way.
 
     uv names a file when it begins and when it has it; nothing tells how far a file is.
     """
@@ -66,7 +68,7 @@ class Downloads:
         return sum(self._sizes.values())
 
     def told(self) -> str:
-        """Return what was downloaded, how fast, and how many packages are new."""
+        """Return the number of new packages, the bytes of their downloads, and the speed."""
         seconds = max(0.001, time.monotonic() - self._began)
         parts = [f"{self.installed} packages"]
         if self._sizes:
@@ -77,12 +79,14 @@ class Downloads:
 def sync(site: Site, environment: Path, locks: Sequence[str], wheels: Sequence[str] = ()) -> None:
     """Make an environment hold exactly the pins of these locks, and then these wheels.
 
-    Raises `wrong-sha256`, `no-answer`, `disk-full`, `program-killed` and `environment-refused`.
+    Its files are then compared with the RECORD of each package. Raises `changed-package`,
+    `wrong-sha256`, `no-answer`, `disk-full`, `program-killed` and `environment-refused`.
     """
     pip, python = [str(site.uv), "pip"], ["--python", str(environment / "bin" / "python")]
     _run(site, [*pip, "sync", "--require-hashes", *python, *locks], locks)
     if wheels:
         _run(site, [*pip, "install", "--no-deps", *python, *wheels], wheels)
+    recorded.require_as_recorded(environment, site.store, own=(PATH_FILE,))
 
 
 def _run(site: Site, argv: Sequence[str], given: Sequence[str]) -> None:

@@ -159,7 +159,7 @@ def read(path: Path, kind: type[_Kind]) -> _Kind:
 
 
 def is_shown(path: Path) -> bool:
-    """Tell whether the command that wrote an order shows what the session says."""
+    """Tell whether the command that wrote an order shows the lines and steps of its session."""
     try:
         with path.open("rb") as source:
             return json.loads(source.read(MOST_BYTES + 1)).get("beside") is True

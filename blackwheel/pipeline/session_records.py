@@ -48,7 +48,7 @@ class Said:
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
 class StageBegan:
-    """The beginning of a stage of the session: what it does now."""
+    """The beginning of a stage of the session."""
 
     text: str
     record: Literal["began"] = "began"
@@ -97,7 +97,7 @@ def append(path: Path, record: Record) -> None:
 
 
 class Recorder:
-    """Appends what a console would show: the `Relay` of a session that a command reads."""
+    """Appends lines and steps to the records: the `Relay` of a session that a command reads."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -1,4 +1,4 @@
-"""Starts nox sessions in lanes, and shows what they do: their steps, and a bar for each.
+"""Starts nox sessions in lanes, and shows their steps, and a bar for each.
 
 A session is handed one file (`session_file`) and answers with another (`session_records`). What nox
 and the tools below it print goes to a log.
@@ -74,7 +74,7 @@ class Running:
         self._code = 0
 
     def shown(self) -> Iterator[Record]:
-        """Read the new records; keep the results, and yield what people want to see."""
+        """Read the new records; keep the results, and yield those for people."""
         for record in self._reader.read():
             if isinstance(record, Made):
                 self._wheel = record.wheel
@@ -85,7 +85,7 @@ class Running:
 
     @property
     def named(self) -> bool:
-        """The command inside has told how it ended: what went wrong has been said."""
+        """The command inside has told its exit code: its error has been said."""
         return self._code != 0
 
     def outcome(self, ended: int) -> Outcome:

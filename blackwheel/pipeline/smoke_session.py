@@ -19,6 +19,7 @@ from blackwheel.smoke import loading, smoke
 from blackwheel.smoke.checks import runner
 from blackwheel.stacks import loader, projects, pythons, records
 from blackwheel.stacks.pythons import Python
+from blackwheel.stacks.records import python_tag
 
 
 def resolve(
@@ -106,11 +107,16 @@ def _newest(wheels: Sequence[Path]) -> list[Path]:
     return sorted(found.values())
 
 
+def link_torch(site: Site, order: SmokeOrder, group: SmokeGroup, environment: Path) -> None:
+    """Link the torch of an interpreter into a group's environment where its stack says so."""
+    python = Python(version=group.python, where=group.where)
+    installed.show_torch(site, order.stacks[group.stack], python, environment.absolute())
+
+
 def smoke_installed(site: Site, order: SmokeOrder, group: SmokeGroup, environment: Path) -> None:
     """Smoke the wheels that lie in one environment together, and add it to receipts not shelved."""
     stack, wheels = order.stacks[group.stack], group.wheels
-    python = Python(version=group.python, where=group.where)
-    installed.show_torch(site, stack, python, environment.absolute())
+    link_torch(site, order, group, environment)
     variables = runner.variables_of(site.environment, str(environment))
     driver = loading.stand_in(
         stack, constraints=site.constraints, store=site.store, environment=site.environment
@@ -166,7 +172,7 @@ def _locks(
     site: Site, stack: records.Stack, wheels: Sequence[Path], version: str
 ) -> tuple[Path, ...]:
     """Return the hashed pins of the environment that these wheels run in, their torch obtained."""
-    folder, tag = site.constraints / stack.locks, f"cp{version.replace('.', '')}"
+    folder, tag = site.constraints / stack.locks, python_tag(version)
     locks = {folder / f"run-{project_of(stack, wheel)}-py{tag[2:]}.txt" for wheel in wheels}
     kept = archive.archive(site.store, site.environment, site.console)
     return tuple(sorted(archive.installable(stack, tag, lock, kept) for lock in locks))

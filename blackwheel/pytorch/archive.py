@@ -28,7 +28,7 @@ from blackwheel.core.http import AbsentError, Patience
 from blackwheel.pytorch import identity, nightly_index
 from blackwheel.pytorch import wheel as torchwheel
 from blackwheel.stacks.locks import lock_text
-from blackwheel.stacks.records import LockedWheel, Stack, TorchWheel
+from blackwheel.stacks.records import LockedWheel, Stack, TorchWheel, python_tag
 
 CARRIED: Final = "BLACKWHEEL_ARCHIVE"
 """Names a second folder of torch wheels: shared, or brought along without a network."""
@@ -187,7 +187,7 @@ def obtain(stack: Stack, tag: str, kept: Archive, *, lock: Path | None = None) -
         except AbsentError:
             project, version, _, _ = parse_wheel_filename(wheel.name)
             known = nightly_index.gathered(stack.torch.pages, project, patience=kept.patience)
-            served = [_tag(python) for python in stack.python]
+            served = [python_tag(python) for python in stack.python]
             raise nightly_index.gone(
                 known, version, served, stack=stack.name, lacking=[tag]
             ) from None
@@ -295,10 +295,6 @@ def _offer(wheel: LockedWheel) -> nightly_index.Offer:
 
 def _project(offer: nightly_index.Offer) -> str:
     return str(parse_wheel_filename(offer.name)[0])
-
-
-def _tag(python: str) -> str:
-    return f"cp{python.replace('.', '')}"
 
 
 def _require_told(locked: LockedWheel, seen: torchwheel.Needs) -> None:

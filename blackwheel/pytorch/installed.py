@@ -41,6 +41,9 @@ class Found:
     packages: Path
     """The folder that holds `torch/`."""
     distributions: tuple[Distribution, ...]
+    """torch first."""
+    python: str
+    """The version of its interpreter: `3.12.3`."""
 
     def section(self) -> list[dict[str, Any]]:
         """Return the receipt's list of packages that no lock names: a digest of each RECORD."""
@@ -70,7 +73,7 @@ def find(python: Path, environment: Mapping[str, str]) -> Found:
             code=Exit.TORCH,
         )
     packages = Path(str(known["torch"].locate_file(""))).resolve()
-    return Found(packages=packages, distributions=tuple(_closure(known, version)))
+    return Found(packages=packages, distributions=tuple(_closure(known, version)), python=version)
 
 
 def identity(found: Found, *, store: Path) -> TorchIdentity:
@@ -101,6 +104,35 @@ def require(
     torchpin.check(identity(found, store=store), stack.torch, where=there, fix=fix)
 
 
+def require_fit(found: Found, environment: Path) -> None:
+    """Raise `not-for-this-torch` where an environment holds what this torch cannot be beside.
+
+    Its own packages come first: one that its lock brings would hide what torch was released with.
+    """
+    own = {
+        canonicalize_name(name): one.version
+        for one in distributions(path=[str(_site(environment))])
+        if (name := one.metadata["Name"])
+    }
+    torch = found.distributions[0]
+    faults = [
+        f"{wanted.name} {own[name]} is there, torch {torch.version} requires {wanted.name}"
+        f"{wanted.specifier}"
+        for wanted in map(Requirement, torch.requires or ())
+        if (name := canonicalize_name(wanted.name)) in own
+        and (wanted.marker is None or wanted.marker.evaluate(_marks(found.python)))
+        and not wanted.specifier.contains(own[name], prereleases=True)
+    ]
+    if faults:
+        raise BlackwheelError(
+            "not-for-this-torch",
+            "\n".join(["the hashed pins bring what hides a part of torch", *sorted(faults)]),
+            where=str(environment),
+            fix="name that version in the project's `runtime` or `requirements`, then: nox -s lock",
+            code=Exit.TORCH,
+        )
+
+
 def lay(found: Found, environment: Path) -> None:
     """Link this torch and its requirements into an environment, and nothing else."""
     clear(environment)
@@ -129,10 +161,6 @@ def _site(environment: Path) -> Path:
 
 def _closure(known: Mapping[str, Distribution], version: str) -> Iterator[Distribution]:
     """Yield torch and what it requires, as far as it is there; markers as for that Python."""
-    marks = {
-        "python_version": version.rpartition(".")[0],
-        "python_full_version": version,
-    }
     seen: set[tuple[str, str]] = set()
     given: set[str] = set()
     waiting = [("torch", "")]
@@ -145,9 +173,18 @@ def _closure(known: Mapping[str, Distribution], version: str) -> Iterator[Distri
             given.add(name)
             yield known[name]
         for wanted in map(Requirement, known[name].requires or ()):
-            if wanted.marker is None or wanted.marker.evaluate({**marks, "extra": extra}):
+            if wanted.marker is None or wanted.marker.evaluate(_marks(version, extra)):
                 named = canonicalize_name(wanted.name)
                 waiting += [(named, one) for one in ("", *sorted(wanted.extras))]
+
+
+def _marks(version: str, extra: str = "") -> dict[str, str]:
+    """Return what markers are evaluated with: those of that Python, not of this one."""
+    return {
+        "python_version": version.rpartition(".")[0],
+        "python_full_version": version,
+        "extra": extra,
+    }
 
 
 def _linked(files: Iterable[PurePosixPath], origin: Path) -> set[str]:
@@ -180,12 +217,14 @@ def show_torch(
 ) -> list[dict[str, Any]]:
     """Link the torch of an interpreter into an environment where the stack says so.
 
-    Return what lies beside the environment's own packages then, for the receipt.
+    Return what lies beside the environment's own packages then, for the receipt. Raises
+    `torch-not-installed` and `not-for-this-torch`.
     """
     if stack.torch.source != "installed":
         clear(environment)
         return []
     where = pythons.located(python, uv=site.uv, environment=site.environment)
     found = find(where, site.environment)
+    require_fit(found, environment)
     lay(found, environment)
     return found.section()

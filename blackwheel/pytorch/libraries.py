@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 import base64
-import json
-import os
-import tempfile
-import time
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from installer.records import InvalidRecordEntry, RecordEntry, parse_record_file
 
-from blackwheel.core import records
 from blackwheel.core.errors import BlackwheelError, Exit
-from blackwheel.core.files import sha256
+from blackwheel.core.settled import Digests
 
 FOLDER: Final = "torch/lib"
 NAMES: Final = ("libtorch*.so*", "libc10*.so*", "libshm.so*")
-SETTLED_NANOSECONDS: Final = 2_000_000_000
-"""A digest is kept only for a file that is older: a file system's clock ticks too seldom to tell
-two changes of one moment apart."""
-
-_State = tuple[int, int, int, int, int]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Kept:
-    """A digest in the store, and the state of the file that it is of."""
-
-    state: _State
-    sha256: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,16 +36,17 @@ def libraries(packages: Path, *, store: Path | None = None) -> tuple[TorchLibrar
     Raises `other-torch` where they are not the files that torch's RECORD lists. Digests are kept in
     the store, else for this process: torch 2.11.0 is a gigabyte.
     """
-    recorded = _recorded(packages)
+    recorded, digests = _recorded(packages), Digests(packages, store)
     files = {
         f"{FOLDER}/{file.name}": file
         for pattern in NAMES
         for file in packages.glob(f"{FOLDER}/{pattern}")
     }
     found = tuple(
-        TorchLibrary(name=name, sha256=_sha256(file, store), size=file.stat().st_size)
+        TorchLibrary(name=name, sha256=digests.sha256(file), size=file.stat().st_size)
         for name, file in sorted(files.items())
     )
+    digests.keep()
     faults = [
         f"{one.name}: sha256 {one.sha256} instead of {recorded.get(one.name, 'none')}"
         for one in found
@@ -108,39 +90,3 @@ def _hex(coded: str) -> str:
         return base64.urlsafe_b64decode(coded + "=" * (-len(coded) % 4)).hex()
     except ValueError:
         return coded
-
-
-def _sha256(file: Path, store: Path | None) -> str:
-    """Digest a file, or take the digest that was kept for this state of it.
-
-    The time of the last change of the inode (ctime) is part of the state, unlike mtime no program
-    can set it back. Keyed by inode, since uv links one file into many environments.
-    """
-    stat = file.stat()
-    state = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-    kept = store / "torch" / f"{stat.st_dev}-{stat.st_ino}.json" if store else None
-    if kept and (digest := _kept(kept, state)):
-        return digest
-    settled = time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > SETTLED_NANOSECONDS
-    digest = _digest_of_state(file, state) if settled else sha256(file)
-    if kept and settled:
-        _keep(kept, state, digest)
-    return digest
-
-
-@cache
-def _digest_of_state(file: Path, _: _State) -> str:
-    return sha256(file)
-
-
-def _kept(path: Path, state: _State) -> str:
-    found = records.kept(path, Kept)
-    return found.sha256 if found and found.state == state else ""
-
-
-def _keep(path: Path, state: _State, digest: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".blackwheel-", dir=path.parent)
-    with os.fdopen(handle, "w", encoding="utf-8") as sink:
-        json.dump({"state": state, "sha256": digest}, sink)
-    Path(name).replace(path)

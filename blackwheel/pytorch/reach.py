@@ -17,7 +17,7 @@ from blackwheel.core.http import AbsentError, FailedError, Patience, length, ope
 from blackwheel.core.units import size
 from blackwheel.pytorch import archive, nightly_index
 from blackwheel.pytorch.archive import CARRIED, Archive
-from blackwheel.stacks.records import LockedWheel, Stack
+from blackwheel.stacks.records import LockedWheel, Stack, python_tag
 
 QUICK: Final = Patience(tries=2, connect=2.0, read=3.0, whole=3.0)
 """A host that is there answers within it; whoever waits longer for a byte waits hours for them."""
@@ -88,7 +88,7 @@ def _gone(stack: Stack, tag: str, wheel: LockedWheel, patience: Patience) -> Bla
     known = nightly_index.Listing(project=project, index=pages[0], offers=())
     with contextlib.suppress(BlackwheelError):  # no page: the file is gone all the same
         known = nightly_index.gathered(pages, project, patience=patience)
-    served = [f"cp{python.replace('.', '')}" for python in stack.python]
+    served = [python_tag(python) for python in stack.python]
     return nightly_index.gone(known, version, served, stack=stack.name, lacking=[tag])
 
 

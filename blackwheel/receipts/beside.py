@@ -17,6 +17,11 @@ def bundle_path(wheel: Path) -> Path:
     return wheel.with_name(f"{wheel.name}.intoto.jsonl")
 
 
+def sbom_path(wheel: Path) -> Path:
+    """Return the path of a wheel's SBOM."""
+    return wheel.with_name(f"{wheel.name}.cdx.json")
+
+
 def key_section(path: Path) -> dict[str, Any]:
     """Return `digest`, `slug` and `parts` of the key of a wheel; empty without such a receipt.
 

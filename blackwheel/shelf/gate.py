@@ -11,6 +11,7 @@ from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
 from blackwheel.receipts import document as receipts
 from blackwheel.shelf import admission, index, signing
+from blackwheel.shelf import sbom as sboms
 from blackwheel.shelf.index import current
 from blackwheel.shelf.signing import Policy
 from blackwheel.shelf.smoke_record import archs_that_ran
@@ -30,6 +31,7 @@ class Proved:
     """Archs on which no kernel of it ran, each with the reason."""
     signed: bytes = b""
     """The file of its signed receipt, whole; empty where it is not signed."""
+    sbom: bytes = b""
 
 
 def proved_set(
@@ -150,8 +152,9 @@ def _proved(
     if signed:
         signing.require_same(wheel.path, signed, receipt)
     held = receipts.sections(receipt)
+    bom = sboms.sbom(wheel.path, receipt)
     unrun = tuple(_unrun(asked.archs, held["smoke"].get("kernels"), ran))
-    return Proved(wheel=wheel, request=asked, receipt=receipt, unrun=unrun, signed=signed)
+    return Proved(wheel=wheel, request=asked, receipt=receipt, unrun=unrun, signed=signed, sbom=bom)
 
 
 def _unrun(archs: Sequence[str], kernels: Any, ran: Container[str]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from packaging.utils import InvalidWheelFilename
+from packaging.utils import InvalidWheelFilename, canonicalize_name
 
 from blackwheel.core import files
 from blackwheel.core import records as own
@@ -57,7 +57,12 @@ def shelved(shelf: Path) -> tuple[ShelvedWheel, ...]:
 
 
 def shelve(
-    wheel: Path, receipt: receipts.Document, shelf: Path, *, now: datetime | None = None
+    wheel: Path,
+    receipt: receipts.Document,
+    shelf: Path,
+    *,
+    sbom: bytes = b"",
+    now: datetime | None = None,
 ) -> ShelvedWheel:
     """Put a wheel and its receipt on a shelf; the same bytes again change nothing but the receipt.
 
@@ -65,7 +70,7 @@ def shelve(
     A reader, a second run and a kill at any moment find pages that list whole files only. Raises
     `bad-wheel`, `wrong-receipt`, `other-bytes`, `bad-shelf`, `shelf-busy` or `shelf-unwritable`.
     """
-    return shelve_all([(wheel, receipt)], shelf, now=now)[0]
+    return shelve_all([(wheel, receipt)], shelf, sboms={wheel.name: sbom}, now=now)[0]
 
 
 def shelve_all(
@@ -73,11 +78,12 @@ def shelve_all(
     shelf: Path,
     *,
     signed: Mapping[str, bytes] | None = None,
+    sboms: Mapping[str, bytes] | None = None,
     now: datetime | None = None,
 ) -> tuple[ShelvedWheel, ...]:
     """Put wheels with their receipts on a shelf together: no page lists one before all lie there.
 
-    `signed` holds signed receipts by the wheel's file name; others are not signed there.
+    `signed` and `sboms` hold files by the wheel's name; those of other wheels go.
     Nothing is written where one of them is refused. Raises what `shelve` raises.
     """
     moment = now or datetime.now(UTC)
@@ -85,20 +91,21 @@ def shelve_all(
     for wheel, entry, _, receipt in seen:
         _check_subject(receipt, wheel.name, entry.sha256)
     try:
-        shelf.mkdir(parents=True, exist_ok=True)
+        files.make_folder(shelf)
         with _held(shelf):
             _sweep(shelf)
             for _, entry, _, _ in seen:
                 if entry.path.exists():
                     _refuse_other_bytes(entry)
             for wheel, entry, metadata, receipt in seen:
-                _place(wheel, entry)
                 files.replace_file(entry.metadata, metadata)
                 receipts.write(entry.receipt, receipt)
-                if bundle := (signed or {}).get(wheel.name):
-                    files.replace_file(entry.bundle, bundle)
-                else:
-                    entry.bundle.unlink(missing_ok=True)
+                for path, held in ((entry.bundle, signed), (entry.sbom, sboms)):
+                    if data := (held or {}).get(wheel.name):
+                        files.replace_file(path, data)
+                    else:
+                        path.unlink(missing_ok=True)
+                _place(wheel, entry)  # last: no wheel lies there without its receipt
             return _list(shelf, [entry for _, entry, _, _ in seen])
     except OSError as error:
         raise BlackwheelError(
@@ -123,9 +130,33 @@ def withdraw(wheel: ShelvedWheel, shelf: Path) -> None:
         others = [one for one in _listed(page) if one.path != wheel.path]
         _write_page(folder, simple_page(wheel.project, others))
         files.sync_folder(folder)
-        for path in (wheel.path, wheel.metadata, wheel.receipt, wheel.bundle, *wheel.pages):
+        beside = (wheel.metadata, wheel.receipt, wheel.bundle, wheel.sbom, *wheel.pages)
+        for path in (wheel.path, *beside):
             path.unlink(missing_ok=True)
         _show(shelf)
+
+
+def unlisted(shelf: Path) -> tuple[Path, ...]:
+    """Return the files of wheels that a page should list and none does: a run was killed.
+
+    Of a project whose page a person removed, as `bad-shelf` says, there are none.
+    """
+    pages = {page.parent.name: page for page in shelf.glob("simple/*/index.json")}
+    listed = {wheel.path.name for page in pages.values() for wheel in _listed(page)}
+    found = []
+    for path in sorted(shelf.glob("*.whl*")):
+        name = f"{path.name.partition('.whl')[0]}.whl"
+        project = canonicalize_name(name.partition("-")[0])
+        if path.is_file() and name not in listed and project in pages:
+            found.append(path)
+    return tuple(found)
+
+
+def remove_unlisted(shelf: Path) -> None:
+    """Remove the files of wheels that no page lists, once no other run may be about to list one."""
+    with _held(shelf):
+        for path in unlisted(shelf):
+            path.unlink(missing_ok=True)
 
 
 def _check_subject(receipt: receipts.Document, name: str, sha256: str) -> None:
@@ -229,7 +260,7 @@ def _list_project(
 ) -> tuple[ShelvedWheel, ...]:
     """Write a project's pages, the JSON one last: `shelved` believes that one."""
     folder = simple / project
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     page = folder / "index.json"
     known = {wheel.path.name: wheel for wheel in (_listed(page) if page.exists() else ())}
     for entry in entries:

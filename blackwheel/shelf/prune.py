@@ -66,8 +66,12 @@ def prune(site: Site, stack: str, *, keep: int, folder: str = "", yes: bool = Fa
     if rows:
         site.console.table("", ("wheel", "size", "stays as"), rows)
     leaving = [one.wheel for one in plan if not one.why]
-    freed = size(sum(wheel.size for wheel in leaving))
-    if not leaving:
+    lost = index.unlisted(shelf)
+    freed = size(sum(wheel.size for wheel in leaving) + sum(path.stat().st_size for path in lost))
+    if lost:
+        count = len({path.name.partition(".whl")[0] for path in lost})
+        site.console.say(f"{stack}: files of {count} wheels that no page lists: a run was killed")
+    if not leaving and not lost:
         site.console.say(f"{stack}: nothing to take off {shelf}")
     elif not yes:
         site.console.say(f"nothing was removed; --yes takes {len(leaving)} off and frees {freed}")
@@ -75,5 +79,7 @@ def prune(site: Site, stack: str, *, keep: int, folder: str = "", yes: bool = Fa
         for wheel in leaving:
             index.withdraw(wheel, shelf)
             site.console.result(f"removed {wheel.path.name}")
+        if lost:
+            index.remove_unlisted(shelf)
         index.show_all(root)
     return Exit.OK

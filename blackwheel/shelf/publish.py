@@ -168,7 +168,8 @@ def _listed(proved: Sequence[Proved], shelf: Path) -> Iterator[None]:
     now = datetime.now(UTC)
     wheels = [(one.wheel.path, one.receipt) for one in proved]
     signed = {one.wheel.path.name: one.signed for one in proved}
-    listed = shelves.shelve_all(wheels, shelf, signed=signed, now=now)
+    boms = {one.wheel.path.name: one.sbom for one in proved}
+    listed = shelves.shelve_all(wheels, shelf, signed=signed, sboms=boms, now=now)
     new = [one for one in listed if one.shelved_at == now]
     try:
         yield

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from blackwheel.core import process
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.scratch import scratch
 from blackwheel.core.site import Site
 from blackwheel.pytorch import archive
 from blackwheel.shelf import index as shelves
@@ -95,13 +95,13 @@ def install(
             seen.append(f"Python {python}: not installed anew, there is no such Python here")
             continue
         with (
-            tempfile.TemporaryDirectory(prefix="readback-", dir=site.store) as folder,
+            scratch(site.store, "readback-") as folder,
             site.console.stage(members[0].wheel.project, f"install anew, Python {python}"),
         ):
-            _install_one(Path(folder), program, members, simple=simple, site=site, login=login)
+            _install_one(folder, program, members, simple=simple, site=site, login=login)
             modules = [module for one in members for module in one.request.pin.modules]
             for module in modules:
-                _import(module, Path(folder), simple)
+                _import(module, folder, simple)
         seen.append(f"Python {python}: installed by hash, imports {', '.join(modules)}")
     return tuple(seen)
 
@@ -115,7 +115,8 @@ def _install_one(
     site: Site,
     login: tuple[str, str] | None,
 ) -> None:
-    environment = {**site.environment, "NO_COLOR": "1", "UV_NO_CONFIG": "1"}
+    # uv's folder for a cache that it shall not have: one that is killed leaves it.
+    environment = {**site.environment, "NO_COLOR": "1", "UV_NO_CONFIG": "1", "TMPDIR": str(folder)}
     python = str(folder / "env" / "bin" / "python")
     pip = [str(site.uv), "pip"]
     wanted = folder / "wheels.txt"

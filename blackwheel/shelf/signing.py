@@ -11,8 +11,8 @@ from blackwheel.core import files
 from blackwheel.core.errors import BlackwheelError
 from blackwheel.core.site import Site
 from blackwheel.receipts import document as receipts
-from blackwheel.receipts.beside import bundle_path
-from blackwheel.shelf import admission, verify
+from blackwheel.receipts.beside import bundle_path, sbom_path
+from blackwheel.shelf import admission, sbom, verify
 
 if TYPE_CHECKING:
     from securesystemslib.signer import SSlibKey
@@ -57,7 +57,10 @@ def sign_wheel(site: Site, wheel: Path, signer: Signer) -> None:
             where=str(wheel),
             fix=f"invoke verify {wheel} tells all of it",
         )
-    data = envelope.signed([receipts.content(done.receipt)], signer)
+    made = sbom.sbom(wheel, done.receipt)
+    files.replace_file(sbom_path(wheel), made)
+    payloads = [receipts.content(done.receipt), sbom.statement(done.receipt, made)]
+    data = envelope.signed(payloads, signer)
     files.replace_file(bundle_path(wheel), data)
     site.console.result(f"signed   {bundle_path(wheel).name} by {signer.public.keyid}")
 

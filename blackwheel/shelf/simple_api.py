@@ -52,6 +52,11 @@ class ShelvedWheel:
         return _beside(self.path, ".intoto.jsonl")
 
     @property
+    def sbom(self) -> Path:
+        """Path of the SBOM beside the wheel."""
+        return _beside(self.path, ".cdx.json")
+
+    @property
     def metadata(self) -> Path:
         """Path of the METADATA file beside the wheel."""
         return _beside(self.path, ".metadata")

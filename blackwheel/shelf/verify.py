@@ -17,7 +17,14 @@ from blackwheel.pytorch import guard
 from blackwheel.receipts import document as receipts
 from blackwheel.receipts.beside import receipt_path
 from blackwheel.receipts.document import BEFORE_SMOKE
-from blackwheel.shelf import verify_pages, verify_receipt, verify_signature
+from blackwheel.shelf import (
+    shelved_here,
+    verify_command,
+    verify_leaves,
+    verify_pages,
+    verify_receipt,
+    verify_signature,
+)
 from blackwheel.shelf.verify_audit import audit_checks
 from blackwheel.shelf.verify_checkout import checkout_checks
 from blackwheel.shelf.verify_pages import Check, compared
@@ -28,12 +35,9 @@ from blackwheel.stacks.request import Request
 if TYPE_CHECKING:
     from securesystemslib.signer import SSlibKey
 
-OPEN: Final = (
-    ("sources", "no git host is asked: commits and trees are held to the pin alone"),
-    ("objects", "only the build saw them: invoke build-wheels --again must give the same bytes"),
-    ("smoke", "no environment is looked at: nox -s smoke imports, and compares torch's libraries"),
-)
-"""What is believed because the chain of digests holds it, and which command proves it again."""
+SOURCES: Final = "no git host is asked: commits and trees are held to the pin alone"
+_SIGNED: Final = "as it was signed"
+_SHELVED: Final = "as this store shelved it"
 _MALFORMED: Final = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 _UNREADABLE: Final = (*_MALFORMED, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
@@ -180,21 +184,23 @@ def verify(
     document = None
     signed, signature = verify_signature.signature_checks(wheel, signers)
     checks = [signature] if signature else []
-    trusted = bool(signers) and signed is not None
+    trusted = bool(signers and signed)
     on_shelf = verify_pages.is_shelf(wheel.parent)
     if on_shelf:
         checks += verify_pages.metadata_checks(wheel)
     try:
-        if trusted and signed and not receipt_path(wheel).exists():
-            document = signed.statement
+        if trusted and not receipt_path(wheel).exists():
+            document = signed[0].statement
         else:
             document = receipts.load(receipt_path(wheel))
         broken = list(_receipt_checks(document, wheel, on_shelf if smoked is None else smoked))
         checks += broken
         if all(check.ok for check in broken):
-            checks += _section_checks(
-                site, wheel, receipts.sections(document), asked, key, trusted=trusted
-            )
+            held = receipts.sections(document)
+            known = shelved_here.is_known(site.store, wheel.name, document) if on_shelf else None
+            checks += _section_checks(site, wheel, held, asked, key, trusted=trusted)
+            checks += verify_signature.sbom_checks(wheel, document, signed, trusted=trusted)
+            checks += _witness_checks(known=known, trusted=trusted)
     except BlackwheelError as error:
         found = f"{error.name}: {'; '.join(error.fact.splitlines())}"
         checks.append(Check(what="receipt", ok=False, found=found, expected="a whole receipt"))
@@ -239,8 +245,21 @@ def _section_checks(
     must_link = asked is not None
     yield from audit_checks(site, wheel, held["audit"], parts, request, must_link=must_link)
     yield from _guard_checks(wheel, held, parts)
-    for what, why in OPEN:
-        yield Check(what=what, ok=trusted or None, found="as it was signed" if trusted else why)
+    modules = request.pin.modules if request else None
+    yield from verify_leaves.twice_checks(wheel, held, parts, modules)
+    if request is not None:
+        yield from verify_command.command_checks(site, held, request)
+    yield Check(what="sources", ok=trusted or None, found=_SIGNED if trusted else SOURCES)
+
+
+def _witness_checks(*, known: bool | None, trusted: bool) -> Iterator[Check]:
+    """Tell who besides the receipt says what nobody can compute again."""
+    if known is False:
+        found = "another receipt than those with which this store shelved the wheel"
+        yield Check(what="shelved here", ok=False, found=found, expected="one of those")
+    elif known:
+        yield Check(what="shelved here", ok=True, found="with this receipt")
+    yield from verify_leaves.said_checks(_SIGNED if trusted else _SHELVED if known else "")
 
 
 def _guard_checks(
@@ -252,6 +271,9 @@ def _guard_checks(
     except _UNREADABLE as error:
         yield Check(what=guard.GUARD, ok=False, found=str(error), expected="a whole file")
         return
+    if told is None and held["torch"].get("built_for"):
+        found = str(held["torch"]["built_for"])
+        yield Check(what="torch built_for", ok=False, found=found, expected="no guard in the wheel")
     if told is None:
         why = "the wheel carries no guard against another torch"
         yield Check(what=guard.GUARD, ok=None, found=why)
@@ -262,5 +284,8 @@ def _guard_checks(
     for name, found, wanted in differences:
         what = f"{guard.GUARD} {name}"
         yield Check(what=what, ok=False, found=str(found), expected=str(wanted))
+    if "built_for" in held["torch"] and held["torch"]["built_for"] != told:
+        found = str(held["torch"]["built_for"])
+        yield Check(what="torch built_for", ok=False, found=found, expected=str(told))
     if not differences:
         yield Check(what=guard.GUARD, ok=True, found=f"torch {told['version']}")

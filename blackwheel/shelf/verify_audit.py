@@ -74,7 +74,7 @@ def _exports(site: Site, request: Request | None) -> audit.Exports | None:
                 store=site.store,
                 uv=site.uv,
                 environment=site.environment,
-                on_line=None,
+                console=site.console,
             ).root
         except BlackwheelError:
             return None

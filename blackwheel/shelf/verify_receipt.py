@@ -13,6 +13,7 @@ from packaging.version import InvalidVersion, Version
 
 from blackwheel.receipts import document
 from blackwheel.shelf.verify_pages import Check, compared, compared_all
+from blackwheel.stacks.records import python_tag
 
 _TORCH: Final = ("version", "runtime", "cuda", "git_version", "cxx11_abi")
 
@@ -27,7 +28,7 @@ def title_checks(
     yield compared("wheel name", str(name), named)
     yield compared("wheel version", str(version), f"{stack['version']}+{parts['label']}")
     pythons = "/".join(sorted({tag.interpreter for tag in tags}))
-    yield compared("wheel python", pythons, f"cp{parts['python'].replace('.', '')}")
+    yield compared("wheel python", pythons, python_tag(parts["python"]))
 
 
 def key_checks(held: Mapping[str, document.Section], parts: Mapping[str, str]) -> Iterator[Check]:

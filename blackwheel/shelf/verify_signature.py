@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from blackwheel.core import files
 from blackwheel.core.errors import BlackwheelError
-from blackwheel.receipts.beside import bundle_path
+from blackwheel.receipts import document as receipts
+from blackwheel.receipts.beside import bundle_path, sbom_path
+from blackwheel.shelf import sbom
 from blackwheel.shelf.verify_pages import Check
 
 if TYPE_CHECKING:
@@ -26,21 +30,51 @@ def public_keys(names: Sequence[str]) -> tuple[SSlibKey, ...]:
     return tuple(key for group in found for key in group)
 
 
+def sbom_checks(
+    wheel: Path, receipt: receipts.Document, statements: Sequence[Signed], *, trusted: bool
+) -> Iterator[Check]:
+    """Compare the SBOM of a wheel with the one that was signed, else with one computed again."""
+    path = sbom_path(wheel)
+    told = [one.statement for one in statements if _is_sbom(one)]
+    if not path.exists() and not told:
+        return
+    if trusted and told:
+        made, source = told[0]["predicate"], "the list that was signed"
+    else:
+        made, source = json.loads(sbom.sbom(wheel, receipt)), "all that wheel and receipt tell"
+    wanted = json.loads(sbom.statement(receipt, json.dumps(made).encode()))
+    if any(one != wanted for one in told):
+        yield Check(what="signed sbom", ok=False, found="another list", expected=source)
+    if path.exists():
+        try:
+            same = json.loads(files.bounded(path, receipts.LARGEST)) == made
+        except (OSError, ValueError, RecursionError):
+            same = False
+        found = f"{len(made['components'])} components" if same else "another list"
+        yield Check(what="sbom", ok=same, found=found, expected="" if same else source)
+
+
+def _is_sbom(one: Signed) -> bool:
+    return one.statement.get("predicateType") == sbom.PREDICATE_TYPE
+
+
 def signature_checks(
     wheel: Path, signers: Sequence[SSlibKey]
-) -> tuple[Signed | None, Check | None]:
-    """Return the signed receipt of a wheel where it is whole, and the check of its signature."""
+) -> tuple[tuple[Signed, ...], Check | None]:
+    """Return the signed statements of a wheel, its receipt first, if all are whole; the check."""
     if not signers and not bundle_path(wheel).exists():
-        return None, None
+        return (), None
     from blackwheel.receipts import envelope  # noqa: PLC0415  only a signed wheel pays
 
     try:
-        one = envelope.receipt_of(wheel, envelope.read(bundle_path(wheel), signers))
+        found = envelope.read(bundle_path(wheel), signers)
+        one = envelope.receipt_of(wheel, found)
     except BlackwheelError as error:
-        found = f"{error.name}: {'; '.join(error.fact.splitlines())}"
+        words = f"{error.name}: {'; '.join(error.fact.splitlines())}"
         expected = "signed by a key that was given" if signers else "a whole signature, or none"
-        return None, Check(what=WHAT, ok=False, found=found, expected=expected)
+        return (), Check(what=WHAT, ok=False, found=words, expected=expected)
+    rest = tuple(other for other in found if other is not one)
     if signers:
-        return one, Check(what=WHAT, ok=True, found=f"by {', '.join(one.signers)}")
+        return (one, *rest), Check(what=WHAT, ok=True, found=f"by {', '.join(one.signers)}")
     why = f"says that it is by {', '.join(one.claims)}: --key FILE.pub proves it"
-    return one, Check(what=WHAT, ok=None, found=why)
+    return (one, *rest), Check(what=WHAT, ok=None, found=why)

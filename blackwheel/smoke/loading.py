@@ -141,7 +141,7 @@ def load(
 
 
 def try_loading(site: Site, wheel: Path, python: Path) -> dict[str, str]:
-    """Load each library of a wheel beside an environment's torch: what each said, by path.
+    """Load each library of a wheel beside an environment's torch; return the outcomes by path.
 
     The libraries alone are unpacked, into a folder of the store that is removed afterwards. Their
     code runs. What does not load is an answer here, and no error: `went_well` tells them apart.
@@ -167,7 +167,7 @@ def try_loading(site: Site, wheel: Path, python: Path) -> dict[str, str]:
 
 
 def went_well(said: str) -> bool:
-    """Tell whether a library loaded, by what is told of it."""
+    """Tell whether a library loaded, by its outcome."""
     return said.startswith("loads")
 
 

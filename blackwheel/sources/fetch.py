@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
-import json
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any
 
 from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.file_lock import held
 from blackwheel.sources import sdist, stand_in
+from blackwheel.sources.export import Origin, digest, folder_of, kept, new_export, require_written
 from blackwheel.sources.git_host import UnreachableError, disk_full
 from blackwheel.sources.git_store import GitStore
+from blackwheel.sources.listing import Listing, Part, part_of
 from blackwheel.sources.stand_in import StandIn
-from blackwheel.sources.tree import is_selected, selected_paths, tree_id, write_entries
+from blackwheel.sources.tree import (
+    is_selected,
+    listed_tree_id,
+    rows,
+    selected_paths,
+    tree_id,
+    write_entries,
+)
 from blackwheel.stacks.records import GitPin, NestedPin, ProjectPin, SdistPin
 
-__all__ = ["NestedTree", "SourceTree", "fetch", "selected_paths", "tree_id"]
-
-Origin = Literal["git", "sdist"]
-_MARKER: Final = "fetched.json"
+__all__ = ["NestedTree", "SourceTree", "digest", "fetch", "selected_paths", "tree_id"]
 
 
 class SourceUnreachableError(BlackwheelError):
@@ -96,9 +98,9 @@ def fetch(
         )
     with held(store, f"sources-{project}", project=project, console=console), _space(store):
         for origin in _origins(pin):
-            found = _exported(project, pin, origin, store=store, console=console)
+            found = kept(project, pin, origin, store=store, console=console)
             if found:
-                return found
+                return _announced(project, pin, origin, found, store=store, console=console)
         reason = None
         if not pin.source.only_sdist:
             try:
@@ -110,19 +112,6 @@ def fetch(
         return _from_sdist(
             project, pin, reason, store=store, environment=environment, console=console
         )
-
-
-def digest(pin: ProjectPin, origin: Origin) -> str:
-    """Return the name of an export's folder: a digest of every pin that selects its files."""
-    chosen: dict[str, Any] = {
-        "source": (pin.source.commit, pin.source.tree, pin.source.sparse),
-        "nested": [
-            (n.path, n.commit, n.tree, n.sparse, *([asdict(n.archive)] if n.archive else []))
-            for n in pin.nested
-        ],
-        "sdist": asdict(pin.sdist) if origin == "sdist" and pin.sdist else None,
-    }
-    return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _origins(pin: ProjectPin) -> tuple[Origin, ...]:
@@ -141,10 +130,11 @@ def _from_git(
 ) -> SourceTree:
     places = [("", f"projects.{project}.source", pin.source), *_nested_places(project, pin)]
     stores = _fetched(places, project, store=store, environment=environment, console=console)
-    with _new_export(project, pin, "git", store) as folder:
-        nested = _written(stores, folder / "tree")
-        _mark(folder, stores[0][2].tree, nested[1:])
-    return _announced(project, pin, "git", store=store, console=console)
+    listed = Listing(parts=tuple(part_of(path, one) for path, _, one in stores))
+    with new_export(project, pin, "git", store) as folder:
+        _written(stores, folder / "tree")
+        require_written(folder, pin, listed)
+    return _announced(project, pin, "git", listed, store=store, console=console)
 
 
 _Place = tuple[str, str, GitPin]
@@ -198,18 +188,9 @@ def _fetched(
     return stores
 
 
-def _written(stores: _Fetched, root: Path) -> tuple[NestedTree, ...]:
+def _written(stores: _Fetched, root: Path) -> None:
     for path, where, repository in stores:
         write_entries(repository.entries(), root / path, where=where)
-    return tuple(
-        NestedTree(
-            path=path,
-            commit=one.pin.commit,
-            tree=one.tree,
-            wheel=one.archive.name if isinstance(one, StandIn) else "",
-        )
-        for path, _, one in stores
-    )
 
 
 def _from_sdist(
@@ -237,19 +218,14 @@ def _from_sdist(
         lack = f"{pin.sdist.name} cannot be had either: {error}"
         raise _unreachable(reason, project, pin, lack) from None
     inner = {n.path: n.sparse for n in pin.nested}
-    with _new_export(project, pin, "sdist", store) as folder:
+    with new_export(project, pin, "sdist", store) as folder:
         root = folder / "tree"
         files = sdist.entries(archive, lambda path: is_selected(path, pin.source.sparse, inner))
         write_entries(files, root, where=f"{archive.name}, projects.{project}.sdist")
-        found = tree_id(root)
-        if found != pin.sdist.tree:
-            raise _wrong_tree(project, pin.sdist, found)
-        bundled = tuple(
-            NestedTree(path=n.path, commit=n.commit, tree=tree_id(root / n.path))
-            for n in pin.nested
-            if (root / n.path).is_dir()
-        )
-        inside = {one.path for one in bundled}
+        own = Part(path="", kind="sdist", files=rows(root))
+        if own.tree != pin.sdist.tree:
+            raise _wrong_tree(project, pin.sdist, own.tree)
+        inside = {one.path for one in pin.nested if (root / one.path).is_dir()}
         lacking = [place for place in _nested_places(project, pin) if place[0] not in inside]
         try:
             stores = _fetched(
@@ -257,81 +233,47 @@ def _from_sdist(
             )
         except UnreachableError as error:
             raise _nested_unreachable(error, project, pin) from None
-        told = str(reason) if reason else _only_sdist(pin.source)
-        _mark(folder, found, (*bundled, *_written(stores, root)), told)
-    return _announced(project, pin, "sdist", store=store, console=console)
-
-
-def _folder(project: str, pin: ProjectPin, origin: Origin, store: Path) -> Path:
-    return store / "sources" / project / digest(pin, origin)
-
-
-@contextlib.contextmanager
-def _new_export(project: str, pin: ProjectPin, origin: Origin, store: Path) -> Iterator[Path]:
-    """Give an empty folder that takes its place when it is complete: nobody sees half of it."""
-    place = _folder(project, pin, origin, store)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    for stale in place.parent.glob(f".{place.name}-*"):
-        shutil.rmtree(stale)  # of a run that was killed: the lock is ours
-    folder = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
-    try:
-        (folder / "tree").mkdir()
-        yield folder
-        folder.chmod(0o755)
-        if place.exists():
-            shutil.rmtree(place)
-        folder.replace(place)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _mark(folder: Path, tree: str, nested: tuple[NestedTree, ...], reason: str = "") -> None:
-    """Write what the export is: its presence says that the files are complete."""
-    marker = {
-        "tree": tree,
-        "nested": [asdict(one) for one in nested],
-        "reason": reason,
-        "exported": tree_id(folder / "tree"),
-    }
-    text = json.dumps(marker, indent=2)
-    (folder / _MARKER).write_text(text, encoding="utf-8")
-
-
-def _exported(
-    project: str, pin: ProjectPin, origin: Origin, *, store: Path, console: Console
-) -> SourceTree | None:
-    """Return an earlier export whose files are still what was written."""
-    folder = _folder(project, pin, origin, store)
-    try:
-        marker = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if tree_id(folder / "tree") != marker["exported"]:
-        console.say(f"{project}: files of the kept source were changed: it is written anew")
-        return None
-    return _announced(project, pin, origin, store=store, console=console)
+        _written(stores, root)
+        listed = Listing(
+            parts=(own, *(part_of(path, one) for path, _, one in stores)),
+            reason=str(reason) if reason else _only_sdist(pin.source),
+        )
+        require_written(folder, pin, listed)
+    return _announced(project, pin, "sdist", listed, store=store, console=console)
 
 
 def _announced(
-    project: str, pin: ProjectPin, origin: Origin, *, store: Path, console: Console
+    project: str, pin: ProjectPin, origin: Origin, listed: Listing, *, store: Path, console: Console
 ) -> SourceTree:
-    folder = _folder(project, pin, origin, store)
-    marker = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
+    root = folder_of(project, pin, origin, store) / "tree"
+    parts = {part.path: part for part in listed.parts}
+    own = parts[""]
     source = SourceTree(
         project=project,
         pin=pin,
-        root=folder / "tree",
+        root=root,
         origin=origin,
         commit=pin.source.commit,
-        tree=marker["tree"],
-        nested=tuple(NestedTree(**one) for one in marker["nested"]),
-        reason=marker["reason"],
+        tree=own.tree,
+        nested=tuple(_nested(one, parts.get(one.path), own) for one in pin.nested),
+        reason=listed.reason,
     )
     what = f"commit {source.named} from git"
     if origin == "sdist" and pin.sdist:
         what = f"{pin.sdist.name} instead of git ({source.reason})"
     console.say(f"{project}: source: {what}, tree {source.tree[:12]}")
     return source
+
+
+def _nested(pin: NestedPin, part: Part | None, own: Part) -> NestedTree:
+    """Tell which files of a nested source are there: of its own list, or bundled in an sdist."""
+    wheel = pin.archive.name if part and part.kind == "wheel" and pin.archive else ""
+    folder = f"{pin.path}/"
+    inside = {p.removeprefix(folder): o for p, o in own.files.items() if p.startswith(folder)}
+    tree = part.tree if part and not wheel else listed_tree_id(inside)
+    if wheel and pin.archive:
+        tree = pin.archive.tree
+    return NestedTree(path=pin.path, commit=pin.commit, tree=tree, wheel=wheel)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import tempfile
 import threading
@@ -28,14 +29,22 @@ from blackwheel.sources.git_host import (
     said,
     store_path,
 )
-from blackwheel.sources.tree import Entry, is_selected, listed_tree_id, object_id
+from blackwheel.sources.tree import GITLINK, Entry, Rows, is_selected, listed_tree_id, object_id
 from blackwheel.stacks.records import GitPin
 
 ANSWER_SECONDS: Final = 10.0
 """Look-up, connection and TLS together: a host that has not answered by then is not reachable."""
 STALLED_SECONDS: Final = 60
 """A transfer without one byte for so long has lost its host."""
-_GITLINK: Final = 0o160000
+_DAMAGED: Final = re.compile(
+    r"^(?:error|fatal): .*(?:reference broken|bad config|corrupt|loose object|bad object"
+    r"|not a git repository: '|packfile|invalid sha1 pointer|does not point to a valid object)"
+)
+"""What git says of its own store, and not of the host's."""
+
+
+class BrokenStoreError(BlackwheelError):
+    """Raised where a git store holds other contents than its ids say."""
 
 
 class GitStore:
@@ -67,8 +76,9 @@ class GitStore:
     def fetch(self) -> None:
         """Fetch the commit and its selected files unless they are here; then without network.
 
-        Raises `UnreachableError`, `wrong-commit`, `wrong-tree`, `missing-folder`, `git-refused`
-        and `disk-full`.
+        All of it is hashed. A store of which a part is not what its id says is fetched anew, as a
+        whole. Raises `UnreachableError`, `wrong-commit`, `wrong-tree`, `missing-folder`,
+        `git-refused` and `disk-full`.
         """
         if not self.pin.commit:
             fact = f"nobody here has seen which commit of {shown(self.pin.url)} is wanted"
@@ -76,64 +86,101 @@ class GitStore:
             raise self._error("commit-unknown", fact, key="commit", fix=fix)
         name = "git-" + str(self.path.relative_to(self._store / "git")).replace("/", "-")
         with held(self._store, name, project=self._project, console=self._console):
-            if not self._has_commit():
-                self._fetch_commit()
-            self._verify()
-            lacking = self._lacking()
-            if lacking:
-                self._fetch_blobs(lacking)
+            try:
+                self._complete()
+            except BrokenStoreError as error:
+                fact = error.fact.replace("\n", ": ")
+                self._console.say(f"{self._project}: {fact}: it is fetched anew")
+                self._fetch_anew()
+                self._complete()
+
+    def _complete(self) -> None:
+        """Fetch what lacks, and read all of it once."""
+        if not self._has_commit():
+            self._fetch_commit()
+        self._verify()
+        lacking = self._lacking()
+        if lacking:
+            self._fetch_blobs(lacking)
+        for _ in self.entries():
+            pass
+
+    def _fetch_anew(self) -> None:
+        """Fetch into an empty store; where the host is away, what other commits need stays."""
+        self._git.clear_cache()  # its git reads the store that goes
+        aside = self.path.with_name(f".{self.path.name}.broken")
+        shutil.rmtree(aside, ignore_errors=True)
+        self.path.replace(aside)
+        try:
+            self._fetch_commit()
+        except BaseException:
+            shutil.rmtree(self.path, ignore_errors=True)
+            aside.replace(self.path)
+            raise
+        shutil.rmtree(aside)
+
+    @property
+    def commit(self) -> bytes:
+        """The commit object, whose hash is the pinned id."""
+        return self._object("commit", self.pin.commit, "the pinned commit")
+
+    def _object(self, kind: str, oid: str, what: str) -> bytes:
+        """Read an object and hash it: git believes the name of a loose one."""
+        try:
+            data = bytes(self._git.get_object_data(oid)[3])
+        # what GitPython makes of a missing object, and of a git that died of a damaged one
+        except (ValueError, OSError) as error:
+            raise self._broken(f"{what}: {error}") from None
+        if object_id(kind, data).hex() != oid:
+            raise self._broken(f"object {oid} holds another content than its id says: {what}")
+        return data
 
     @property
     def tree(self) -> str:
         """Git tree id of the commit."""
-        return self._read("rev-parse", f"{self.pin.commit}^{{tree}}").decode().strip()
+        return commit_tree(self.commit)
 
     def entries(self, wanted: Callable[[str], bool] | None = None) -> Iterator[Entry]:
         """Read every selected file as it was committed: no filter or attribute applies."""
         for mode, oid, path in self._listed():
-            if mode == _GITLINK or (wanted and not wanted(path)):
+            if mode == GITLINK or (wanted and not wanted(path)):
                 continue
-            try:
-                data = self._git.get_object_data(oid)[3]
-            except ValueError as error:  # what GitPython makes of a missing object
-                raise self._broken(str(error)) from None
-            if object_id("blob", data).hex() != oid:  # git believes a loose object's name
-                raise self._broken(f"object {oid} holds another content than its id says: {path}")
+            data = self._object("blob", oid, path)
             yield Entry(path=path, mode=mode, data=data)
         self._git.clear_cache()
 
     @property
     def links(self) -> dict[str, str]:
         """The commit of each submodule, by its path."""
-        return {path: oid for mode, oid, path in self._rows() if mode == _GITLINK}
+        return {path: oid for path, (mode, oid) in self.rows().items() if mode == GITLINK}
 
     @property
     def blobs(self) -> dict[str, str]:
         """The object id of each selected file, by its path."""
-        return {path: oid for mode, oid, path in self._listed() if mode != _GITLINK}
+        return {path: oid for mode, oid, path in self._listed() if mode != GITLINK}
 
-    def _rows(self) -> list[tuple[int, str, str]]:
-        """Mode, object id and path of all that the commit holds."""
+    def rows(self) -> Rows:
+        """Return mode and object id of all that the commit holds."""
         listing = self._read("ls-tree", "-r", "-z", "--full-tree", self.pin.commit)
-        rows = []
+        rows: Rows = {}
         for row in filter(None, listing.split(b"\0")):
             head, _, name = row.partition(b"\t")
             mode, _, oid = head.decode().split()
-            rows.append((int(mode, 8), oid, os.fsdecode(name)))
+            rows[os.fsdecode(name)] = (int(mode, 8), oid)
         return rows
 
     def _listed(self) -> list[tuple[int, str, str]]:
-        """The same of what the pin selects."""
-        rows = self._rows()
+        """Mode, object id and path of what the pin selects."""
+        rows = self.rows()
         for folder in self.pin.sparse:
-            if not any(path.startswith(f"{folder.rstrip('/')}/") for _, _, path in rows):
+            if not any(path.startswith(f"{folder.rstrip('/')}/") for path in rows):
                 raise self._error(
                     "missing-folder",
                     f"{shown(self.pin.url)} at {self.pin.commit[:12]} has no folder '{folder}'",
                     key="sparse",
                     fix="correct 'sparse' in the stack file",
                 )
-        return [row for row in rows if is_selected(row[2], self.pin.sparse)]
+        return [(*one, path) for path, one in rows.items() if is_selected(path, self.pin.sparse)]
 
     def _has_commit(self) -> bool:
         if not self.path.is_dir():
@@ -148,15 +195,16 @@ class GitStore:
     def _reach(self) -> None:
         """Have a store with the pinned address, and a host that answers in time."""
         self.path.mkdir(parents=True, exist_ok=True)
-        for stale in self.path.glob("*.lock"):
-            stale.unlink()  # of a git that was killed: nobody else works here, the store is held
+        # Of a git that was killed: nobody else works here, the store is held.
+        for stale in (*self.path.glob("*.lock"), *self.path.glob("objects/**/tmp_*")):
+            stale.unlink()
         for args in (
             ("init", "--quiet", "--bare", "--template="),
             ("config", "remote.origin.url", self.pin.url),
         ):
             code, text = self._run(*args)
             if code != 0:
-                raise self._failure(text)
+                raise self._broken(text) if any(self.path.iterdir()) else self._failure(text)
         code, text = self._run("ls-remote", "origin", "HEAD", seconds=ANSWER_SECONDS)
         if code != 0:
             raise self._failure(text)
@@ -194,7 +242,7 @@ class GitStore:
 
     def _verify(self) -> None:
         found = self.tree
-        if listed_tree_id(self._rows()) != found:
+        if listed_tree_id(self.rows()) != found:
             raise self._broken(f"the folders of tree {found} are not those that its id says")
         if self.pin.tree and found != self.pin.tree:
             raise self._error(
@@ -209,7 +257,7 @@ class GitStore:
         """Return the ids of selected files whose content is not here."""
         walk = self._read("rev-list", "--objects", "--missing=print", self.pin.commit)
         missing = {line[1:].decode() for line in walk.splitlines() if line.startswith(b"?")}
-        return sorted({oid for mode, oid, _ in self._listed() if mode != _GITLINK} & missing)
+        return sorted({oid for mode, oid, _ in self._listed() if mode != GITLINK} & missing)
 
     @property
     def _title(self) -> str:
@@ -277,6 +325,8 @@ class GitStore:
         url, why = shown(self.pin.url), reason(text)
         if why:
             return UnreachableError(shown(why), url=url, where=f"{self._where}.url")
+        if any(_DAMAGED.search(line) for line in text.splitlines()):
+            return self._broken("\n".join(said(text)) or text)
         if re.search("no space left|quota exceeded", text, re.IGNORECASE):
             return disk_full(self.path)
         if re.search(rf"not our ref {self.pin.commit}|couldn't find remote ref", text):
@@ -299,8 +349,8 @@ class GitStore:
         address = str(self._git.execute(asked, with_exceptions=False))
         return "" if address == self.pin.url else f" (git reads it from {shown(address)})"
 
-    def _broken(self, text: str) -> BlackwheelError:
-        return BlackwheelError(
+    def _broken(self, text: str) -> BrokenStoreError:
+        return BrokenStoreError(
             "broken-store",
             f"git cannot read what it fetched of {shown(self.pin.url)}\n{text.strip()}",
             where=str(self.path),
@@ -310,6 +360,12 @@ class GitStore:
 
     def _error(self, name: str, fact: str, *, key: str, fix: str) -> BlackwheelError:
         return BlackwheelError(name, fact, where=f"{self._where}.{key}", fix=fix, code=Exit.SOURCE)
+
+
+def commit_tree(commit: bytes) -> str:
+    """Return the tree id that a commit object names."""
+    head, _, rest = commit.partition(b" ")
+    return rest.partition(b"\n")[0].decode("ascii", "replace") if head == b"tree" else ""
 
 
 _FETCH: Final = (

@@ -26,6 +26,10 @@ SHOWN: Final = 6
 _PATIENCE: Final = Patience(tries=2)
 
 
+class NoProjectError(BlackwheelError):
+    """Raised where the index answers, and has no such project."""
+
+
 def named(what: str) -> tuple[str, Version]:
     """Read `vllm==0.26.0`; raise `bad-requirement` for anything but one version of one project."""
     try:
@@ -103,7 +107,7 @@ def offered_files(name: str, site: Site) -> list[DistributionPackage]:
     except AbsentError as error:
         if error.status == 403:
             raise _no_answer(endpoint, str(error)) from None
-        raise BlackwheelError(
+        raise NoProjectError(
             "no-project-there",
             f"the package index has no project '{name}'",
             where=shown(endpoint),

@@ -22,7 +22,7 @@ from blackwheel.core.progress import Stage
 from blackwheel.sources.fetch import SourceTree, digest
 from blackwheel.sources.scratch_git import Scratch, allowed_paths
 from blackwheel.sources.series import Patch, Series, load_series, patch_digests
-from blackwheel.sources.tree import tree_id
+from blackwheel.sources.tree import Rows, differing, few, listed_tree_id, rows
 
 __all__ = [
     "AppliedPatch",
@@ -90,46 +90,44 @@ def apply(
     with held(store, f"patches-{source.project}", project=source.project, console=console):
         for leftover in shelf.glob(f"{_PART}*"):  # of a run that was killed: the lock is ours
             shutil.rmtree(leftover)
-        if place.exists():
-            tree = _unchanged(place, made_of)
-            console.say(f"{source.project}: {count} applied before")
-        else:
-            part = Path(tempfile.mkdtemp(prefix=_PART, dir=shelf))
-            try:
-                with console.stage(source.project, f"apply {count}") as stage:
-                    tree = _applied(source, series, part, environment, stage=stage, fix=fix)
-                marker = json.dumps({**made_of, "tree": tree}, indent=2)
-                (part / "done/applied.json").write_text(marker, encoding="utf-8")
+        part = Path(tempfile.mkdtemp(prefix=_PART, dir=shelf))
+        try:
+            with console.stage(source.project, f"apply {count}") as stage:
+                made = _applied(source, series, part, environment, stage=stage, fix=fix)
+            if place.exists():
+                # Made anew and compared: nothing that lies in the store proves itself.
+                _require(place / "tree", made)
+                console.say(f"{source.project}: {count} applied before")
+            else:
                 (part / "done").replace(place)
-            finally:
-                shutil.rmtree(part, ignore_errors=True)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
     return PatchedTree(
         source=source,
         root=place / "tree",
         patches=tuple(AppliedPatch(name=name, sha256=sha256) for name, sha256 in digests),
-        tree=tree,
+        tree=listed_tree_id(made),
     )
 
 
-def _unchanged(place: Path, made_of: Mapping[str, object]) -> str:
-    """Return the tree id of a copy made before; raise `patched-tree-changed` if it differs."""
-    marker = records.kept(place / "applied.json", dict[str, str | list[list[str]]])
-    tree = tree_id(place / "tree") if (place / "tree").is_dir() else ""
-    if marker != {**made_of, "tree": tree}:
-        raise _edited(place / "tree")
-    return tree
+def require_unchanged(patched: PatchedTree) -> Rows:
+    """Return the files of a patched tree; raise `patched-tree-changed` where its id is another."""
+    found = rows(patched.root) if patched.root.is_dir() else {}
+    if listed_tree_id(found) != patched.tree:
+        raise _edited(patched.root, "")
+    return found
 
 
-def require_unchanged(patched: PatchedTree) -> None:
-    """Raise `patched-tree-changed` where somebody edited the copy since it was patched."""
-    if not patched.root.is_dir() or tree_id(patched.root) != patched.tree:
-        raise _edited(patched.root)
+def _require(tree: Path, wanted: Rows) -> None:
+    """Raise `patched-tree-changed` where a copy in the store is another than the one just made."""
+    if other := differing(rows(tree) if tree.is_dir() else {}, wanted):
+        raise _edited(tree, f": {few(other)}")
 
 
-def _edited(tree: Path) -> BlackwheelError:
+def _edited(tree: Path, which: str) -> BlackwheelError:
     return BlackwheelError(
         "patched-tree-changed",
-        "a patched tree in the store is not what its series makes of its source",
+        f"a patched tree in the store is not what its series makes of its source{which}",
         where=str(tree),
         fix=f"keep your edits as a patch, then: rm -r '{tree.parent}'",
         code=Exit.PATCH,
@@ -144,8 +142,8 @@ def _applied(
     *,
     stage: Stage,
     fix: str,
-) -> str:
-    """Make the patched tree in `part`/done/tree, refusing before it copies, and return its id."""
+) -> Rows:
+    """Make the patched tree in `part`/done/tree, refusing before it copies; return its files."""
     pristine = Scratch(tree=source.root, repository=part / "git", environment=environment)
     pristine.make()
     paths = {}
@@ -162,7 +160,7 @@ def _applied(
             raise stale(source, series, patch, reasons, fix=fix)
         _verify(copy.tree, series, patch, dict(zip(paths[patch.name], before, strict=True)))
     stage.update(len(series.patches), len(series.patches))
-    return tree_id(copy.tree)
+    return rows(copy.tree)
 
 
 def _verify(tree: Path, series: Series, patch: Patch, before: Mapping[str, _State]) -> None:
@@ -218,7 +216,7 @@ def sync(patched: PatchedTree, target: Path, *, manifest: Path | None = None) ->
     manifest = manifest or target.parent / "source-manifest.json"
     wanted = {path.relative_to(patched.root).as_posix(): path for path in _files(patched.root)}
     target.mkdir(parents=True, exist_ok=True)
-    known = _manifest(manifest)
+    known = synced(manifest)
     # Both, until all is written: a run that stops here must leave nothing that nobody knows of.
     _write_manifest(manifest, known | set(wanted))
     changed = []
@@ -243,7 +241,8 @@ def _files(folder: Path) -> Iterator[Path]:
             yield Path(child.path)
 
 
-def _manifest(path: Path) -> set[str]:
+def synced(path: Path) -> set[str]:
+    """Return the paths that a manifest names: the source files of a build tree."""
     if not path.exists():
         return set()
     found = records.kept(path, dict[str, list[str]])

@@ -16,6 +16,7 @@ import tomlkit
 
 from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.scratch import scratch as scratch_folder
 from blackwheel.sources.fetch import SourceTree
 from blackwheel.sources.patch import stale
 from blackwheel.sources.scratch_git import QUIET, Scratch, allowed_paths, reasons
@@ -115,12 +116,12 @@ def rebase(
     contents: dict[str, bytes] = {}
     results = []
     with (
-        tempfile.TemporaryDirectory(prefix="refresh-", dir=store) as scratch,
+        scratch_folder(store, "refresh-") as place,
         console.stage(
             series.project, f"refresh {count} patch{'' if count == 1 else 'es'}"
         ) as stage,
     ):
-        bench = _bench(Path(scratch), old, new, environment)
+        bench = _bench(place, old, new, environment)
         for done, patch in enumerate(series.patches):
             stage.update(done, count, patch.name)
             outcome: Outcome = "dropped"

@@ -50,6 +50,7 @@ def obtain(
         if kept.is_file():
             if kept.stat().st_size == pin.size and sha256(kept) == pin.sha256:
                 return kept
+            console.say(f"{project}: {kept} is not the pinned file: it is fetched anew")
             kept.unlink()
         for stale in kept.parent.glob(f".{pin.name}-*"):
             shutil.rmtree(stale)  # of a run that was killed: the lock is ours

@@ -6,7 +6,6 @@ Where git answers, the same files of the commit must make that tree: one key has
 
 from __future__ import annotations
 
-import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.scratch import scratch
 from blackwheel.sources import sdist
 from blackwheel.sources.git_host import UnreachableError
 from blackwheel.sources.tree import FILE, Entry, tree_id, write_entries
@@ -100,9 +100,9 @@ def _require(
         if entry.path.startswith(f"{archive.into}/") and entry.path.endswith(archive.suffix)
     ]
     store.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="stand-in-", dir=store) as folder:
-        write_entries(inside, Path(folder) / "tree", where=where)
-        root = Path(folder) / "tree" / archive.into
+    with scratch(store, "stand-in-") as folder:
+        write_entries(inside, folder / "tree", where=where)
+        root = folder / "tree" / archive.into
         found = tree_id(root) if root.is_dir() else "no file at all"
     if found != archive.tree:
         raise BlackwheelError(

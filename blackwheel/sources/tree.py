@@ -16,6 +16,14 @@ LINK: Final = 0o120000
 FILE: Final = 0o100644
 PROGRAM: Final = 0o100755
 FOLDER: Final = 0o40000
+GITLINK: Final = 0o160000
+_FEW: Final = 5
+
+Row = tuple[int, str]
+"""Mode as git writes it, and object id."""
+Rows = dict[str, Row]
+"""The files of a tree, by path."""
+ABSENT: Final[Row] = (0, "")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,55 +115,76 @@ def tree_id(root: Path) -> str:
 
     Empty folders do not count, as in git; of a file's mode only the owner's x bit does.
     """
-    return _tree_bytes(root).hex()
+    return listed_tree_id(rows(root))
 
 
-def _tree_bytes(folder: Path) -> bytes:
-    found: dict[str, tuple[int, bytes]] = {}
-    with os.scandir(folder) as scan:
+def rows(root: Path) -> Rows:
+    """Hash every file and symlink below a folder."""
+    found: Rows = {}
+    with os.scandir(root) as scan:
         children = list(scan)
     for child in children:
-        path = Path(child.path)
-        if child.is_symlink():
-            found[child.name] = LINK, object_id("blob", os.fsencode(path.readlink()))
-        elif child.is_dir():
-            if (oid := _tree_bytes(path)) != _EMPTY_TREE:
-                found[child.name] = FOLDER, oid
+        if child.is_dir(follow_symlinks=False):
+            inner = rows(Path(child.path))
+            found |= {f"{child.name}/{path}": one for path, one in inner.items()}
         else:
-            mode = PROGRAM if child.stat().st_mode & stat.S_IXUSR else FILE
-            found[child.name] = mode, object_id("blob", path.read_bytes())
-    return _folder_bytes(found)
+            found[child.name] = row(Path(child.path))
+    return found
 
 
-def listed_tree_id(rows: Iterable[tuple[int, str, str]]) -> str:
-    """Return the id of the tree that holds these files: mode, object id and path of each."""
-    folders: dict[str, dict[str, tuple[int, bytes]]] = {"": {}}
-    for mode, oid, path in rows:
+def row(path: Path) -> Row:
+    """Hash one file or symlink; anything else, or a missing one, has mode 0 and no id."""
+    try:
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            return LINK, object_id("blob", os.fsencode(path.readlink())).hex()
+        if stat.S_ISREG(mode):
+            kind = PROGRAM if mode & stat.S_IXUSR else FILE
+            return kind, object_id("blob", path.read_bytes()).hex()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    return ABSENT
+
+
+def differing(found: Rows, wanted: Rows) -> list[str]:
+    """Return the paths of files that are others than they should be, missing, or too many."""
+    return sorted(
+        path for path in {*found, *wanted} if found.get(path, ABSENT) != wanted.get(path, ABSENT)
+    )
+
+
+def few(paths: Sequence[str]) -> str:
+    """Return the first of these paths for a message, and how many more there are."""
+    more = f" and {len(paths) - _FEW} more" if len(paths) > _FEW else ""
+    return ", ".join(paths[:_FEW]) + more
+
+
+def listed_tree_id(files: Rows) -> str:
+    """Return the id of the tree that holds these files."""
+    folders: dict[str, Rows] = {"": {}}
+    for path, one in files.items():
         folder, _, name = path.rpartition("/")
-        folders.setdefault(folder, {})[name] = (mode, bytes.fromhex(oid))
+        folders.setdefault(folder, {})[name] = one
         while folder:  # every folder above, also one that holds folders alone
             folder = folder.rpartition("/")[0]
             folders.setdefault(folder, {})
     for folder in sorted(filter(None, folders), key=lambda each: -each.count("/")):
         above, _, name = folder.rpartition("/")
-        folders[above][name] = (FOLDER, _folder_bytes(folders[folder]))
-    return _folder_bytes(folders[""]).hex()
+        folders[above][name] = (FOLDER, _folder_id(folders[folder]))
+    return _folder_id(folders[""])
 
 
-def _folder_bytes(children: Mapping[str, tuple[int, bytes]]) -> bytes:
-    rows = []
+def _folder_id(children: Rows) -> str:
+    found = []
     for text, (mode, oid) in children.items():
         name = os.fsencode(text)
         # git sorts a folder as if its name ended with a slash
         key = name + b"/" if mode == FOLDER else name
-        rows.append((key, f"{mode:o} ".encode() + name + b"\0" + oid))
-    return object_id("tree", b"".join(row for _, row in sorted(rows)))
+        found.append((key, f"{mode:o} ".encode() + name + b"\0" + bytes.fromhex(oid)))
+    return object_id("tree", b"".join(line for _, line in sorted(found))).hex()
 
 
 def object_id(kind: str, data: bytes) -> bytes:
     """Return the 20 bytes of a git object id."""
     head = f"{kind} {len(data)}\0".encode()
     return hashlib.sha1(head + data, usedforsecurity=False).digest()
-
-
-_EMPTY_TREE: Final = object_id("tree", b"")

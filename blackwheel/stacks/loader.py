@@ -9,7 +9,7 @@ from typing import Any
 from blackwheel.core import archs
 from blackwheel.core.errors import BlackwheelError, Exit, nearest
 from blackwheel.stacks.faults import FaultsError, record_of, refusal, table_of
-from blackwheel.stacks.records import Stack
+from blackwheel.stacks.records import Stack, python_tag
 
 
 class UnknownStackError(BlackwheelError):
@@ -152,7 +152,7 @@ def _torch_faults(stack: Stack) -> Iterator[str]:
             key = f"torch.wheels.{tag}" + (f".family.{number - 1}" if number else "")
             if not one.size and not one.told_by:
                 yield f"{key}.size: missing: only a wheel with told_by has none"
-    lacking = [p for p in stack.python if f"cp{p.replace('.', '')}" not in torch.wheels]
+    lacking = [p for p in stack.python if python_tag(p) not in torch.wheels]
     if torch.source == "registry" and torch.wheels and lacking:  # of an index `pin` locks them
         yield f"python: {', '.join(lacking)}: torch.wheels has no wheel for it"
 

@@ -86,6 +86,9 @@ class Build:
     stale: Annotated[tuple[RelativePath, ...], Few] = ("build/lib*", "build/bdist*")
     """Folders below the folder that is built, removed before each build: a file that a patch has
     taken out would live on in them."""
+    writes: Annotated[tuple[Line, ...], Few] = ("*.egg-info/*", "*_version.py")
+    """Source files that the build itself writes anew, globs of their paths: setuptools and
+    setuptools-scm do. A build that changes another one is refused."""
     lists: Annotated[Line, _pattern(2)] | None = None
     """How the build tells while it configures which archs (group 2) a list of kernels (1) gets."""
     tree_gib: Annotated[int, Field(strict=True, ge=1, le=1024)] = 1

@@ -13,6 +13,11 @@ from pydantic.dataclasses import dataclass
 from blackwheel.core.errors import BlackwheelError, Exit, nearest
 
 
+def python_tag(version: str) -> str:
+    """Return the tag of a Python version: `cp312` for `3.12`."""
+    return f"cp{version.replace('.', '')}"
+
+
 def _inside(path: str) -> str:
     """Accept only a path that stays inside the tree."""
     if not path or path.startswith("/") or ".." in path.split("/"):

@@ -14,7 +14,7 @@ from packaging.utils import parse_wheel_filename
 from blackwheel.core import archs as arch_names
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.isolation import Paths
-from blackwheel.stacks.records import ProjectPin, Stack
+from blackwheel.stacks.records import ProjectPin, Stack, python_tag
 
 BUILD: Final = (
     *("{python}", "-m", "build", "--wheel", "--no-isolation", "--skip-dependency-check"),
@@ -50,7 +50,7 @@ class Request:
     @property
     def tag(self) -> str:
         """Python tag of the wheel: `cp312`."""
-        return f"cp{self.python.replace('.', '')}"
+        return python_tag(self.python)
 
     @property
     def slug(self) -> str:
@@ -171,7 +171,7 @@ def filled(line: str, stack: Stack, python: str) -> str:
             code=Exit.CONFIG,
         )
     known: dict[str, str] = {"torch": stack.torch.requirement}
-    wheel = stack.torch.wheels.get(f"cp{python.replace('.', '')}")
+    wheel = stack.torch.wheels.get(python_tag(python))
     for one in wheel.family if wheel else ():
         project, version, _, _ = parse_wheel_filename(one.name)
         known[project] = f"{project}=={version}"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from blackwheel.core import records
+from blackwheel.core import recorded, records
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.settled import Digests
 from blackwheel.toolchain.driver_stub import build_stub
 
 LAYOUT: Final = 1
@@ -24,6 +26,9 @@ NEEDED: Final = (
     *("lib64/libcudart_static.a", "lib64/libcudadevrt.a", "lib64/stubs/libcuda.so"),
 )
 """What torch's cpp_extension and CMake's FindCUDAToolkit look for under CUDA_HOME."""
+
+_TOOLKIT: Final = re.compile(r"nvidia/cu[^/]*/")
+_SHARED: Final = re.compile(r"lib/[^/]+\.so[.0-9]*$")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,10 +65,37 @@ def lay_out(home: Path, *, compiler: Path, environment: Mapping[str, str]) -> No
         )
 
 
-def is_whole(home: Path, digest: str) -> bool:
-    """Tell whether a finished toolchain lies there and every file still has its size."""
+def faults(home: Path, digest: str, store: Path) -> list[str]:
+    """Return the files of a finished toolchain that are not what was installed; none where whole.
+
+    Every file must have its size, and those that are executed, included or linked into a wheel the
+    sha256 of their wheels' RECORD. Of shared libraries a wheel holds no more than their names.
+    """
     marker = records.kept(home / "toolchain.json", Marker)
-    return marker is not None and marker.digest == digest and marker.files == inventory(home)
+    if marker is None or marker.digest != digest or not marker.files:
+        return ["toolchain.json"]
+    known, found = marker.files, inventory(home)
+    other = {path for path in {*known, *found} if known.get(path) != found.get(path)}
+    digests = Digests(home, store)
+    changed = other_than_recorded(home, digests, cuda=home / "cuda")
+    digests.keep(whole=True)
+    return sorted({*other, *(one.path for one in changed)})
+
+
+def other_than_recorded(
+    home: Path, digests: Digests, *, cuda: Path | None = None
+) -> list[recorded.Changed]:
+    """Compare the installed packages with RECORD; `cuda` is where `nvidia/cu13` lies by now."""
+
+    def place(path: str) -> Path:
+        moved = _TOOLKIT.match(path)
+        return cuda / path[moved.end() :] if moved and cuda else home / "packages" / path
+
+    def wanted(path: str) -> bool:
+        moved = _TOOLKIT.match(path)
+        return not (moved and _SHARED.match(path[moved.end() :]))
+
+    return recorded.changed(home / "packages", digests, place=place, wanted=wanted)
 
 
 def inventory(home: Path) -> dict[str, str]:

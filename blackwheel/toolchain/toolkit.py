@@ -7,26 +7,35 @@ the metadata and licences of what was installed, `toolchain.json` is written las
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from filelock import FileLock, Timeout
 from packaging.version import Version
 
+from blackwheel.core import recorded
+from blackwheel.core.console import Console, Quiet
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.file_lock import held
 from blackwheel.core.process import capture, run
+from blackwheel.core.settled import Digests
 from blackwheel.stacks.locks import lock_text
 from blackwheel.stacks.records import ToolchainPin
 from blackwheel.toolchain.host_compiler import host_compiler
-from blackwheel.toolchain.layout import LAYOUT, NEEDED, inventory, is_whole, lay_out
+from blackwheel.toolchain.layout import (
+    LAYOUT,
+    NEEDED,
+    faults,
+    inventory,
+    lay_out,
+    other_than_recorded,
+)
 
 _PIN: Final = re.compile(r"^([a-z0-9-]+)==([^\s\\;]+)", re.MULTILINE)
 _COMPILER: Final = ("nvidia-cuda-nvcc", "nvidia-nvvm", "nvidia-cuda-crt")
@@ -125,13 +134,14 @@ def assemble(
     store: Path,
     uv: Path,
     environment: Mapping[str, str],
-    on_line: Callable[[str], None] | None = None,
+    console: Console | None = None,
 ) -> Toolchain:
     """Install the lock into the store as a CUDA_HOME, or find it whole there; about 2 GB.
 
-    `environment` is what uv and the host compiler run in; `on_line` gets what uv says. Raises
-    `toolchain-install` and `toolchain-incomplete`, and what `host_compiler` raises.
+    `environment` is what uv and the host compiler run in. Raises `toolchain-install`,
+    `changed-package` and `toolchain-incomplete`, and what `host_compiler` raises.
     """
+    console = console or Quiet()
     versions = locked_versions(lock)
     digest = lock_digest(lock)
     home = store / "toolchains" / digest[:16]
@@ -143,17 +153,22 @@ def assemble(
         digest=digest,
         parts=tuple(f"{name}=={version}" for name, version in versions.items()),
     )
-    if is_whole(home, digest):
+    if home.is_dir() and not faults(home, digest, store):
         return toolchain
     compiler = host_compiler(environment, cuda=toolchain.cuda_version)
-    with _alone(store / "locks" / f"toolchain-{home.name}.lock", on_line):
-        if is_whole(home, digest):
-            return toolchain
+    with held(store, f"toolchain-{home.name}", project="toolchain", console=console):
+        if home.is_dir():
+            other = faults(home, digest, store)
+            if not other:
+                return toolchain
+            console.say(f"toolchain: changed files: {', '.join(other[:5])}: it is installed anew")
         fresh = home.with_suffix(".new")
         for leftover in (fresh, home):
             shutil.rmtree(leftover, ignore_errors=True)
         fresh.mkdir(parents=True)
-        _install(lock, fresh / "packages", uv=uv, environment=environment, on_line=on_line)
+        _install(lock, fresh / "packages", uv=uv, environment=environment)
+        if changed := other_than_recorded(fresh, Digests(fresh, None)):
+            raise recorded.refusal(changed, where=str(fresh), folder=fresh)
         lay_out(fresh, compiler=compiler.path, environment=environment)
         _check_nvcc(fresh / "cuda", toolchain.nvcc_version, environment)
         marker = {"digest": digest, "files": inventory(fresh)}
@@ -162,30 +177,12 @@ def assemble(
     return toolchain
 
 
-@contextlib.contextmanager
-def _alone(path: Path, on_line: Callable[[str], None] | None) -> Iterator[None]:
-    """Hold a lock file; say so once when another run holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        if on_line:
-            on_line("waiting for another run that assembles this toolchain")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _install(
     lock: Path,
     target: Path,
     *,
     uv: Path,
     environment: Mapping[str, str],
-    on_line: Callable[[str], None] | None,
 ) -> None:
     """Put the lock's packages under `target`: hard links into uv's cache where it can be.
 
@@ -195,7 +192,7 @@ def _install(
     argv = [str(uv), "pip", "install", "--python", sys.executable, "--target", str(target)]
     argv += ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--link-mode", "hardlink"]
     argv += ["--requirement", str(lock)]
-    done = run(argv, environment=environment, cwd=target.parent, log=log, on_line=on_line)
+    done = run(argv, environment=environment, cwd=target.parent, log=log)
     if done.code != 0:
         raise BlackwheelError(
             "toolchain-install",
@@ -300,7 +297,7 @@ def toolchain_for(
     store: Path,
     uv: Path,
     environment: Mapping[str, str],
-    on_line: Callable[[str], None] | None = None,
+    console: Console | None = None,
 ) -> Toolchain:
     """Return the toolchain that a stack asks for; raise `stale-lock` when the lock differs."""
     if pin.source == "host":
@@ -318,4 +315,4 @@ def toolchain_for(
             fix="nox -s lock",
             code=Exit.CONFIG,
         )
-    return assemble(lock, store=store, uv=uv, environment=environment, on_line=on_line)
+    return assemble(lock, store=store, uv=uv, environment=environment, console=console)

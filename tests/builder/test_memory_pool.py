@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from checkout import within
 from launching import LAUNCHER
 
 from blackwheel.builder import build, memory_pool
-from blackwheel.builder.inside import launcher, memory
+from blackwheel.builder.inside import cache_step, launcher, memory
 from blackwheel.builder.memory_pool import Expected
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.stacks import projects
@@ -87,6 +88,31 @@ class Bench:
         self.running.append(process)
         return process
 
+    def cached(self) -> None:
+        """Every object asks a cache from here on."""
+        path = self.here / "pool.txt"
+        path.write_text("cached\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
+        cached = self.here / "cached"
+        cached.mkdir()
+        shutil.copy2(str(cache_step.__file__), cached)
+        (self.here / "bin").symlink_to(Path(LAUNCHER[-1]).parent)
+
+    def start_cached(self, source: str, *words: str, misses: bool) -> subprocess.Popen[str]:
+        """Start an object whose nvcc asks a cache: the step runs where that has no answer."""
+        step = [str(self.here / "cached" / "cache_step.py"), sys.executable, "-I", "-S"]
+        python = [sys.executable, "-I", "-S"]
+        behind = ["-I", "-S", str(self.here / "compiler.py"), *words]
+        argv = [*python, *step[:2], *behind] if misses else [sys.executable, *behind]
+        process = subprocess.Popen(
+            [*LAUNCHER, *argv, "-c", source, "-o", source + ".o"],
+            env={**self.environment, "SCCACHE_SERVER_UDS": "none"},
+            cwd=self.here,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.running.append(process)
+        return process
+
     def wait_until_queued(self, count: int) -> None:
         """Wait until so many launchers stand in the queue."""
         file = os.open(self.here / "pool", os.O_RDWR)
@@ -120,6 +146,7 @@ def bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
         return made[-1]
 
     yield make
+    (tmp_path / "enough").touch()  # a compiler that outlives its launcher holds the pipe
     for process in (process for one in made for process in one.running):
         process.kill()
         process.communicate()
@@ -208,6 +235,64 @@ def test_of_those_that_come_at_the_same_time_the_longest_begins(
     for thread in threads:
         thread.join()
     assert began == ["300.cu", "40.cu", "10.cu"]
+
+
+def test_object_that_the_cache_answers_does_not_wait_for_its_cold_memory(
+    bench: Callable[..., Bench],
+) -> None:
+    """Another build holds nearly all memory for as long as the test likes."""
+    pool = bench(size=10 * GB)
+    big, hit, miss = (pool.expect(f"{name}.cu", 9, seconds=9) for name in ("big", "hit", "miss"))
+    pool.start(big, f"until={pool.here / 'enough'}", f"mark={pool.here / 'began'}")
+    assert within(20, (pool.here / "began").exists)
+    pool.cached()
+    assert pool.start_cached(hit, misses=False).wait(timeout=30) == 0
+    waiting = pool.start_cached(miss, f"mark={pool.here / 'compiled'}", misses=True)
+    pool.wait_until_queued(1)
+    assert not (pool.here / "compiled").exists(), "what it has not, takes its 9 GB"
+    (pool.here / "enough").touch()
+    assert waiting.wait(timeout=30) == 0
+    assert (pool.here / "compiled").exists()
+
+
+def test_misses_compile_together_only_as_far_as_their_memory_fits(
+    bench: Callable[..., Bench],
+) -> None:
+    pool = bench(size=10 * GB, cores=8)
+    names = [pool.expect(f"{n}.cu", 4) for n in range(5)]
+    pool.cached()
+    for name in names:
+        pool.start_cached(name, "sleep=0.4", f"mark={pool.here / name}.began", misses=True)
+    assert pool.wait() == [0] * 5
+    begun = sorted((pool.here / f"{name}.began").stat().st_mtime for name in names)
+    together = max(sum(a <= b < a + 0.4 for b in begun) for a in begun)
+    assert together == 2, "4 GB each, of 10"
+
+
+def test_miss_larger_than_the_pool_runs_when_all_others_are_light(
+    bench: Callable[..., Bench],
+) -> None:
+    pool = bench(size=4 * GB, cores=3)
+    names = [pool.expect(f"{n}.cu", 9) for n in range(4)]
+    pool.cached()
+    for name in names:
+        pool.start_cached(name, "sleep=0.1", misses=True)
+    assert pool.wait() == [0] * 4
+
+
+def test_misses_that_wait_do_not_begin_after_another_has_failed(
+    bench: Callable[..., Bench],
+) -> None:
+    pool = bench(size=10 * GB)
+    big, late = pool.expect("big.cu", 9), pool.expect("late.cu", 9)
+    pool.start(big, f"until={pool.here / 'enough'}", f"mark={pool.here / 'began'}")
+    assert within(20, (pool.here / "began").exists)
+    pool.cached()
+    waiting = pool.start_cached(late, misses=True)
+    pool.wait_until_queued(1)
+    (pool.here / "pool.txt.failed").touch()
+    assert waiting.wait(timeout=30) == launcher.NOT_BEGUN
+    (pool.here / "enough").touch()
 
 
 @pytest.mark.parametrize("who", ["launcher", "compiler", "one that waits"])

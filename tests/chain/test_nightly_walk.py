@@ -226,6 +226,41 @@ def test_unlocked_stack_with_lock_names_a_missing_toolkit_before_the_first_byte(
     assert walk.index.asked == []
 
 
+RENAMED = "#pragma once\nnamespace c10 { int devices_found(); }\n"
+
+
+def test_bump_that_fails_reports_object_header_and_commits_and_leaves_the_pin(
+    walk: Walk, clone: Checkout, tmp_path: Path
+) -> None:
+    """Then a night that compiles is taken, locked, built and shelved."""
+    walk.index.nightly(8, git="8" * 40, header=RENAMED)
+    constraints = clone.root / "constraints"
+    kept = {path: path.read_bytes() for path in constraints.rglob("*.t*t") if path.is_file()}
+    kept |= {path: path.read_bytes() for path in constraints.rglob("*.toml")}
+    shutil.copytree(walk.checkout.store / "torch", clone.store / "torch")
+    said = clone.nox("-s", "bump", "--", "toy", "--report", str(tmp_path / "report.md"))
+    assert said.code, said.said
+    assert {path: path.read_bytes() for path in kept} == kept
+    report = (tmp_path / "report.md").read_text(encoding="utf-8")
+    old, new = (f"2.16.0.dev202610{day}+{CHANNEL}" for day in ("07", "08"))
+    assert report.startswith(f"## toy: torch {old} → {new}: failed (build)\n")
+    assert f"/compare/{'7' * 40}...{'8' * 40}\n" in report
+    assert f"- the pin stays: torch {old}\n" in report
+    assert "bindings.o`: " in report and "device_count" in report
+    assert f"- header `c10/toy.h`: `git log {'7' * 40}..{'8' * 40} -- c10/toy.h`" in report
+    assert "-namespace c10 { int device_count(); }\n" in report
+    assert clone.wheels == []
+    walk.index.nightly(9, git="9" * 40)
+    said = clone.nox("-s", "bump", "--", "toy", "--report", str(tmp_path / "report.md"))
+    assert said.code == 0, said.said
+    report = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert f"torch {old} → 2.16.0.dev20261009+{CHANNEL}: built, audited and smoked" in report
+    assert loader.load("toy", constraints).torch.git_version == "9" * 40
+    assert [wheel.name for wheel in clone.wheels] == [WHEEL.replace("20261007", "20261009")]
+    said = clone.nox("-s", "bump", "--", "toy")
+    assert said.code == 0 and f"torch 2.16.0.dev20261009+{CHANNEL} is the newest" in said.said
+
+
 def test_git_of_the_first_night_differs(walk: Walk) -> None:
     """The toys differ as nightlies do, or nothing above would see another torch."""
     nights = [toy_torch(NEWEST, git=git) for git in (GIT, "7" * 40)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from packaging.version import Version
 
+from blackwheel.core import files
 from blackwheel.core.console import Quiet
 from blackwheel.core.errors import BlackwheelError
 from blackwheel.core.file_lock import held
@@ -67,3 +69,23 @@ def test_a_lock_lies_in_the_folder_of_locks(tmp_path: Path) -> None:
     ):
         pass
     assert not (tmp_path / "outside.lock").exists()
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o177, 0o777])
+def test_folder_for_readers_may_be_entered_by_all_whatever_the_umask(
+    tmp_path: Path, umask: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        files.make_folder(tmp_path / "shelf" / "simple" / "toy")
+    finally:
+        os.umask(before)
+    made = [
+        tmp_path / "shelf",
+        tmp_path / "shelf" / "simple",
+        tmp_path / "shelf" / "simple" / "toy",
+    ]
+    assert [path.stat().st_mode & 0o777 for path in made] == [0o755] * 3
+    made[0].chmod(0o750)
+    files.make_folder(made[2])
+    assert made[0].stat().st_mode & 0o777 == 0o750, "a folder that was there is a person's own"

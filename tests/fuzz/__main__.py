@@ -9,7 +9,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), *(str(HERE.parent / name) for name in ("toys", "toys/cuda"))]
 
-from campaign import main  # noqa: E402
+from fuzz_campaign import main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(main(argparse.ArgumentParser(prog="nox -s fuzz --", description=__doc__)))

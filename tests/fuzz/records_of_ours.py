@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 from contextlib import suppress
 from dataclasses import asdict
@@ -28,13 +29,12 @@ from blackwheel.builder import (
     timeline_page,
 )
 from blackwheel.commands import views
-from blackwheel.core import archs, download
+from blackwheel.core import archs, download, settled
 from blackwheel.core.site import Site
 from blackwheel.pipeline import patch_proof, session_file, session_records, todo
-from blackwheel.pytorch import libraries
 from blackwheel.receipts import beside, document
 from blackwheel.shelf import index, landing_page, verify, verify_pages, verify_receipt, wheel_facts
-from blackwheel.sources import fetch, patch
+from blackwheel.sources import patch
 from blackwheel.stacks import loader, records
 from blackwheel.stacks.ask import for_pythons
 from blackwheel.stacks.request import left_out
@@ -203,39 +203,25 @@ def mock_shop(place: Path) -> SimpleNamespace:
 
 
 def toolchain(data: bytes) -> object:
-    return layout.is_whole(written(folder("toolchain") / "toolchain.json", data).parent, "a" * 64)
+    place = written(folder("toolchain") / "toolchain.json", data).parent
+    return layout.faults(place, "a" * 64, folder("toolchain-store"))
 
 
 def exports_table(data: bytes) -> object:
-    found = exports._load(written(folder("exports") / "a.json", data))
+    signed = hashlib.sha256(data).hexdigest().encode() + b"\n" + data
+    found = exports._load(written(folder("exports") / "a.json", signed))
     if found is None:
         return None
     table = exports.Exports(torch="2.11.0", python="cpython-312", libraries=found)
     return table.owner("a"), table.reach(["libtorch.so"])
 
 
-def fetched(data: bytes) -> object:
-    store, pin = folder("fetched"), loader.load("toy", site().constraints).projects["toy"]
-    place = fetch._folder("toy", pin, "git", store)
-    if not (place / "tree").exists():
-        written(place / "tree" / "a.txt", b"a\n")
-    written(place / fetch._MARKER, data)
-    return fetch._exported("toy", pin, "git", store=store, console=site().console)
-
-
-def applied(data: bytes) -> object:
-    place = folder("applied")
-    written(place / "tree" / "a.txt", b"a\n")
-    written(place / "applied.json", data)
-    return patch._unchanged(place, {"source": "x", "patches": []})
-
-
 def manifest(data: bytes) -> object:
-    return patch._manifest(written(folder("manifest") / "a.json", data))
+    return patch.synced(written(folder("manifest") / "a.json", data))
 
 
-def torch_digest(data: bytes) -> object:
-    return libraries._kept(written(folder("torch-digest") / "1-2.json", data), (1, 2, 3, 4, 5))
+def digests(data: bytes) -> object:
+    return settled._read(written(folder("digests") / "1.json", data))
 
 
 def cache_figures(data: bytes) -> object:
@@ -335,14 +321,7 @@ EXPORTS = {
     name: {"needed": ["libc.so.6"], "exports": ["a", "b"]}
     for name in ("libtorch.so", "libtorch_global_deps.so", "python")
 }
-FETCHED = {
-    "tree": "7" * 40,
-    "nested": [{"path": "third_party/a", "commit": "c" * 40, "tree": "7" * 40, "wheel": ""}],
-    "reason": "",
-    "exported": "",
-}
-APPLIED = {"source": "x", "patches": [], "tree": ""}
-TORCH_DIGEST = {"state": [1, 2, 3, 4, 5], "sha256": "a" * 64}
+DIGESTS = {"1 2 3 4 5": "a" * 64}
 STATS = {
     "stats": {
         "cache_hits": {"counts": {"CUDA": 5, "C/C++": 1}, "adv_counts": {}},
@@ -395,9 +374,6 @@ def targets() -> list[Target]:
     shelf = site().wheels / "toy"
     page = json.loads((shelf / "simple/toy/index.json").read_bytes())
     html = [(shelf / "index.html").read_bytes()]
-    place = folder("fetched-seed")
-    written(place / "a.txt", b"a\n")
-    tree = patch.tree_id(place)
     return [
         Target(
             name="receipt",
@@ -430,11 +406,10 @@ def targets() -> list[Target]:
         ),
         _lines("objects.jsonl", objects, OBJECTS, timeline, memory_pool.history, timeline_page),
         _one("made-with.json", made_with, MADE_WITH, reuse.begin_anew_unless_same),
-        _one("toolchain.json", toolchain, TOOLCHAIN, layout.is_whole),
+        _one("toolchain.json", toolchain, TOOLCHAIN, layout.faults),
         _one("exports/*.json", exports_table, EXPORTS, exports._load, exports.Exports),
-        _one("applied.json", applied, {**APPLIED, "tree": tree}, patch._unchanged),
-        _one("list of a build tree's files", manifest, {"files": ["a", "b/c"]}, patch._manifest),
-        _one("torch/*.json", torch_digest, TORCH_DIGEST, libraries._kept),
+        _one("list of a build tree's files", manifest, {"files": ["a", "b/c"]}, patch.synced),
+        _one("digests/*.json", digests, DIGESTS, settled._read),
         _one(
             "figures of the cache", cache_figures, STATS, compile_cache.figures, compile_cache.told
         ),

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from random import Random
 
-import campaign
+import fuzz_campaign as campaign
 import judge
 import pytest
 from mutators import changed_tree, json_files, texts

@@ -31,7 +31,8 @@ def test_lock_of_development_holds_every_requirement_of_pyproject(python: str) -
     hold(lock, [*project["dependencies"], *project["optional-dependencies"]["dev"]], fix=LOCK)
 
 
-def test_lock_of_ci_holds_the_programs_it_is_made_for() -> None:
-    wanted = (ROOT / ".ci" / "programs.in").read_text(encoding="utf-8").splitlines()
-    lock = ROOT / ".ci" / "programs.txt"
+@pytest.mark.parametrize("name", ["programs", "docs"])
+def test_lock_of_ci_holds_the_programs_it_is_made_for(name: str) -> None:
+    wanted = (ROOT / ".ci" / f"{name}.in").read_text(encoding="utf-8").splitlines()
+    lock = ROOT / ".ci" / f"{name}.txt"
     hold(lock, [line for line in wanted if not line.startswith("#")], fix="its first line")

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import os
 import venv
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -59,3 +65,110 @@ def test_a_torch_backend_of_the_person_does_not_reach_uv_and_an_index_that_is_do
     assert (error.value.name, error.value.code) == ("no-answer", Exit.AWAY), str(error.value)
     lock.write_text("")
     environment.sync(site, tmp_path / "env", [str(lock)])
+
+
+FILES = {
+    "toy/__init__.py": "VALUE = 1\n",
+    "toy/data/header.h": "#define VALUE 1\n",
+    "toy-1.dist-info/METADATA": "Metadata-Version: 2.1\nName: toy\nVersion: 1\n",
+    "toy-1.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+}
+
+
+@dataclass
+class World:
+    """A lock with one wheel, a cache of uv, and environments that are synced from it."""
+
+    home: Path
+    lock: Path
+
+    @property
+    def site(self) -> Site:
+        variables = {"PATH": os.environ["PATH"], "HOME": str(self.home)}
+        variables |= {"UV_CACHE_DIR": str(self.home / "cache"), "UV_OFFLINE": "1"}
+        return Site(checkout=self.home, store=self.home, environment=variables, console=Quiet())
+
+    def sync(self, name: str) -> Path:
+        """Sync an environment; return its site-packages."""
+        folder = self.home / name
+        if not folder.exists():
+            venv.create(folder, with_pip=False, symlinks=True)
+        (packages,) = folder.glob("lib/python3*/site-packages")
+        environment.sync(self.site, folder, [str(self.lock)])
+        return packages
+
+    def refusal(self, name: str) -> BlackwheelError:
+        with pytest.raises(BlackwheelError) as caught:
+            self.sync(name)
+        assert (caught.value.name, caught.value.code) == ("changed-package", Exit.SOURCE)
+        return caught.value
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    wheel = tmp_path / "toy-1-py3-none-any.whl"
+    rows = []
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, text in FILES.items():
+            archive.writestr(name, text)
+            digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest())
+            rows.append(f"{name},sha256={digest.decode().rstrip('=')},{len(text)}\n")
+        archive.writestr("toy-1.dist-info/RECORD", "".join([*rows, "toy-1.dist-info/RECORD,,\n"]))
+    lock = tmp_path / "lock.txt"
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    lock.write_text(f"toy @ {wheel.as_uri()} --hash=sha256:{digest}\n")
+    yield World(home=tmp_path, lock=lock)
+
+
+def test_a_synced_environment_holds_the_files_of_its_wheels(world: World) -> None:
+    packages = world.sync("env")
+    assert (packages / "toy" / "__init__.py").is_file()
+    (packages / "toy" / "__pycache__").mkdir()
+    (packages / "toy" / "__pycache__" / "__init__.cpython-311.pyc").touch()
+    world.sync("env")
+
+
+def test_a_file_that_was_changed_in_the_cache_of_uv_is_named_with_its_cure(world: World) -> None:
+    world.sync("env")
+    (cached,) = (world.home / "cache").rglob("toy/data/header.h")
+    times = cached.stat().st_mtime_ns
+    cached.write_text("#define VALUE 2\n", encoding="utf-8")
+    os.utime(cached, ns=(times, times))
+    error = world.refusal("other")
+    assert error.fact.splitlines()[0] == "installed files are not those of their wheels"
+    assert error.fact.splitlines()[1].startswith("toy/data/header.h of toy has sha256 ")
+    assert error.fix.splitlines() == [
+        "uv cache clean toy",
+        f"rm -r '{world.home / 'other'}'",
+        "and run the same command again",
+    ]
+    for _ in range(2):  # also out of the digests that were kept
+        assert world.refusal("env").fact == error.fact
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("sitecustomize.py", "sitecustomize.py is in no RECORD"),
+        ("evil.pth", "evil.pth is in no RECORD"),
+        ("toy/more.so", "toy/more.so is in no RECORD"),
+        ("toy/more.pyc", "toy/more.pyc is in no RECORD"),
+    ],
+)
+def test_a_file_that_no_wheel_brought_is_named(world: World, name: str, said: str) -> None:
+    (world.sync("env") / name).write_text("", encoding="utf-8")
+    error = world.refusal("env")
+    assert error.fact.splitlines()[1:] == [said]
+    assert error.fix.startswith("rm -r ")
+
+
+def test_a_missing_file_and_a_record_without_its_digest_are_named(world: World) -> None:
+    packages = world.sync("env")
+    (packages / "toy" / "__init__.py").unlink()
+    assert "toy/__init__.py of toy is missing" in world.refusal("env").fact
+    (packages / "toy" / "__init__.py").write_text("VALUE = 1\n", encoding="utf-8")
+    record = packages / "toy-1.dist-info" / "RECORD"
+    lines = record.read_text(encoding="utf-8").splitlines()
+    lines = ["toy/__init__.py,," if one.startswith("toy/__init__") else one for one in lines]
+    record.write_text("\n".join(lines), encoding="utf-8")
+    assert "toy/__init__.py of toy has no sha256 in RECORD" in world.refusal("env").fact

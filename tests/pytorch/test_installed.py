@@ -12,8 +12,13 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
+from blackwheel.commands import session
+from blackwheel.core.console import Quiet
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.site import Site
 from blackwheel.pins import stack_file
+from blackwheel.pipeline import session_file
+from blackwheel.pipeline.session_file import SmokeGroup, SmokeOrder
 from blackwheel.pytorch import identity, installed
 from blackwheel.shelf import verify_receipt
 from blackwheel.sources.series import Series, patch_digests
@@ -107,6 +112,46 @@ def lock(tmp_path: Path) -> Path:
     return path
 
 
+BENCH = """
+import json
+import torch.version as torch
+launch = {"import": 1.0, "first": 0.1, "jit_cache_bytes": 0}
+head = {"device": "GPU", "capability": "9.0", "matrix_tflops": 700.0, "wheel": "2.8.3"}
+print(json.dumps({**head, "torch": torch.__version__, "launch": launch, "cases": []}))
+"""
+
+
+def bench(site: Site, order: Path, environment: Path) -> None:
+    words = ["bench", "attention", "--environment", str(environment), "--order", str(order)]
+    session._act(site, session._parser().parse_args(words))
+
+
+def test_bench_measures_beside_the_torch_of_the_interpreter(
+    python: Path, stack: Stack, tmp_path: Path
+) -> None:
+    packages = environment_at(tmp_path / "env")
+    distribution(packages, "toy_attn", {"toy_attn.py": ""})
+    (tmp_path / "patches" / "toy-attn").mkdir(parents=True)
+    (tmp_path / "patches" / "toy-attn" / "bench.py").write_text(BENCH, encoding="utf-8")
+    console = Quiet()
+    site = Site(
+        checkout=tmp_path, store=tmp_path / "store", environment=ENVIRONMENT, console=console
+    )
+    group = SmokeGroup(
+        stack="mine", python=PYTHON, where=str(python), here=True, wheels=(), locks=()
+    )
+    order = tmp_path / "order.json"
+    asked = SmokeOrder(stack="mine", python=str(python), groups=(group,), stacks={"mine": stack})
+    session_file.write(order, asked)
+    bench(site, order, tmp_path / "env")
+    assert "GPU (9.0), torch 2.11.0+cu130, 700.0 TFLOP/s" in console.results
+    # The same environment under a stack whose torch is a wheel: no link of before is left.
+    registry = replace(stack, torch=replace(stack.torch, source="registry", libraries={}))
+    session_file.write(order, replace(asked, stacks={"mine": registry}))
+    with pytest.raises(BlackwheelError, match="No module named 'torch'"):
+        bench(site, order, tmp_path / "env")
+
+
 def refusal(python: Path, stack: Stack, lock: Path) -> BlackwheelError:
     with pytest.raises(BlackwheelError) as caught:
         installed.require(
@@ -132,6 +177,26 @@ def test_environment_sees_that_torch_what_it_requires_and_nothing_else(
     distribution(packages, "needed", {"needed.py": "WHERE = 'own'"})
     told = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
     assert '"own"' in told, "what the environment's own lock holds comes first"
+
+
+def test_package_that_would_hide_what_torch_requires_is_refused(tmp_path: Path) -> None:
+    vendor = environment_at(tmp_path / "vendor")
+    markers = ("needed<2", "old<2; python_version < '3'", "elsewhere<2")
+    distribution(vendor, "torch", {"torch/__init__.py": ""}, *markers)
+    found = installed.find(tmp_path / "vendor" / "bin" / "python", ENVIRONMENT)
+    own = environment_at(tmp_path / "env")
+    distribution(own, "old", {"old.py": ""})
+    installed.require_fit(found, tmp_path / "env")
+    distribution(own, "needed", {"needed.py": ""})
+    with pytest.raises(BlackwheelError) as caught:
+        installed.require_fit(found, tmp_path / "env")
+    assert str(caught.value) == (
+        "error: not-for-this-torch\n"
+        "  the hashed pins bring what hides a part of torch\n"
+        "  needed 2.11.0 is there, torch 2.11.0 requires needed<2\n"
+        f"  where: {tmp_path}/env\n"
+        "  fix:   name that version in the project's `runtime` or `requirements`, then: nox -s lock"
+    )
 
 
 def test_installer_that_tidies_up_the_environment_leaves_the_interpreter_alone(

@@ -460,6 +460,9 @@ def test_kill_at_any_step_of_a_shelving_leaves_a_whole_shelf(tmp_path: Path) -> 
 
         _, status = os.waitpid(in_child(work), 0)
         assert_whole(shelf, built)
+        for path in shelf.glob("*.whl"):  # listed or not
+            receipt = document.load(path.with_name(f"{path.name}.receipt.json"))
+            assert document.verify(receipt, path, stages=("stack",)) == ()
         shelve(wheels[1], shelf)
         assert_whole(shelf, built)
         assert len(index.shelved(shelf)) == 2

@@ -227,6 +227,15 @@ def test_folder_gets_the_set_and_is_believed_when_a_fresh_environment_imports(
     assert f"read back: Python {PYTHON}: installed by hash, imports toy, other" in told
 
 
+def test_reading_back_needs_no_place_outside_of_the_store_and_leaves_none_there(
+    site: Site, tmp_path: Path
+) -> None:
+    (site.store / "readback-of-a-killed-run").mkdir(parents=True)
+    elsewhere = site_of(site.checkout, {"TMPDIR": str(tmp_path / "nowhere")})
+    assert publish(elsewhere, str(tmp_path / "to")) == 0
+    assert not list(site.store.glob("readback-*"))
+
+
 def test_folder_that_has_the_set_is_left_as_it_is(
     site: Site, tmp_path: Path, trusting: None
 ) -> None:
@@ -543,3 +552,25 @@ def test_prune_keeps_pinned_and_newest(site: Site, tmp_path: Path, code: bytes) 
         "  where: --keep\n"
         "  fix:   --keep 3, or more; what the stack pins stays anyhow"
     )
+
+
+def test_prune_removes_what_a_killed_run_left_unlisted_and_nothing_without_a_page(
+    site: Site, tmp_path: Path, code: bytes
+) -> None:
+    from blackwheel.shelf import prune
+
+    shelf = site.wheels / "toy"
+    old = shelve(site, make_wheel(tmp_path / "w", "toy", code, revision=2))
+    kept = {path.name: path.read_bytes() for path in (old.path, old.metadata, old.receipt)}
+    index.withdraw(old, shelf)
+    before = sorted(shelf.iterdir())
+    for name, data in kept.items():
+        (shelf / name).write_bytes(data)
+    assert prune.prune(site, "toy", keep=1) == 0
+    assert "toy: files of 1 wheels that no page lists: a run was killed\n" in said(site)
+    assert sorted(kept) == sorted(p.name for p in shelf.iterdir() if p not in before)
+    assert prune.prune(site, "toy", keep=1, yes=True) == 0
+    assert sorted(shelf.iterdir()) == before
+    shutil.rmtree(shelf / "simple" / "toy")  # as `bad-shelf` says
+    assert prune.prune(site, "toy", keep=1, yes=True) == 0
+    assert (shelf / NAMES[0]).is_file()

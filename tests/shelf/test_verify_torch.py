@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from blackwheel.core import settled
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.pipeline import receipt
-from blackwheel.pytorch import guard, libraries
+from blackwheel.pytorch import guard
 from blackwheel.pytorch import identity as torchpin
 from blackwheel.receipts import document as receipts
 from blackwheel.smoke.smoke import kernels_not_run
@@ -51,7 +52,7 @@ def packages(tmp_path: Path) -> Path:
 def settle(folder: Path, store: Path) -> None:
     """Let the files look old enough for their digests to be kept: only the clock is faked."""
     torchpin.seen(folder, store=store)
-    assert list((store / "torch").iterdir())
+    assert list((store / "digests").iterdir())
 
 
 def other_bytes(folder: Path) -> str:
@@ -128,10 +129,10 @@ def test_kept_digest_spares_the_reading_and_sees_a_change_that_hides_its_time(
     packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = tmp_path / "store"
-    monkeypatch.setattr(libraries, "SETTLED_NANOSECONDS", -1)
+    monkeypatch.setattr(settled, "SETTLED_NANOSECONDS", -1)
     settle(packages, store)
     with monkeypatch.context() as patched:
-        patched.delattr(libraries, "sha256")
+        patched.delattr(settled, "sha256")
         torchpin.seen(packages, store=store)
     other_bytes(packages)
     assert LIBRARY in str(refusal(packages, store))
@@ -145,9 +146,9 @@ def test_digest_of_a_file_that_was_just_written_is_not_kept(packages: Path, tmp_
 def test_spoilt_entry_in_the_store_is_read_as_none(
     packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(libraries, "SETTLED_NANOSECONDS", -1)
+    monkeypatch.setattr(settled, "SETTLED_NANOSECONDS", -1)
     settle(packages, tmp_path)
-    for kept in (tmp_path / "torch").iterdir():
+    for kept in (tmp_path / "digests").iterdir():
         kept.write_text('{"state": [1', encoding="utf-8")
     assert len(torchpin.seen(packages, store=tmp_path).libraries) == 2
 

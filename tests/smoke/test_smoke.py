@@ -426,7 +426,9 @@ def test_command_that_fails_or_is_another_one_is_refused(
         ),
         (
             {"flashinfer-jit-cache": "0.6.14+cu130", "flashinfer-cubin": "0.6.14"},
-            "its kernels are native, from flashinfer-jit-cache 0.6.14+cu130",
+            "compiled kernels from flashinfer-jit-cache 0.6.14+cu130,"
+            " those that it lacks are compiled"
+            " at run time",
         ),
     ],
 )

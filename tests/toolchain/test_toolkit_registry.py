@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import uv
 
+from blackwheel.core.console import Quiet
 from blackwheel.core.errors import BlackwheelError
 from blackwheel.core.process import capture
 from blackwheel.toolchain.host_compiler import host_compiler
@@ -201,19 +202,39 @@ def test_second_assembly_calls_nothing_and_a_damaged_toolchain_is_made_again(
 def test_two_runs_at_once_assemble_once(tmp_path: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path; "
+        "from blackwheel.core.console import Console; "
         "from blackwheel.toolchain.toolkit import assemble; "
         "lock, store, uv = map(Path, sys.argv[1:]); "
-        "made = assemble(lock, store=store, uv=uv, environment=os.environ, on_line=print); "
+        "made = assemble(lock, store=store, uv=uv, environment=os.environ, "
+        "console=Console(environment=os.environ)); "
         "print('root', made.root)"
     )
     argv = [sys.executable, "-c", code, str(LOCK), str(tmp_path), str(UV)]
-    runs = [subprocess.Popen(argv, env=HERE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [run.communicate(timeout=600)[0] for run in runs]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    runs = [subprocess.Popen(argv, env=HERE, text=True, **pipes) for _ in range(2)]
+    outputs = [run.communicate(timeout=600) for run in runs]
     assert [run.returncode for run in runs] == [0, 0]
-    assert sum("Installed 16 packages" in output for output in outputs) == 1
-    waited = "waiting for another run that assembles this toolchain"
-    assert sum(waited in output for output in outputs) == 1
-    assert len({output.splitlines()[-1] for output in outputs}) == 1
+    assert sum("toolchain: waiting for toolchain in process " in err for _, err in outputs) == 1
+    assert len({out.splitlines()[-1] for out, _ in outputs}) == 1
+
+
+@pytest.mark.parametrize("name", ["bin/ptxas", "lib64/libcudart_static.a"])
+def test_a_flipped_bit_of_what_is_run_or_linked_is_named_and_installed_anew(
+    toolchain: Toolchain, store: Path, name: str
+) -> None:
+    victim = toolchain.root / name
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    mode, times = victim.stat().st_mode, victim.stat().st_mtime_ns
+    victim.unlink()  # uv's cache may have the same file
+    victim.write_bytes(data)
+    victim.chmod(mode)
+    os.utime(victim, ns=(times, times))
+    console = Quiet()
+    assert assemble(LOCK, store=store, uv=UV, environment=HERE, console=console) == toolchain
+    assert victim.read_bytes() != data
+    (said,) = console.lines
+    assert said.endswith(f"/{name.replace('lib64', 'lib')}: it is installed anew")
 
 
 def test_a_package_with_another_hash_is_refused(tmp_path: Path) -> None:

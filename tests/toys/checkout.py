@@ -255,7 +255,7 @@ def new_checkout(home: Path, shared: Path, toy: str = "toy_cuda") -> Checkout:
             shutil.copy2(REPOSITORY / name, checkout.root / name)
     add_stack(checkout)
     checkout.store.mkdir(parents=True)
-    for name in ("toolchains", "nox"):
+    for name in ("toolchains", "nox", "digests"):
         (shared / name).mkdir(parents=True, exist_ok=True)
         (checkout.store / name).symlink_to(shared / name)
     checkout.point_git()

@@ -4,6 +4,9 @@
 answer. The launcher sees the cache's client only, so the cost is appended to the file that
 BLACKWHEEL_STEPS names: CPU seconds, bytes of the largest process, exit code.
 
+Here it is known that the cache has no answer, so here the rest of the memory is waited for that the
+object takes: BLACKWHEEL_REST_OF names its source, where the launcher holds a light share alone.
+
 cudafe++ puts its process number into names: where BLACKWHEEL_NUMBER says which it has where nobody
 caches, it gets that one.
 """
@@ -11,15 +14,36 @@ caches, it gets that one.
 import os
 import sys
 
+# workspace.py lays bin/ beside this file's folder.
+sys.path.append(os.path.dirname(os.path.abspath(__file__)) + "/../bin")
+NOT_BEGUN = 98  # as the launcher's
+
+
+def _rest_of(source: str) -> bool:
+    """Wait for the rest of an object's memory; False where another object failed meanwhile.
+
+    The locked files stay open until this process and the compiler have ended.
+    """
+    from inside import memory  # type: ignore[import-not-found]  # noqa: PLC0415
+
+    try:
+        memory.rest(memory.Settings(os.environ["BLACKWHEEL_EXPECTED"], source))
+    except TimeoutError:
+        sys.stderr.write(f"blackwheel: not begun: {source}: another object failed\n")
+        sys.stderr.flush()
+        return False
+    return True
+
 
 def main(argv: list[str]) -> int:
     """Run one step and end as it ended, also by its signal."""
     number = os.environ.get("BLACKWHEEL_NUMBER")
+    source = os.environ.get("BLACKWHEEL_REST_OF", "")
+    if source and "-E" not in argv and not _rest_of(source):
+        return NOT_BEGUN
     child = os.fork()
     if child == 0 and number:
-        # workspace.py lays bin/ beside this file's folder.
-        sys.path.append(os.path.dirname(os.path.abspath(__file__)) + "/../bin")
-        from inside import launcher  # type: ignore[import-not-found]  # noqa: PLC0415
+        from inside import launcher  # noqa: PLC0415
 
         os._exit(launcher.run(argv[1:], number=int(number))[0])
     if child == 0:

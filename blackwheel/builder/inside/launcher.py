@@ -2,7 +2,8 @@
 
 workspace.py copies it into a build, where `launcher.py COMPILER ARGUMENT…` runs the compiler and
 appends one JSON line per object to the file that BLACKWHEEL_RECORDS names: seconds, CPU seconds,
-the largest resident set of one process, archs. A .cu object whose command line lacks an arch of
+the largest resident set of one process, archs. Beside each object it notes the contents that it was
+compiled from (inputs.py). A .cu object whose command line lacks an arch of
 BLACKWHEEL_NATIVE (`sm_90,sm_120a`) is refused before it compiles, unless BLACKWHEEL_OLDER names its
 source: a wrong arch costs seconds, not hours.
 
@@ -15,15 +16,17 @@ there, and an empty one is left (docs/decisions/0012-arch-plan.md).
 
 Where BLACKWHEEL_EXPECTED names a file of memory_pool.py, an object waits until its predicted
 memory is free, in one pool for all builds on the machine, the longest first
-(docs/decisions/0019-memory-pool.md). One that was killed is compiled again, alone. The exit
-code is the compiler's, 97 for a refusal, 98 for an object not begun because another has failed.
+(docs/decisions/0019-memory-pool.md); with a compile cache it waits for a light share, and
+BLACKWHEEL_REST_OF tells cache_step.py whose rest a miss takes. One that was killed is compiled
+again, alone. The exit code is the compiler's, 97 for a refusal, 98 for an object not begun because
+another has failed.
 """
 
 import os
 import sys
 import time
 
-from . import memory  # of the package here, and of its copy in a build
+from . import inputs, memory  # of the package here, and of its copy in a build
 
 TYPE_CHECKING = False  # the module typing costs 8 ms
 if TYPE_CHECKING:
@@ -132,6 +135,14 @@ def as_json(value: object) -> str:
     if isinstance(value, str):
         return str(encode_basestring_ascii(value))
     return repr(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def note_inputs(command: list[str], target: str, folder: str) -> None:
+    """Note the inputs of an object; one without notes is compiled again next time."""
+    try:
+        inputs.note(command, target, folder or os.getcwd())
+    except OSError as error:
+        sys.stderr.write(f"blackwheel: {target}: its inputs were not noted: {error}\n")
 
 
 def behind_cache(path: str, *, device: bool = False) -> tuple[float, int, bool]:
@@ -281,6 +292,7 @@ def main(argv: list[str]) -> int:
         return REFUSED
     if unit is None:
         return run(command)[0]
+    command = inputs.whole(command)
     if command[0].endswith("/nvcc") and os.environ.get("BLACKWHEEL_NVCC"):
         command = through_cache(command)
     file = os.environ.get("BLACKWHEEL_EXPECTED")
@@ -324,7 +336,11 @@ def _compile(
     began = time.time()
     folder = os.environ.get("BLACKWHEEL_FOLDER", "") if device and all_absolute(command) else ""
     os.environ["BLACKWHEEL_OWN_NUMBERS"] = "1" if device else ""
+    light = settings is not None and settings.cached and not alone
+    os.environ["BLACKWHEEL_REST_OF"] = unit[0].rpartition("/")[2] if light else ""
     code, cpu_seconds, peak_bytes = run(command, number=int(device), folder=folder)
+    if code == 0:
+        note_inputs(command, unit[1], folder)
     noted = behind_cache(steps, device=unit[0].endswith(".cu")) if steps else (0.0, 0, True)
     records = os.environ.get("BLACKWHEEL_RECORDS")
     if records:

@@ -1,7 +1,9 @@
 """Waits for a share of the memory that all builds of a machine have; standard library only.
 
 A share is a byte-range lock, as many bytes long as an object is expected to take, on the file of
-each pool (docs/decisions/0019-memory-pool.md). The launcher holds one while it compiles.
+each pool (docs/decisions/0019-memory-pool.md). The launcher holds one while it compiles. With a
+compile cache it holds a light one, and a step that the cache does not have takes the rest beside it
+(docs/decisions/0041-cache-is-asked-first.md).
 """
 
 import os
@@ -9,8 +11,14 @@ import time
 
 ALONE = 1 << 59
 """Bytes that no machine has: who holds a share of them is alone."""
+LIGHT = 1 << 29
+"""Bytes of an object that asks a cache: the preprocessor takes the most of a hit, 0.15 GB where
+it reads all of torch's headers."""
 SHARES, QUEUE, GATE = 1 << 60, 1 << 61, 1 << 62
-"""Offsets in a pool's file: shares lie below the first, places in the queue behind the second."""
+"""Offsets in a pool's file: shares lie below the first, rests between it and the second, and behind
+that the places in the queue of objects."""
+RESTS = QUEUE + (1 << 60)
+"""Where the places in the queue for rests begin."""
 WAKE = 0.05
 """Seconds between two looks of the first in the queue; all others sleep in the kernel."""
 
@@ -22,12 +30,15 @@ class Settings:
         self.failed = path + ".failed"
         self.pools: list[tuple[str, str]] = []
         self.cores, self.settle = 1, 0.0
+        self.cached = False
         self.wanted, self.seconds = 0, 0.0
         with open(path, encoding="utf-8") as file:
             for line in file:
                 kind, *words = line.rstrip("\n").split("\t")
                 if kind == "pool":
                     self.pools.append((words[0], words[1]))
+                elif kind == "cached":
+                    self.cached = True
                 elif kind == "cores":
                     self.cores, self.settle = int(words[0]), float(words[1])
                 elif not self.wanted and _names(words[0], source):
@@ -47,14 +58,57 @@ def shares(settings: Settings, *, alone: bool) -> list[int]:
     has failed meanwhile: ninja would wait for this one before it says so.
     """
     held = []
+    wanted = min(settings.wanted, LIGHT) if settings.cached else settings.wanted
     for path, group in settings.pools:
         file = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
         last = path == settings.pools[-1][0]
-        _share(file, group, settings, ALONE if alone else settings.wanted, limit_cores=last)
+        _share(file, group, settings, ALONE if alone else wanted, limit_cores=last)
         # A cache's client may leave a server behind, which would hold it for ever.
         os.set_inheritable(file, "SCCACHE_SERVER_UDS" not in os.environ)
         held.append(file)
     return held
+
+
+def rest(settings: Settings) -> list[int]:
+    """Wait for the rest of an object's share, which a step takes that no cache answered.
+
+    It is no second object and counts as no core, and its holder waits for nothing but the rests of
+    the next pools: nobody waits in a circle. Raises TimeoutError when another object has failed.
+    """
+    held = []
+    wanted = settings.wanted - LIGHT
+    for path, group in settings.pools if wanted > 0 else []:
+        file = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        place = _place(file, settings.seconds, RESTS)
+        while not _rest(file, group, place, wanted):
+            if os.path.exists(settings.failed):
+                raise TimeoutError
+        os.set_inheritable(file, True)  # the compiler keeps it where this process is killed
+        held.append(file)
+    return held
+
+
+def _rest(file: int, group: str, place: int, wanted: int) -> bool:
+    """Take a rest, or wait for whoever is before, or a moment; tell whether it was taken.
+
+    Where it fits nowhere it is taken once no other object has more than a light share.
+    """
+    before = _locked(file, RESTS, place)
+    if before:
+        _lock(file, before[0], 1, shared=True)
+        _unlock(file, before[0], 1)
+        return False
+    _lock(file, GATE, 1)
+    shares, rests = _held(file, 0, SHARES), _held(file, SHARES, QUEUE)
+    alone = not rests and all(end - start <= LIGHT for start, end in shares)
+    fits = alone or _fits(file, group, wanted, shares + rests)
+    if fits:
+        _lock(file, SHARES + _gap([(a - SHARES, b - SHARES) for a, b in rests], wanted), wanted)
+        _unlock(file, place, 1)
+    _unlock(file, GATE, 1)
+    if not fits:
+        time.sleep(WAKE)
+    return fits
 
 
 def _share(file: int, group: str, settings: Settings, wanted: int, *, limit_cores: bool) -> None:
@@ -69,9 +123,12 @@ def _share(file: int, group: str, settings: Settings, wanted: int, *, limit_core
             _unlock(file, before[0], 1)
         else:
             _lock(file, GATE, 1)
-            taken = _held(file, 0, SHARES)
+            taken, rests = _held(file, 0, SHARES), _held(file, SHARES, QUEUE)
             crowded = limit_cores and len(taken) >= settings.cores
-            if not taken or (not crowded and _fits(file, group, wanted, taken)):
+            # Whole shares one after another would keep a rest waiting for ever.
+            crowded = crowded or (wanted > LIGHT and bool(_locked(file, RESTS, GATE)))
+            free = not taken and not rests
+            if free or (not crowded and _fits(file, group, wanted, taken + rests)):
                 _lock(file, _gap(taken, wanted), wanted)
                 _unlock(file, GATE, 1)
                 _unlock(file, place, 1)
@@ -82,11 +139,11 @@ def _share(file: int, group: str, settings: Settings, wanted: int, *, limit_core
             raise TimeoutError
 
 
-def _place(file: int, seconds: float) -> int:
+def _place(file: int, seconds: float, queue: int = QUEUE) -> int:
     """Take a place in the queue: an object goes before all that are shorter than it by more than
     they have waited. So the longest begin first, and nobody waits for ever.
     """
-    place = QUEUE + (int((time.monotonic() - seconds) * 1000) + (1 << 40)) * 1024
+    place = queue + (int((time.monotonic() - seconds) * 1000) + (1 << 40)) * 1024
     while not _lock(file, place, 1, wait=False):
         place += 1
     return place
@@ -134,6 +191,15 @@ def _gap(taken: list[tuple[int, int]], wanted: int) -> int:
             break
         start = ends
     return start
+
+
+def holders(path: "str | os.PathLike[str]") -> int:
+    """Return how many objects hold a share of a pool."""
+    file = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        return len(_held(file, 0, SHARES))
+    finally:
+        os.close(file)
 
 
 def _held(file: int, start: int, end: int) -> list[tuple[int, int]]:

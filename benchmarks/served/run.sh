@@ -1,0 +1,213 @@
+#!/bin/sh
+# On the machine without a network, beside what prepare.sh made: run.sh start, then run.sh watch SECONDS until "done".
+# `start` returns at once; builds, checks and servers run on in sessions of their own. Logs: $WORK/told.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+python=${TORCH_PYTHON:-/opt/torch/.venv/bin/python3}
+work=${WORK:-/var/tmp/served}
+told=$work/told
+co=$work/blackwheel
+step() { echo "== $(($(date +%s) - $(cat "$work/began"))) s: $*"; }
+export BLACKWHEEL_HOME="$work/store" UV_CACHE_DIR="$work/uv-cache" BLACKWHEEL_POOL="$work/pool"
+export UV_OFFLINE=1 UV_NO_INDEX=1 UV_FIND_LINKS="$here/wheels" UV_PYTHON_DOWNLOADS=never
+export BLACKWHEEL_CUDA_HOME="${BLACKWHEEL_CUDA_HOME:-/usr/local/cuda-13.0}" CXX=/usr/bin/g++ CC=/usr/bin/gcc
+unset TORCH_CUDA_ARCH_LIST || true
+export VLLM_NO_USAGE_STATS=1 DO_NOT_TRACK=1 VLLM_USE_FLASHINFER_SAMPLER=0 HF_HUB_OFFLINE=1 VLLM_WORKER_MULTIPROC_METHOD=spawn
+PATH="$work/venv/bin:$PATH"
+
+setup() {
+  mkdir -p "$told" "$work/pool"
+  date +%s > "$work/began"
+  python3 "$here/memory.py" "${MEMORY_GIB:-208}" "${MEMORY_SECONDS:-35}" > "$told/memory.txt" 2>&1 &
+  mv "$here/blackwheel" "$co"
+  mkdir -p "$work/store"
+  mv "$here/store/sources" "$work/store/sources"
+  step "versions"
+  uname -srm; nproc; git --version; "$python" --version; "$CXX" --version | head -1
+  "$BLACKWHEEL_CUDA_HOME/bin/nvcc" --version | tail -2
+  nvidia-smi --query-gpu=name,compute_cap,driver_version,memory.total --format=csv,noheader || echo "no GPU"
+  repacked $(cat "$here/there.txt")
+  step "blackwheel's own environment"
+  "$python" -m zipfile -e "$here"/wheels/uv-*.whl "$work/uv"
+  uv=$(echo "$work"/uv/uv-*.data/scripts/uv)
+  chmod +x "$uv"
+  "$uv" venv --quiet --clear --python "$python" "$work/venv"
+  "$uv" pip install --quiet --python "$work/venv/bin/python" --editable "$co"
+  pinned attention
+}
+
+repacked() { # wheels of packages that lie beside the torch here; a carried one goes first
+  step "wheels of packages that are here"
+  "$python" "$here/repack.py" "$work/repacked" "$@" | grep -v '\.whl$' || true
+  for one in "$work"/repacked/*.whl; do
+    [ -e "$here/wheels/$(basename "$one")" ] || mv "$one" "$here/wheels/"
+  done
+}
+
+pinned() { # hashed pins of a stack, and the torch that is installed
+  step "lock $1"
+  cd "$co"
+  python3 -m blackwheel lock "$1"
+  invoke pin torch installed --python "$python" --stack "$1" > "$told/pin-$1.txt" 2>&1
+}
+
+attention() { # the whole of flash-attention: build, checks, speed
+  cd "$co"
+  other=1
+  [ "$(nvidia-smi -L 2>/dev/null | wc -l)" -gt 1 ] || other=0
+  export CUDA_VISIBLE_DEVICES=0
+  invoke doctor --stack attention > "$told/attention-doctor.txt" 2>&1 &
+  step "attention: build"
+  code=0
+  invoke build-wheels --stack attention --python "$python" > "$told/attention-build.txt" 2>&1 || code=$?
+  step "attention: build-wheels ended with $code"
+  [ $code = 0 ] || { tail -40 "$told/attention-build.txt"; return; }
+  invoke report --stack attention > "$told/attention-report.txt" 2>&1 || true
+  sha256sum wheels/attention/*.whl > "$told/attention-sha256.txt"
+  ls -l wheels/attention >> "$told/attention-sha256.txt"
+  { code=0; nox -s smoke -- --stack attention --python "$python" --require-gpu > "$told/attention-smoke.txt" 2>&1 || code=$?
+    step "attention: smoke --require-gpu ended with $code"; } & # on the other GPU
+  export CUDA_VISIBLE_DEVICES=$other
+  code=0; nox -s bench -- attention --stack attention --python "$python" --output "$told/attention-bench.json" > "$told/attention-bench.txt" 2>&1 || code=$?
+  step "attention: bench ended with $code"
+  wait
+  invoke audit attention --arch 9.0 > "$told/attention-audit.txt" 2>&1 || true
+  invoke verify --what attention > "$told/attention-verify.txt" 2>&1 || true
+  invoke build-wheels --stack attention --python "$python" > "$told/attention-again.txt" 2>&1 || true
+  step "attention: all ran"
+}
+
+vllm() { # vLLM: build; serve from the wheel as soon as it is audited, beside its smoke
+  pinned served
+  step "vllm: build"
+  { code=0
+    CUDA_VISIBLE_DEVICES=1 invoke build-wheels --stack served --python "$python" > "$told/vllm-build.txt" 2>&1 || code=$?
+    step "vllm: build-wheels ended with $code"
+    touch "$work/built-vllm"; } &
+  env_=$work/serving bin=$work/serving/bin
+  uv venv --quiet --clear --python "$python" "$env_"
+  uv pip sync --quiet --require-hashes --python "$bin/python" constraints/served/run-vllm-py312.txt
+  python3 -c "
+import os, sys
+from pathlib import Path
+from blackwheel.pytorch import installed
+installed.lay(installed.find(Path(sys.argv[1]), dict(os.environ)), Path(sys.argv[2]))" "$python" "$env_"
+  step "vllm: environment for serving is there"
+  made=$work/store/builds/served/vllm/cp312/work/wheel
+  while ! ls "$made"/*.receipt.json > /dev/null 2>&1; do
+    [ ! -f "$work/built-vllm" ] || break
+    sleep 1
+  done
+  wheel=$(ls "$made"/vllm-*.whl "$co"/wheels/served/vllm-*.whl 2>/dev/null | head -1)
+  if [ -n "$wheel" ]; then
+    ls -l "$wheel"; sha256sum "$wheel" > "$told/vllm-sha256.txt"
+    uv pip install --quiet --no-deps --python "$bin/python" "$wheel"
+    serve
+  else
+    step "vllm: no wheel to serve from"; tail -60 "$told/vllm-build.txt"
+  fi
+  wait
+  invoke report --stack served > "$told/vllm-report.txt" 2>&1 || true
+  invoke audit served --arch 9.0a > "$told/vllm-audit.txt" 2>&1 || true
+  invoke verify --what served > "$told/vllm-verify.txt" 2>&1 || true
+  step "vllm: all ran"
+}
+
+server() { # server NAME GPU PORT MODEL MORE...: one that ends with this script
+  name=$1 gpu=$2 port=$3 model=$4
+  shift 4
+  echo "CUDA_VISIBLE_DEVICES=$gpu vllm serve $model --port $port $*" > "$told/serve-$name.log"
+  CUDA_VISIBLE_DEVICES=$gpu VLLM_CACHE_ROOT="$work/cache-$name" TRITON_CACHE_DIR="$work/cache-$name/triton" \
+    TORCHINDUCTOR_CACHE_DIR="$work/cache-$name/inductor" CUDA_CACHE_PATH="$work/cache-$name/cuda" \
+    "$bin/vllm" serve "$work/models/$model" --served-model-name "$model" --host 127.0.0.1 --port "$port" \
+    --dtype bfloat16 --max-model-len 33000 --max-num-seqs 64 "$@" >> "$told/serve-$name.log" 2>&1 &
+  echo $! > "$work/server-$name.pid"
+}
+
+ready() { # ready NAME PORT SECONDS
+  tries=$3
+  while ! python3 -c "import urllib.request as u; u.urlopen('http://127.0.0.1:$2/health', timeout=2)" 2>/dev/null; do
+    kill -0 "$(cat "$work/server-$1.pid")" 2>/dev/null || { step "$1: the server ended"; tail -30 "$told/serve-$1.log"; return 1; }
+    tries=$((tries - 2)); [ $tries -gt 0 ] || { step "$1: not ready after $3 s"; return 1; }
+    sleep 2
+  done
+  step "$1: ready"
+}
+
+measured() { # measured NAME PORT MODEL
+  nox -s bench -- serving --url "http://127.0.0.1:$2" --model "$3" --log "$told/serve-$1.log" --output "$told/bench-$1.json" > "$told/bench-$1.txt" 2>&1 || step "$1: bench failed"
+  grep -vE '^nox >' "$told/bench-$1.txt" || true
+}
+
+serve() {
+  server dense-fa2 0 8000 dense --attention-backend FLASH_ATTN --attention-config.flash_attn_version 2 --gpu-memory-utilization 0.3
+  server gpt-oss 1 8001 gpt-oss --load-format dummy --moe-backend marlin --attention-backend TRITON_ATTN --gpu-memory-utilization 0.3
+  if ready dense-fa2 8000 240; then
+    measured dense-fa2 8000 dense
+    python3 "$here/compare.py" load http://127.0.0.1:8000 dense > "$told/load-dense-fa2.txt" 2>&1 || true
+    cat "$told/load-dense-fa2.txt"
+  fi
+  ready gpt-oss 8001 150 || true
+  server dense-triton 0 8002 dense --attention-backend TRITON_ATTN --gpu-memory-utilization 0.25
+  if ready gpt-oss 8001 4; then
+    measured gpt-oss 8001 gpt-oss
+    python3 "$here/compare.py" load http://127.0.0.1:8001 gpt-oss > "$told/load-gpt-oss.txt" 2>&1 || true
+    cat "$told/load-gpt-oss.txt"
+  fi
+  if ready dense-triton 8002 180; then
+    python3 "$here/compare.py" tokens http://127.0.0.1:8000 http://127.0.0.1:8002 dense > "$told/tokens.txt" 2>&1 || step "tokens differ"
+    cat "$told/tokens.txt"
+    measured dense-triton 8002 dense
+  fi
+  for one in "$work"/server-*.pid; do kill "$(cat "$one")" 2>/dev/null || true; done
+  step "vllm: served"
+}
+
+watch() { # print what is new for SECONDS, keep all of it in OUT
+  until_=$(($(date +%s) + $1))
+  while [ "$(date +%s)" -lt $until_ ]; do
+    [ ! -f "$work/done-attention" ] || [ ! -f "$work/done-vllm" ] || break
+    sleep 10
+    kept
+  done
+  for name in main attention vllm; do echo "--- $name"; tail -c 2500 "$told/$name.txt" 2>/dev/null || true; done
+  for build in "$work"/store/builds/*/*/cp312; do
+    echo "$build: $(grep -c '"exit": 0' "$build/work/objects.jsonl") objects"
+  done
+  cat /proc/loadavg; grep -E "MemTotal|MemAvail" /proc/meminfo
+}
+
+kept() {
+  for build in "$work"/store/builds/*/*/cp312; do
+    name=$(basename "$(dirname "$build")")
+    cp "$build/work/objects.jsonl" "$told/objects-$name.jsonl" 2>/dev/null || true
+    tail -c 20000 "$build/build.log" > "$told/log-$name.txt" 2>/dev/null || true
+  done
+  cp "$co"/wheels/*/*.receipt.json "$work"/store/smoke/*.json "$told/" 2>/dev/null || true
+  if [ -n "${OUT:-}" ]; then
+    tar czf "$work/told.tar.gz" -C "$work" told
+    mv "$work/told.tar.gz" "$OUT/told.tar.gz"
+  fi
+}
+
+case $1 in
+  start)
+    mkdir -p "$told"
+    # In a shell of its own: behind || a function goes on after what failed.
+    sh "$here/run.sh" setup > "$told/main.txt" 2>&1 || { cat "$told/main.txt"; exit 1; }
+    cat "$told/main.txt"
+    setsid nohup "$python" "$here/models.py" "$work/models" > "$told/models.txt" 2>&1 < /dev/null &
+    setsid nohup sh "$here/run.sh" attention > "$told/attention.txt" 2>&1 < /dev/null &
+    setsid nohup nice -n 19 sh "$here/run.sh" vllm > "$told/vllm.txt" 2>&1 < /dev/null &
+    step started ;;
+  setup) setup ;;
+  attention) attention; touch "$work/done-attention" ;;
+  vllm) # once flash-attention is compiled: its objects take no core from it
+    while ! ls "$work"/store/builds/attention/flash-attn/cp312/work/wheel/*.receipt.json > /dev/null 2>&1; do
+      [ ! -f "$work/done-attention" ] || break
+      sleep 1
+    done
+    vllm; touch "$work/done-vllm" ;;
+  serve) serve ;;
+  watch) watch "$2" ;;
+esac

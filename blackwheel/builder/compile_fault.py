@@ -1,0 +1,71 @@
+"""Finds the first object that failed in a build's log, and the header that it failed in."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+MOST: Final = 64 << 20
+"""Bytes of a log that are read: its last ones."""
+_LINE: Final = 4000
+_FAILED: Final = re.compile(r"^FAILED: (?:\[code=\d+\] )?(\S+)")
+_PLACE: Final = re.compile(r"^(/?[^\s:()]+)[:(](\d+)\)?(?::\d+)?: ?(?:fatal )?error\b ?:? ?(.*)")
+_INCLUDED: Final = re.compile(r"(?:In file included from|^\s+from) (\S+?):\d+")
+_QUOTED: Final = re.compile(r"[\u2018'\"`]([\w:~]{3,200})[\u2019'\"]")
+_TORCH: Final = re.compile(r"/torch/include/(.+)$")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fault:
+    """The first error of a compiler in a log."""
+
+    object: str
+    """As ninja names it; empty where it was no compiler that failed."""
+    place: str
+    """`csrc/flash_api.cpp:12`, or the header in which the compiler stopped."""
+    error: str
+    header: str
+    """Of torch, below its include folder: `c10/core/Device.h`; empty where none is involved."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names that the compiler quotes, without their namespaces."""
+        words = (word.rpartition("::")[2] for word in _QUOTED.findall(self.error))
+        return tuple(dict.fromkeys(word for word in words if len(word) > 2))
+
+
+def first_fault(log: Path) -> Fault | None:
+    """Return the first compile error of a log; None where it tells of none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - MOST))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return None
+    starts = [n for n, line in enumerate(lines) if _FAILED.match(line[:_LINE])]
+    if not starts:
+        return None
+    named = _FAILED.match(lines[starts[0]][:_LINE])
+    block = [line[:_LINE] for line in lines[starts[0] + 1 :]]
+    ends = [n for n, line in enumerate(block) if _FAILED.match(line) or line.startswith("ninja: ")]
+    return _read(named[1] if named else "", block[: ends[0] if ends else None])
+
+
+def _read(name: str, block: list[str]) -> Fault:
+    """Read the words of one object: where it stopped, and by which header of torch."""
+    included: list[str] = []
+    for line in block:
+        if found := _INCLUDED.search(line):
+            included.append(found[1])
+        elif place := _PLACE.match(line):
+            where = [place[1], *included]
+            headers = [torch[1] for one in where if (torch := _TORCH.search(one))]
+            return Fault(
+                object=name,
+                place=f"{place[1]}:{place[2]}",
+                error=place[3].strip() or line,
+                header=headers[0] if headers else "",
+            )
+    return Fault(object=name, place="", error=block[-1] if block else "", header="")

@@ -1,0 +1,77 @@
+"""Notes beside an object the content of all that it was compiled from; standard library only.
+
+`x.o.inputs` has one line for the object and one for each file that its compiler read: git's id of
+the content and the absolute path as the build sees it. Files of the folders that BLACKWHEEL_FIXED
+names (toolkit, environment) have `-` in its place: a build tree is given up when one of those is
+another. builder/objects.py compares the notes before the next build
+(docs/decisions/0038-sources-and-objects-by-content.md).
+"""
+
+import os
+
+SUFFIX = ".inputs"
+_WHOLE = {
+    "-MMD": "-MD",
+    "--generate-nonsystem-dependencies-with-compile": "--generate-dependencies-with-compile",
+}
+_FILE = ("-MF", "--dependency-output")
+
+
+def whole(words: list[str]) -> list[str]:
+    """Return a compile command that tells of system headers too, where it tells of headers."""
+    return [_WHOLE.get(word, word) for word in words]
+
+
+def told_in(words: list[str]) -> str:
+    """Return the name of the file in which a compiler lists its inputs, or nothing."""
+    for number, word in enumerate(words):
+        for option in _FILE:
+            if word == option and number + 1 < len(words):
+                return words[number + 1]
+            if word.startswith(f"{option}="):
+                return word.removeprefix(f"{option}=")
+    return ""
+
+
+def read_files(text: str) -> list[str]:
+    """Return the prerequisites of a make rule: the inputs that a compiler lists."""
+    _, _, rest = text.replace("\\\r\n", " ").replace("\\\n", " ").partition(": ")
+    parts = rest.partition("\n")[0].replace("\\ ", "\0").replace("$$", "$").split()
+    return [part.replace("\0", " ") for part in parts]
+
+
+def content_id(path: str) -> str:
+    """Return git's id of a file's content."""
+    import hashlib  # noqa: PLC0415  3 ms, once for each object
+
+    with open(path, "rb") as source:
+        data = source.read()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+def plain(path: str, folder: str) -> str:
+    """Return an absolute path; only one that goes up is looked up: a link may lie on its way."""
+    path = os.path.join(folder, path)
+    return os.path.realpath(path) if "/.." in path else os.path.normpath(path)
+
+
+def note(words: list[str], target: str, folder: str) -> None:
+    """Write the notes of an object just compiled in `folder`; none where its compiler told nothing.
+
+    The next build compiles an object without notes again.
+    """
+    place, told = f"{target}{SUFFIX}", told_in(words)
+    if os.path.exists(place):
+        os.unlink(place)
+    if not told:
+        return
+    with open(os.path.join(folder, told), encoding="utf-8", errors="surrogateescape") as source:
+        paths = read_files(source.read())
+    fixed = tuple(f"{one}/" for one in os.environ.get("BLACKWHEEL_FIXED", "").split(":") if one)
+    lines = [f"{content_id(target)} {os.path.abspath(target)}"]
+    for path in sorted({plain(path, folder) for path in paths}):
+        kept = fixed and path.startswith(fixed)
+        lines.append(f"{'-' if kept else content_id(path)} {path}")
+    with open(f"{place}.part", "w", encoding="utf-8", errors="surrogateescape") as sink:
+        sink.write("\n".join(lines) + "\n")
+    os.replace(f"{place}.part", place)

@@ -1,0 +1,159 @@
+"""Tells for whom a build waits: whose objects hold the cores and memory of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from blackwheel.builder.inside import memory
+from blackwheel.core.units import size
+
+LOOK: Final = 10.0
+"""Seconds between two looks; what waits at two of them in a row is said."""
+_SESSION: Final = re.compile(r"/sessions/(?:build-)?(.+?)-[^-/]*\.json$")
+_PROC: Final = Path("/proc")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seen:
+    """Objects on this machine that wait for a share of a pool, or hold one."""
+
+    own_running: int
+    own_waiting: int
+    others: tuple[tuple[str, int], ...]
+    """Builds that hold shares, and how many objects of each compile."""
+    unseen: int
+    """Shares of processes that may not be looked into: those of another user."""
+    free: int
+    """Bytes that are free, as a pool counts them."""
+
+    def __str__(self) -> str:
+        """Return the reason of the wait, for a line of progress."""
+        holders = [f"{n} object{'s' * (n > 1)} of {name}" for name, n in self.others]
+        if self.unseen:
+            holders.append(f"{self.unseen} object{'s' * (self.unseen > 1)} of another user's build")
+        if holders:
+            return f"waits for {' and '.join(holders)}: they have the cores, or the memory"
+        return f"waits for memory: other programs left {size(self.free)} free"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Process:
+    number: int
+    parent: int
+    words: tuple[str, ...]
+    holds: bool
+    """It has the file of a pool open: a launcher, or a step that a cache has not."""
+
+
+def seen(pools: Sequence[tuple[Path, str]], *, own: int) -> Seen:
+    """Look at the processes that have a pool's file open; `own` is the process of this build."""
+    places = {(state.st_dev, state.st_ino) for path, _ in pools if (state := _state(path))}
+    found = {one.number: one for one in _processes(places)}
+    parents = {one.parent for one in found.values()}
+    launched: Counter[int] = Counter()
+    waiting: Counter[int] = Counter()
+    stalled: Counter[int] = Counter()
+    names: dict[int, str] = {}
+    for one in found.values():
+        above = found.get(one.parent)
+        if not one.holds or (above and above.holds):
+            continue  # a compiler has the file from its launcher
+        build, name = _build_of(one, found, own)
+        names[build] = name
+        busy, step = one.number in parents, any(w.endswith("/cache_step.py") for w in one.words)
+        if busy and not step:
+            launched[build] += 1
+        elif not busy:
+            waiting[build] += 1
+            stalled[build] += step  # its launcher seems to compile
+    running = {build: count - stalled[build] for build, count in launched.items()}
+    return Seen(
+        own_running=running.get(own, 0),
+        own_waiting=waiting[own],
+        others=tuple((names[b], n) for b, n in sorted(running.items()) if b != own and n > 0),
+        unseen=max(0, memory.holders(pools[-1][0]) - launched.total()),
+        free=memory.free_bytes(pools[0][1]),
+    )
+
+
+@contextlib.contextmanager
+def said(pools: Sequence[tuple[Path, str]], say: Callable[[str], None]) -> Iterator[None]:
+    """While the body runs, say for whom this build waits whenever it has waited for a while."""
+    if not pools:
+        yield
+        return
+    ended = threading.Event()
+    thread = threading.Thread(target=_watch, args=(pools, say, ended), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _watch(
+    pools: Sequence[tuple[Path, str]], say: Callable[[str], None], ended: threading.Event
+) -> None:
+    """Look every few seconds; say a reason once, until the build has compiled again."""
+    before, told = False, ""
+    while not ended.wait(LOOK):
+        try:
+            now = seen(pools, own=os.getpid())
+        except OSError:
+            continue
+        waits = bool(now.own_waiting and not now.own_running)
+        reason = str(now) if waits and before else ""
+        if reason and reason != told:
+            say(reason)
+        before, told = waits, reason if waits else ""
+
+
+def _processes(places: set[tuple[int, int]]) -> Iterator[_Process]:
+    for folder in _PROC.iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            text = (folder / "stat").read_text(encoding="utf-8", errors="replace")
+            words = (folder / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+        except OSError:
+            continue  # it has ended
+        parent = int(text[text.rindex(")") + 2 :].split()[1])
+        holds = any(_opened(folder, places))
+        number = int(folder.name)
+        yield _Process(number=number, parent=parent, words=tuple(words), holds=holds)
+
+
+def _opened(folder: Path, places: set[tuple[int, int]]) -> Iterator[bool]:
+    with contextlib.suppress(OSError):  # of another user, or ended
+        for file in (folder / "fd").iterdir():
+            state = _state(file)
+            yield bool(state and (state.st_dev, state.st_ino) in places)
+
+
+def _state(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
+
+
+def _build_of(one: _Process, found: dict[int, _Process], own: int) -> tuple[int, str]:
+    """Return the process of a build, and its name: `stable-toy-cp312`."""
+    step: _Process | None = one
+    while step is not None:
+        if step.number == own:
+            return own, "this build"
+        named = [match[1] for word in step.words if (match := _SESSION.search(word))]
+        if named and "build" in step.words:
+            return step.number, named[0]
+        step = found.get(step.parent)
+    return 0, "a build that nobody started"

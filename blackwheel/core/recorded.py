@@ -1,0 +1,153 @@
+"""Compares installed files with the RECORD of the wheels that they came from.
+
+uv checks a wheel's hash when it fetches it, and believes its cache from then on: a file that
+was changed there is installed by a hashed sync without a word.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from installer.records import InvalidRecordEntry, RecordEntry, parse_record_file
+
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.settled import Digests
+
+MOST_BYTES: Final = 64 << 20
+"""Of one RECORD; that of torch takes 2 MB."""
+_SHOWN: Final = 8
+_OWN: Final = ("_virtualenv.py", "_virtualenv.pth")
+"""Files that the maker of an environment puts beside the packages."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Changed:
+    """An installed file that is not what its wheel's RECORD says."""
+
+    distribution: str
+    """Empty for a file that no RECORD names."""
+    path: str
+    why: str
+
+    def __str__(self) -> str:
+        owner = f" of {self.distribution}" if self.distribution else ""
+        return f"{self.path}{owner} {self.why}"
+
+
+def changed(
+    packages: Path,
+    digests: Digests,
+    *,
+    place: Callable[[str], Path] | None = None,
+    wanted: Callable[[str], bool] = lambda _: True,
+) -> list[Changed]:
+    """Return the files in a site-packages folder that are not those of their wheels.
+
+    `place` tells where a path of a RECORD lies, where it was moved; only `wanted` ones are read.
+    """
+    found = []
+    for record in sorted(packages.glob("*.dist-info/RECORD")):
+        name = record.parent.name.partition("-")[0]
+        for path, digest in _entries(record):
+            if digest is None or not wanted(path):
+                continue
+            if why := _fault(place(path) if place else packages / path, digest, digests):
+                found.append(Changed(distribution=name, path=path, why=why))
+    return found
+
+
+def strays(packages: Path, *, own: Collection[str] = ()) -> list[Changed]:
+    """Return the files in a site-packages folder that no RECORD names, but for our `own`.
+
+    Python reads `.pth` files and imports modules whoever put them there. Compiled modules belong to
+    their source.
+    """
+    known = {
+        os.path.normpath(path)
+        for record in packages.glob("*.dist-info/RECORD")
+        for path, _ in _entries(record)
+    }
+    return [
+        Changed(distribution="", path=path, why="is in no RECORD")
+        for path in sorted(_files(packages))
+        if path not in known and path not in (*_OWN, *own) and not _compiled(path)
+    ]
+
+
+def require_as_recorded(environment: Path, store: Path, *, own: Collection[str] = ()) -> None:
+    """Raise `changed-package` where files of an environment's packages are not those of wheels."""
+    for packages in sorted(environment.glob("lib/python3*/site-packages")):
+        digests = Digests(packages, store)
+        found = changed(packages, digests)
+        digests.keep(whole=True)
+        if found := [*found, *strays(packages, own=own)]:
+            raise refusal(found, where=str(packages), folder=environment)
+
+
+def refusal(found: Sequence[Changed], *, where: str, folder: Path) -> BlackwheelError:
+    """Return the error `changed-package`, with what cleans uv's cache."""
+    names = sorted({one.distribution for one in found} - {""})
+    more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
+    clean = [f"uv cache clean {' '.join(names)}"] if names else []
+    return BlackwheelError(
+        "changed-package",
+        "\n".join(
+            ["installed files are not those of their wheels", *map(str, found[:_SHOWN]), *more]
+        ),
+        where=where,
+        fix="\n".join([*clean, f"rm -r '{folder}'", "and run the same command again"]),
+        code=Exit.SOURCE,
+    )
+
+
+def _fault(file: Path, digest: str, digests: Digests) -> str:
+    if not file.is_file():
+        return "is missing"
+    if not digest:
+        return "has no sha256 in RECORD"
+    found = digests.sha256(file)
+    return "" if found == digest else f"has sha256 {found[:16]}… instead of {digest[:16]}…"
+
+
+def _entries(record: Path) -> Iterator[tuple[str, str | None]]:
+    """Yield path and digest of each file in a RECORD; None for files that need none."""
+    with record.open("rb") as source:
+        text = source.read(MOST_BYTES).decode("utf-8", "surrogateescape")
+    try:
+        rows = list(parse_record_file(text.splitlines()))
+    except (InvalidRecordEntry, csv.Error):
+        yield f"{record.parent.name}/RECORD", ""
+        return
+    for row in rows:
+        try:
+            entry = RecordEntry.from_elements(*row)
+        except InvalidRecordEntry:
+            yield ",".join(row), ""
+            continue
+        free = entry.path.endswith(("/RECORD", ".pyc")) and entry.hash_ is None
+        kept = entry.hash_ if entry.hash_ and entry.hash_.name == "sha256" else None
+        yield entry.path, None if free else _hex(kept.value) if kept else ""
+
+
+def _hex(coded: str) -> str:
+    try:
+        return base64.urlsafe_b64decode(coded + "=" * (-len(coded) % 4)).hex()
+    except ValueError:
+        return coded
+
+
+def _files(folder: Path) -> Iterator[str]:
+    for place, _, names in os.walk(folder):
+        inner = os.path.relpath(place, folder)
+        for name in names:
+            yield name if inner == "." else f"{inner}/{name}"
+
+
+def _compiled(path: str) -> bool:
+    return path.endswith(".pyc") and "__pycache__/" in path

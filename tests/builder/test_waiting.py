@@ -1,0 +1,124 @@
+"""A build that gets no core or memory says whose objects have them: real launchers and locks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from checkout import within
+from launching import LAUNCHER
+
+from blackwheel.builder import memory_pool, waiting
+from blackwheel.builder.memory_pool import Expected
+
+STARTER = "import subprocess, sys; sys.exit(subprocess.call(sys.argv[3:]))"
+
+
+@pytest.fixture
+def pools(tmp_path: Path) -> tuple[tuple[Path, str], ...]:
+    """A pool of 10 GB."""
+    for name, text in (("max", 10 << 30), ("current", 0), ("stat", "inactive_file 0")):
+        (tmp_path / f"memory.{name}").write_text(f"{text}\n", encoding="utf-8")
+    made = ((memory_pool._file(tmp_path / "pool"), str(tmp_path)),)
+    known = {"one.cu": Expected(peak_bytes=6 << 30, cpu_seconds=5)}
+    (tmp_path / "pool.txt").write_text(memory_pool.settings(made, 8, known), encoding="utf-8")
+    return made
+
+
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def start(tmp_path: Path, pools: object) -> Iterator[Start]:
+    """Start an object of 6 GB that compiles until the file `enough` is there."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def begin(build: str = "") -> subprocess.Popen[bytes]:
+        code = "import pathlib, time\n" + f"enough = pathlib.Path({str(tmp_path / 'enough')!r})\n"
+        code += "while not enough.exists():\n    time.sleep(0.05)"
+        argv = [*LAUNCHER, sys.executable, "-c", code, "-c", "one.cu", "-o", "one.o"]
+        if build:
+            session = f"/home/me/store/sessions/build-{build}-x7_a.json"
+            argv = [sys.executable, "-c", STARTER, "build", session, *argv]
+        environment = {
+            "PATH": os.environ["PATH"],
+            "BLACKWHEEL_EXPECTED": str(tmp_path / "pool.txt"),
+        }
+        running.append(subprocess.Popen(argv, env=environment, cwd=tmp_path))
+        return running[-1]
+
+    yield begin
+    (tmp_path / "enough").touch()
+    for process in running:
+        process.wait(timeout=60)
+
+
+def look(pools: tuple[tuple[Path, str], ...]) -> waiting.Seen:
+    return waiting.seen(pools, own=os.getpid())
+
+
+def test_build_that_has_nothing_running_names_the_build_that_has(
+    pools: tuple[tuple[Path, str], ...], start: Start
+) -> None:
+    start("stable-vllm-cp312")
+    assert within(20, lambda: look(pools).others == (("stable-vllm-cp312", 1),))
+    start()
+    assert within(20, lambda: look(pools).own_waiting == 1)
+    now = look(pools)
+    assert (now.own_running, now.unseen) == (0, 0)
+    assert str(now) == (
+        "waits for 1 object of stable-vllm-cp312: they have the cores, or the memory"
+    )
+
+
+def test_build_that_compiles_waits_for_nobody(
+    pools: tuple[tuple[Path, str], ...], start: Start
+) -> None:
+    start()
+    assert within(20, lambda: look(pools).own_running == 1)
+    start()
+    assert within(20, lambda: look(pools).own_waiting == 1)
+    assert look(pools).others == ()
+
+
+def test_share_of_a_process_that_is_not_seen_is_another_users(
+    pools: tuple[tuple[Path, str], ...], start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start("other-toy-cp311")
+    assert within(20, lambda: look(pools).others != ())
+    monkeypatch.setattr(waiting, "_opened", lambda *_: iter(()))  # no right to look
+    assert str(look(pools)) == (
+        "waits for 1 object of another user's build: they have the cores, or the memory"
+    )
+
+
+def test_memory_that_other_programs_have_is_said_as_such(
+    pools: tuple[tuple[Path, str], ...],
+) -> None:
+    assert str(look(pools)) == "waits for memory: other programs left 10 GiB free"
+
+
+def test_reason_is_said_once_and_only_after_a_while(
+    pools: tuple[tuple[Path, str], ...],
+    start: Start,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(waiting, "LOOK", 0.2)
+    said: list[str] = []
+    start("stable-vllm-cp312")
+    assert within(20, lambda: look(pools).others != ())
+    with waiting.said(pools, said.append):
+        start()
+        assert within(20, lambda: bool(said))
+        time.sleep(1)
+        assert len(said) == 1 and said[0].startswith("waits for 1 object of stable-vllm-cp312:")
+        (tmp_path / "enough").touch()
+    with waiting.said((), said.append):
+        pass
+    assert len(said) == 1

@@ -1,0 +1,88 @@
+"""The short form of `nox -s faults`, as CI runs it: a few injections of each kind, none wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from campaign import report
+from campaign.kinds import all_kinds
+from checkout import Checkout, Done
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 900
+
+
+def campaign(base: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    folders = ("tests/faults", "tests/toys", "tests/toys/cuda")
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(str(ROOT / one) for one in folders)}
+    return subprocess.run(
+        [sys.executable, "-m", "campaign", "--base", str(base), *words],
+        cwd=ROOT,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_short_campaign_finds_nothing_wrong(tmp_path: Path) -> None:
+    done = campaign(tmp_path / "base", "--short", "--results", str(tmp_path / "results"))
+    assert done.returncode == 0, done.stderr
+    assert ", 0 wrong, seed 16\n" in done.stdout
+    kinds = {line.split(" | ")[0] for line in report.page([tmp_path / "results"]).splitlines()}
+    wanted = {f"| {name}" for name in all_kinds() if "build" not in name and name != "compilers"}
+    assert wanted <= kinds, "each kind was tried, or says why not"
+    assert not list((tmp_path / "base").glob("world-*")), "the worlds are gone"
+
+
+@pytest.mark.toolchain
+@pytest.mark.torch
+@pytest.mark.network
+@pytest.mark.slow
+def test_short_campaign_of_builds_finds_nothing_wrong(
+    first_run: tuple[Checkout, Done], shared: Path, tmp_path: Path
+) -> None:
+    kinds = "compilers,build-signals,build-store-files"
+    words = ("--kinds", kinds, "--each", "2", "--shared", str(shared))
+    done = campaign(tmp_path / "base", *words)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "6 injected, 0 wrong, seed 16\n"
+
+
+def test_wrong_outcome_ends_the_campaign_with_1_and_names_injection_and_fault(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "planted"
+    folder.mkdir()
+    text = (
+        "from campaign.kinds import broken\n"
+        "def planted(case):\n"
+        "    world = case.begin('shelf')\n"
+        "    next(iter(world.wheels.glob('toy/*.receipt.json'))).unlink()\n"
+        "    case.look()\n"
+        "broken.KINDS['planted'] = planted\n"
+    )
+    (folder / "sitecustomize.py").write_text(text, encoding="utf-8")
+    folders = (
+        str(folder),
+        *(str(ROOT / one) for one in ("tests/faults", "tests/toys", "tests/toys/cuda")),
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "campaign", "--base", str(tmp_path / "base"), "--only", "planted:0"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(folders)},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "WRONG planted:0" in done.stderr
+    assert "has no whole receipt: " in done.stderr
+    assert done.stdout == "1 injected, 1 wrong, seed 16\n"
