@@ -19,7 +19,7 @@ from blackwheel.pipeline.session_file import build_order
 from blackwheel.pipeline.todo import Work
 from blackwheel.receipts import document as receipts
 from blackwheel.receipts.beside import receipt_path
-from blackwheel.shelf import index
+from blackwheel.shelf import index, sbom, shelved_here
 from blackwheel.stacks.ask import requests
 
 UNDEFINED = "int nobody(void); int toy(void) { return nobody(); }\n"
@@ -143,3 +143,17 @@ def test_wheel_that_changed_after_smoke_is_not_shelved(site: Site, item: Work, c
         assert (fault or "foreign-top-level") in caught.value.fact
         assert index.shelved(site.wheels / "toy") == ()
         assert wheel.exists()
+
+
+def test_wheel_that_passes_is_shelved_with_its_sbom_and_the_store_notes_its_receipt(
+    site: Site, item: Work, code: bytes
+) -> None:
+    wheel = planted(site, item, code)
+    document = receipts.load(receipt_path(wheel))
+    smoke = proved.sections(site, wheel, proved.NOT_RUN)["smoke"]
+    whole = receipts.with_section(document, "smoke", smoke)
+    receipts.write(receipt_path(wheel), whole)
+    (one,) = run._shelve(site, [(item, wheel)])
+    assert one.sbom.read_bytes() == sbom.sbom(one.path, whole)
+    assert shelved_here.is_known(site.store, one.path.name, whole)
+    assert not wheel.exists()
