@@ -25,6 +25,8 @@ from blackwheel.toolchain.releases import minor
 
 _SETTING: Final = re.compile(r"\((?P<name>[a-z0-9_.]+)=(?P<value>\d)\)")
 _SMI: Final = ("--query-gpu=name,driver_version,compute_cap", "--format=csv,noheader")
+_GPU: Final = re.compile(r"([^,]{1,200}),\s*([0-9]{1,9}(?:\.[0-9]+)*),\s*([0-9]{1,2}\.[0-9])\s*")
+"""One line of its answer: name, driver, compute capability."""
 PTX: Final = "driver, PTX"
 _WSL_TOOLS: Final = "/usr/lib/wsl/lib"
 """Where Windows' driver puts nvidia-smi; not on every PATH."""
@@ -186,5 +188,5 @@ def _gpus(smi: str, environment: Mapping[str, str]) -> tuple[tuple[str, str, str
         )
     except (BlackwheelError, subprocess.TimeoutExpired):
         return ()
-    rows = [re.split(r",\s*", line) for line in done.stdout.splitlines()] if done.code == 0 else []
-    return tuple((row[0], row[1], row[2]) for row in rows if len(row) == 3)
+    lines = done.stdout.splitlines() if done.code == 0 else []
+    return tuple((row[1], row[2], row[3]) for line in lines if (row := _GPU.fullmatch(line)))

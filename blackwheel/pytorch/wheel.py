@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from blackwheel.core.download import no_answer
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.http import AbsentError, FailedError, Patience
 from blackwheel.core.ranged import opened_remotely
+from blackwheel.core.zips import UNREADABLE, held
 from blackwheel.pytorch import identity as torchpin
 from blackwheel.pytorch.identity import TorchIdentity
 
@@ -61,7 +61,7 @@ def peeked(url: str, name: str, patience: Patience) -> Iterator[zipfile.ZipFile]
             yield wheel
     except (AbsentError, FailedError) as error:
         raise no_answer(url, error) from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except UNREADABLE as error:
         raise _not_a_wheel(name, f"it is no whole zip file: {error}") from None
 
 
@@ -70,20 +70,22 @@ def remote_metadata(wheel: zipfile.ZipFile, name: str) -> str:
     found = [one for one in wheel.namelist() if re.fullmatch(_METADATA, one)]
     if len(found) != 1 or wheel.getinfo(found[0]).file_size > _LONGEST:
         raise _not_a_wheel(name, f"it has {len(found)} METADATA, or one without an end")
-    text = wheel.read(found[0]).decode("utf-8", "replace")
+    text = held(wheel, found[0], most=_LONGEST).decode("utf-8", "replace")
     _require_said(text, name)
     return text
 
 
 def _torch_file(wheel: zipfile.ZipFile, text: str, name: str) -> TorchFile:
     try:
-        version = wheel.read(torchpin.VERSION_FILE).decode("utf-8")
-        cmake = wheel.read(torchpin.CMAKE_PACKAGE).decode("utf-8")
+        version = held(wheel, torchpin.VERSION_FILE, most=_LONGEST).decode("utf-8")
+        cmake = held(wheel, torchpin.CMAKE_PACKAGE, most=_LONGEST).decode("utf-8")
         identity = torchpin.identity(text, version, cmake)
     except KeyError as error:
         raise _not_a_torch(name, str(error.args[0])) from None
-    except (UnicodeDecodeError, SyntaxError) as error:
+    except UNREADABLE as error:
         raise _not_a_torch(name, f"its version file cannot be read: {error}") from None
+    except BlackwheelError as error:
+        raise _not_a_torch(name, error.fact) from None
     lacking = [one for one in ("runtime", "git_version", "cuda") if not getattr(identity, one)]
     if lacking:
         raise _not_a_torch(name, f"{torchpin.VERSION_FILE} names no {', '.join(lacking)}")
@@ -100,9 +102,12 @@ class Needs:
 
 def needs(path: Path, name: str) -> Needs:
     """Read the requirements of the wheel at `path`, whose other files are not looked at."""
-    with zipfile.ZipFile(path) as wheel:
-        found = [n for n in wheel.namelist() if re.fullmatch(_METADATA, n)]
-        text = wheel.read(found[0]).decode("utf-8") if found else ""
+    try:
+        with zipfile.ZipFile(path) as wheel:
+            found = [n for n in wheel.namelist() if re.fullmatch(_METADATA, n)]
+            text = held(wheel, found[0]).decode("utf-8") if found else ""
+    except UNREADABLE as error:
+        raise _not_a_wheel(name, f"it is no whole zip file: {error}") from None
     requires, python = _read(
         text, name, lambda told: (tuple(map(str, told.requires_dist or ())), told.requires_python)
     )
@@ -120,11 +125,11 @@ def metadata_text(path: Path, name: str) -> str:
             if broken:
                 raise _not_a_wheel(name, f"{broken} is damaged in it")
             found = [n for n in wheel.namelist() if re.fullmatch(_METADATA, n)]
-            text = wheel.read(found[0]).decode("utf-8") if len(found) == 1 else ""
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise _not_a_wheel(name, f"it is no whole zip file: {error}") from None
+            text = held(wheel, found[0]).decode("utf-8") if len(found) == 1 else ""
     except UnicodeDecodeError as error:
         raise _not_a_wheel(name, f"its METADATA is no text: {error}") from None
+    except UNREADABLE as error:
+        raise _not_a_wheel(name, f"it is no whole zip file: {error}") from None
     _require_said(text, name)
     return text
 

@@ -25,6 +25,7 @@ from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.file_lock import held
 from blackwheel.core.process import capture, run
 from blackwheel.core.settled import Digests
+from blackwheel.stacks.locks import lock_text
 from blackwheel.stacks.records import ToolchainPin
 from blackwheel.toolchain.host_compiler import host_compiler
 from blackwheel.toolchain.layout import (
@@ -89,7 +90,7 @@ def locked_versions(lock: Path) -> dict[str, str]:
             fix="nox -s lock",
             code=Exit.CONFIG,
         )
-    versions = dict(_PIN.findall(lock.read_text(encoding="utf-8")))
+    versions = dict(_PIN.findall(lock_text(lock)))
     strays = _strays(versions)
     if strays:
         raise BlackwheelError(
@@ -123,7 +124,7 @@ def _strays(versions: dict[str, str]) -> list[str]:
 
 def lock_digest(lock: Path) -> str:
     """Return the sha256 over a lock's packages and the layout; comments do not count."""
-    lines = (line.strip() for line in lock.read_text(encoding="utf-8").splitlines())
+    lines = (line.strip() for line in lock_text(lock).splitlines())
     pins = "\n".join(line for line in lines if line and not line.startswith("#"))
     return hashlib.sha256(f"layout {LAYOUT}\n{pins}\n".encode()).hexdigest()
 
