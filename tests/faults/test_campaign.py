@@ -11,7 +11,6 @@ import pytest
 from campaign import report
 from campaign.__main__ import LONG
 from campaign.kinds import all_kinds
-from checkout import Checkout, Done
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 900
@@ -40,20 +39,6 @@ def test_short_campaign_finds_nothing_wrong(tmp_path: Path) -> None:
     wanted = {f"| {name}" for name in all_kinds() if name not in LONG}
     assert wanted <= kinds, "each kind was tried, or says why not"
     assert not list((tmp_path / "base").glob("world-*")), "the worlds are gone"
-
-
-@pytest.mark.toolchain
-@pytest.mark.torch
-@pytest.mark.network
-@pytest.mark.slow
-def test_short_campaign_of_builds_finds_nothing_wrong(
-    first_run: tuple[Checkout, Done], shared: Path, tmp_path: Path
-) -> None:
-    kinds = "compilers,build-signals,build-store-files"
-    words = ("--kinds", kinds, "--each", "2", "--shared", str(shared))
-    done = campaign(tmp_path / "base", *words)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "6 injected, 0 wrong, seed 16\n"
 
 
 def test_wrong_outcome_ends_the_campaign_with_1_and_names_injection_and_fault(
