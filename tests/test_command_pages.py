@@ -26,7 +26,7 @@ INNER = {
         "OWN_NUMBERS",
         "PLAN",
     ),
-    *("PYTHON", "RECORDS", "SOURCE_TIME", "STEPS"),
+    *("PYTHON", "RECORDS", "REST_OF", "SOURCE_TIME", "STEPS"),
 }
 """What blackwheel tells its own launcher and nox; no person sets it."""
 
