@@ -21,6 +21,7 @@ from blackwheel.doctor.check import Check
 from blackwheel.sources.git_host import cure, reason, said
 from blackwheel.sources.git_store import ANSWER_SECONDS
 from blackwheel.stacks.records import ProjectPin, Stack
+from blackwheel.toolchain.releases import minor
 
 _SETTING: Final = re.compile(r"\((?P<name>[a-z0-9_.]+)=(?P<value>\d)\)")
 _SMI: Final = ("--query-gpu=name,driver_version,compute_cap", "--format=csv,noheader")
@@ -158,7 +159,7 @@ def ptx_checks(stack: Stack | None, driver: str) -> Iterator[Check]:
     """Tell where a driver runs the wheels, and does not compile PTX of the stack's toolkit."""
     branch = int(driver.split(".", maxsplit=1)[0]) if driver else 0
     if stack and stack.driver <= branch < stack.driver_ptx:
-        release = ".".join(stack.toolchain.cuda.split(".")[:2])
+        release = minor(stack.toolchain.cuda)
         fact = (
             f"driver {driver} runs the wheels; PTX of CUDA {release}, compiled at run time, fails"
         )

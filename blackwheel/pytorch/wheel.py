@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from packaging.metadata import InvalidMetadata, Metadata
 from packaging.requirements import Requirement
@@ -25,6 +25,7 @@ from blackwheel.pytorch import identity as torchpin
 from blackwheel.pytorch.identity import TorchIdentity
 
 _METADATA: Final = r"[^/]+\.dist-info/METADATA"
+_Field = TypeVar("_Field")
 _LONGEST: Final = 4 << 20
 
 
@@ -107,12 +108,10 @@ def needs(path: Path, name: str) -> Needs:
             text = held(wheel, found[0]).decode("utf-8") if found else ""
     except UNREADABLE as error:
         raise _not_a_wheel(name, f"it is no whole zip file: {error}") from None
-    try:
-        metadata = Metadata.from_email(text, validate=False)
-        requires = tuple(map(str, metadata.requires_dist or ()))
-        return Needs(requires=requires, python=str(metadata.requires_python or ""))
-    except (ExceptionGroup, InvalidMetadata) as error:
-        raise _not_a_wheel(name, f"its METADATA cannot be read: {error}") from None
+    requires, python = _read(
+        text, name, lambda told: (tuple(map(str, told.requires_dist or ())), told.requires_python)
+    )
+    return Needs(requires=requires, python=str(python or ""))
 
 
 def metadata_text(path: Path, name: str) -> str:
@@ -136,26 +135,23 @@ def metadata_text(path: Path, name: str) -> str:
 
 
 def _require_said(text: str, name: str) -> None:
-    said, version = _said(text, name)
+    said, version = _read(text, name, lambda told: (told.name, told.version))
     wanted, wanted_version, _, _ = parse_wheel_filename(name)
     if (canonicalize_name(said), version) != (wanted, wanted_version):
         raise _not_a_wheel(name, f"its METADATA says {said} {version}")
 
 
-def _said(text: str, name: str) -> tuple[str, Version]:
+def _read(text: str, name: str, field: Callable[[Metadata], _Field]) -> _Field:
+    """Read METADATA; its fields are parsed when they are asked for."""
     try:
-        metadata = Metadata.from_email(text, validate=False)
-        return metadata.name, metadata.version
+        return field(Metadata.from_email(text, validate=False))
     except (ExceptionGroup, InvalidMetadata) as error:
         raise _not_a_wheel(name, f"its METADATA cannot be read: {error}") from None
 
 
 def requirements(text: str, name: str) -> tuple[Requirement, ...]:
     """Return the requirements in the METADATA of a wheel; raise `not-a-wheel`."""
-    try:
-        return tuple(Metadata.from_email(text, validate=False).requires_dist or ())
-    except (ExceptionGroup, InvalidMetadata) as error:
-        raise _not_a_wheel(name, f"its METADATA cannot be read: {error}") from None
+    return _read(text, name, lambda told: tuple(told.requires_dist or ()))
 
 
 def exact_version(requirement: Requirement) -> Version | None:

@@ -85,7 +85,7 @@ def stand_in(
 
     It has every function that cuda.h of that release declares, and no other. Nothing is fetched.
     """
-    lock = constraints / stack.locks / "toolchain.txt"
+    lock = stack.lock(constraints, "toolchain")
     if stack.toolchain.source == "host":
         roots = toolkit.host_candidates(stack.toolchain.cuda, environment)
     elif lock.is_file():

@@ -69,8 +69,7 @@ class Request:
 
     def lock(self, kind: str, constraints: Path) -> Path:
         """Return the hashed pins of its `build` or `run` environment."""
-        name = f"{kind}-{self.project}-py{self.python.replace('.', '')}.txt"
-        return constraints / self.stack.locks / name
+        return self.stack.lock(constraints, kind, self.project, self.python)
 
 
 def label(

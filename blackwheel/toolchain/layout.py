@@ -66,7 +66,7 @@ def lay_out(home: Path, *, compiler: Path, environment: Mapping[str, str]) -> No
 
 
 def faults(home: Path, digest: str, store: Path) -> list[str]:
-    """Return the files of a finished toolchain that are not what was installed; none where whole.
+    """Return the files of a toolchain that differ from the installed ones; none where it is whole.
 
     Every file must have its size, and those that are executed, included or linked into a wheel the
     sha256 of their wheels' RECORD. Of shared libraries a wheel holds no more than their names.

@@ -36,6 +36,7 @@ from blackwheel.toolchain.layout import (
     lay_out,
     other_than_recorded,
 )
+from blackwheel.toolchain.releases import minor
 
 _PIN: Final = re.compile(r"^([a-z0-9-]+)==([^\s\\;]+)", re.MULTILINE)
 _COMPILER: Final = ("nvidia-cuda-nvcc", "nvidia-nvvm", "nvidia-cuda-crt")
@@ -110,7 +111,7 @@ def _strays(versions: dict[str, str]) -> list[str]:
     A part that no extra names floats to the newest minor. The mathematical libraries and CCCL (3.3
     in CUDA 13.4) count their own versions, so only parts that follow the toolkit's are compared.
     """
-    release = ".".join(versions.get("cuda-toolkit", "").split(".")[:2]) + "."
+    release = minor(versions.get("cuda-toolkit", "")) + "."
     nvcc = versions.get("nvidia-cuda-nvcc")
     return [
         f"{name} {version}"
@@ -232,7 +233,7 @@ def host_candidates(
     if explicit := environment.get("BLACKWHEEL_CUDA_HOME"):
         return (Path(explicit),)
     named = environment.get("CUDA_HOME")
-    release = ".".join(cuda.split(".")[:2])
+    release = minor(cuda)
     return (*([Path(named)] if named else []), system / f"cuda-{release}")
 
 
@@ -243,7 +244,7 @@ def host_toolchain(
 
     Raises `no-host-toolkit` and `wrong-nvcc`.
     """
-    release = ".".join(cuda.split(".")[:2])
+    release = minor(cuda)
     seen = []
     for root in (path.resolve() for path in candidates):
         if not (root / "bin" / "nvcc").is_file():

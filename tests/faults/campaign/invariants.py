@@ -22,6 +22,7 @@ PEAK = 1 << 30
 TRACEBACK = re.compile(
     r"^\s*Traceback \(most recent call last\)|^Exception ignored in", re.MULTILINE
 )
+OURS = re.compile(r'File "[^"]*/(blackwheel/blackwheel/|tasks\.py|noxfile\.py)')
 NAMED = re.compile(r"^\s*(?:[\w.-]+: )?error: ([a-z][a-z0-9]*(?:-[a-z0-9]+)*)$", re.MULTILINE)
 TIMES = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|\+00:00| UTC)?")
 TEMPORARY = re.compile(
@@ -123,8 +124,12 @@ def live_processes(shell: Shell, *, seconds: float = GONE_WITHIN) -> list[str]:
 
 def tracebacks(done: Done) -> list[str]:
     """No output holds a traceback."""
-    if not TRACEBACK.search(done.said):
+    found = TRACEBACK.search(done.said)
+    if not found:
         return []
+    begins = done.said[found.start() :]
+    if "KeyboardInterrupt" in begins and not OURS.search(begins):
+        return []  # the interpreter's, Invoke's or nox's own: no line of this project ran yet
     last = [
         line for line in done.said.splitlines() if re.match(r"\w[\w.]*(Error|Exception)\b", line)
     ]
@@ -140,7 +145,7 @@ def unnamed_codes(
     if code in ours or code == Exit.OK:
         return []
     if code not in set(Exit) or (code == Exit.FAULT and not nox):
-        return [f"exit code {code} is none of core/errors.py's"]
+        return [f"exit code {code} is none of core/errors.py's: {done.said.strip()[-300:]}"]
     if code == Exit.STOPPED and not signals:
         return ["exit code 130 and nobody sent a signal"]
     tells = done.words[0] in ("verify", "doctor", "audit")  # each fault by its own name

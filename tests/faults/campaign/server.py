@@ -103,6 +103,8 @@ def serve() -> None:
                     code = 1
                     try:
                         code = become(request)
+                    except KeyboardInterrupt:  # before the command has begun
+                        code = 130
                     finally:
                         os._exit(code)
                 children += 1
