@@ -115,6 +115,9 @@ def test_traceback_is_seen() -> None:
     assert invariants.tracebacks(done(1, "error: bad-shelf\n  no Traceback of it\n")) == []
     interrupted = 'Traceback (most recent call last):\n  File "{}/x.py"\nKeyboardInterrupt\n'
     assert invariants.tracebacks(done(-2, interrupted.format("/lib/python3.11/nox"))) == []
+    early = done(1, interrupted.format("/lib/python3.11"))
+    assert invariants.unnamed_codes(early, signals=[signal.SIGINT]) == []
+    assert invariants.unnamed_codes(early, signals=[signal.SIGTERM]) != []
     assert invariants.tracebacks(done(-2, interrupted.format("/a/blackwheel/blackwheel/core")))
 
 
