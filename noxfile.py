@@ -254,6 +254,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHON)
+def fuzz(session: nox.Session) -> None:
+    """Judge every parser of others' files with 20,000 inputs; -- [NAME…] [--count N] [--seed N]."""
+    _developed(session)
+    session.run("python", "-W", "ignore", "tests/fuzz", *session.posargs)
+
+
+@nox.session(python=PYTHON)
 def faults(session: nox.Session) -> None:
     """Inject faults into real commands: hours; -- --short as CI does, --only KIND:NUMBER."""
     _developed(session)

@@ -184,6 +184,11 @@ def check_patches(site: Site, ask: Ask) -> int:
         several=True,
         to="commits",
     ),
+    as_version=Option(
+        help="of a project: the version of --commit, where no tag names that commit",
+        word="VERSION",
+        old=("as",),
+    ),
     dry_run=_flag("of a project, or torch of the registry: show what would be written"),
     objects=_flag("of a project: plan every object before and after; needs torch and the compiler"),
 )

@@ -10,8 +10,7 @@ import sys
 from blackwheel.core import isolation
 
 if __name__ == "__main__":
-    interrupted = signal.getsignal(signal.SIGINT)
-    if interrupted is signal.default_int_handler:
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     isolation.die_with_parent()
     isolation.become_subreaper()
@@ -19,5 +18,4 @@ if __name__ == "__main__":
 from blackwheel.commands.session import main
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, interrupted)
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))  # `entry.run` takes an interrupt from then on

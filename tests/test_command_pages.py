@@ -13,6 +13,7 @@ DOCS = ROOT / "docs"
 commands = script("commands")
 VARIABLE = re.compile(r"\bBLACKWHEEL_[A-Z]+(?:_[A-Z]+)*\b")
 INNER = {
+    "REST_OF",
     *(
         "EXPECTED",
         "FIXED",
@@ -25,7 +26,7 @@ INNER = {
         "OWN_NUMBERS",
         "PLAN",
     ),
-    *("PYTHON", "RECORDS", "SOURCE_TIME", "STEPS"),
+    *("PYTHON", "RECORDS", "REST_OF", "SOURCE_TIME", "STEPS"),
 }
 """What blackwheel tells its own launcher and nox; no person sets it."""
 

@@ -21,6 +21,9 @@ OTHER_LIMIT: Final = 1 << 20
 """Bytes of a file of the dist-info folder that is held in memory."""
 HELD: Final = ("METADATA", "WHEEL", "RECORD", "entry_points.txt")
 MOST_TAGS: Final = 1000
+MOST_ENTRY_BYTES: Final = 64 << 10
+MOST_ENTRY_LINES: Final = 2000
+"""Of entry_points.txt: configparser writes down each bad line again with all before it."""
 KNOWN: Final = re.compile(
     r"(METADATA|WHEEL|RECORD(\.jws|\.p7s)?|entry_points\.txt|top_level\.txt|zip-safe|"
     r"namespace_packages\.txt|dependency_links\.txt|not-zip-safe|pbr\.json|metadata\.json|"
@@ -85,6 +88,10 @@ def info_findings(
 
 
 def _entry_point_findings(text: bytes, modules: Sequence[str] | None) -> Iterator[Finding]:
+    if len(text) > MOST_ENTRY_BYTES or text.count(b"\n") > MOST_ENTRY_LINES:
+        fact = f"is longer than {MOST_ENTRY_BYTES >> 10} KiB or {MOST_ENTRY_LINES:,} lines"
+        yield Finding(name="bad-entry-points", fact=fact, library="entry_points.txt")
+        return
     parser = configparser.ConfigParser(delimiters=("=",), interpolation=None)
     parser.optionxform = str  # type: ignore[method-assign, assignment]
     try:

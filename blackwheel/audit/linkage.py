@@ -1,4 +1,4 @@
-"""Tells what each library of a wheel needs when it is loaded, and what was linked into it."""
+"""Tells which libraries each one of a wheel needs when loaded, and which were linked into it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REGISTER: Final = "__cudaRegisterFatBinary"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Linkage:
-    """What one library of a wheel is made of and bound to."""
+    """The parts of one library of a wheel, and its bonds."""
 
     library: str
     needed: tuple[str, ...]

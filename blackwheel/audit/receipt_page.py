@@ -10,11 +10,9 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from blackwheel.audit.audit import AuditReport, Finding, Library, Links
-from blackwheel.audit.kernels import KernelCounts
 from blackwheel.audit.page import Sheet, page
-from blackwheel.audit.symbols import Missing
 from blackwheel.audit.verdict import closing
-from blackwheel.core import archs
+from blackwheel.core import archs, records
 
 
 def recorded_page(
@@ -28,7 +26,8 @@ def recorded_page(
 ) -> str:
     """Draw the audit in the sections `held` of a receipt; empty where it holds none.
 
-    What another version of blackwheel recorded in another form has no page: KeyError, TypeError.
+    What another version of blackwheel recorded in another form has no page: KeyError, TypeError,
+    ValueError.
     """
     if "audit" not in held:
         return ""
@@ -37,9 +36,9 @@ def recorded_page(
         path=wheel,
         sha256=sha256,
         size=size,
-        libraries=tuple(_library(one) for one in seen["libraries"]),
-        links=tuple(_links(one) for one in seen.get("links", ())),
-        findings=tuple(Finding(**one) for one in seen.get("findings", ())),
+        libraries=records.checked(seen["libraries"], tuple[Library, ...]),
+        links=records.checked(seen.get("links", ()), tuple[Links, ...]),
+        findings=records.checked(seen.get("findings", ()), tuple[Finding, ...]),
     )
     lines = message_from_bytes(metadata).get_all("Requires-Dist") or []
     requires = [one for one in map(Requirement, map(str, lines)) if one.name == "torch"]
@@ -51,19 +50,3 @@ def recorded_page(
         closing=closing(report, wanted, requires),
     )
     return page([sheet], crumbs)
-
-
-def _library(one: Mapping[str, Any]) -> Library:
-    pairs = ("elf_archs", "ptx_archs", "kernels_by_arch")
-    return Library(
-        **{
-            **one,
-            **{name: tuple((arch, count) for arch, count in one[name]) for name in pairs},
-            "kernels": KernelCounts(**one["kernels"]),
-            "examples": tuple(one["examples"]),
-        }
-    )
-
-
-def _links(one: Mapping[str, Any]) -> Links:
-    return Links(**{**one, "missing": tuple(Missing(**each) for each in one["missing"])})

@@ -30,6 +30,7 @@ from blackwheel.core.units import duration, size
 from blackwheel.pytorch import identity
 from blackwheel.sources import patch
 from blackwheel.sources.tree import Rows
+from blackwheel.stacks.locks import lock_text
 from blackwheel.toolchain.host_compiler import Compiler
 
 
@@ -78,7 +79,7 @@ def build(
     identity.check(torch, request.stack.torch, where=str(plan.environment))
     reuse.begin_anew_unless_same(
         workshop,
-        reuse.made_with(plan, torch, compiler, mode, lock=lock.read_text(encoding="utf-8")),
+        reuse.made_with(plan, torch, compiler, mode, lock=lock_text(lock)),
         store=store,
         slug=request.slug,
         project=request.project,
@@ -184,7 +185,7 @@ def _recorded(workshop: Workshop, objects: str) -> tuple[dict[str, Any], ...]:
     `objects` is the glob of the folder where they land.
     """
     lines = timeline.records(workshop.records)
-    latest = {line["object"]: line for line in lines if line["exit"] == 0}
+    latest = {line["object"]: line for line in lines if line["exit"] == 0 and line["object"]}
     there = {path.name for path in workshop.src.glob(f"{objects}/**/*.o")}
     kept = [line for line in latest.values() if Path(line["object"]).name in there]
     return tuple(sorted(kept, key=lambda line: str(line["object"])))

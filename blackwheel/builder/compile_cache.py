@@ -7,16 +7,16 @@ cicc, ptxas and `g++ -c` go through sccache (docs/decisions/0021-compile-cache-w
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from blackwheel.builder.inside import cache_step, python_neutral
+from blackwheel.core import records
 from blackwheel.core.errors import BlackwheelError, Exit
 
 SETTING: Final = "BLACKWHEEL_CACHE"
@@ -195,22 +195,53 @@ def closing(argv: tuple[str, ...], inside: Path) -> tuple[str, ...]:
     return ("/bin/sh", "-c", f'"$@"; code=$?; {ask}; {stop}; exit $code', "sh", *argv)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counts:
+    """Calls by language."""
+
+    counts: dict[records.Name, records.Count]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stats:
+    """Part of the figures of sccache that is shown."""
+
+    cache_hits: Counts
+    cache_misses: Counts
+    cache_errors: Counts
+    not_cached: dict[records.Name, records.Count] = field(default_factory=dict)
+    dist_compiles: dict[str, records.Count] = field(default_factory=dict)
+    dist_errors: records.Count = 0
+    cache_write_errors: records.Count = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Told:
+    """Content of `stats.json`, as `sccache --show-stats --stats-format json` writes it."""
+
+    stats: Stats
+
+
 def figures(folder: Path) -> dict[str, Any]:
     """Return hits and misses by language, and reasons for calls that were not cached."""
-    try:
-        stats = json.loads((folder / "stats.json").read_text(encoding="utf-8"))["stats"]
-    except (OSError, ValueError, KeyError):
+    told = records.kept(folder / "stats.json", Told)
+    if told is None:
         return {}
-    counts = {
-        name: {_WORDS.get(word, word): n for word, n in stats[f"cache_{name}"]["counts"].items()}
-        for name in ("hits", "misses", "errors")
-    }
+    stats = told.stats
+    pairs = (
+        ("hits", stats.cache_hits),
+        ("misses", stats.cache_misses),
+        ("errors", stats.cache_errors),
+    )
     return {
-        **counts,
-        "not_cached": stats.get("not_cached", {}),
-        "distributed": sum(stats.get("dist_compiles", {}).values()),
-        "distributed_errors": stats.get("dist_errors", 0),
-        "write_errors": stats.get("cache_write_errors", 0),
+        **{
+            name: {_WORDS.get(word, word): n for word, n in one.counts.items()}
+            for name, one in pairs
+        },
+        "not_cached": stats.not_cached,
+        "distributed": sum(stats.dist_compiles.values()),
+        "distributed_errors": stats.dist_errors,
+        "write_errors": stats.cache_write_errors,
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import stat
 from collections.abc import Iterable, Mapping
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from blackwheel.builder import plan
+from blackwheel.builder import plan, timeline
 from blackwheel.core import machine
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
@@ -97,15 +96,13 @@ def history(store: Path, project: str) -> dict[str, Expected]:
     trees = store.glob(f"builds/*/{project}/*")
     built = (path for tree in trees for path in tree.glob("work/objects.jsonl"))
     for path in (*built, *kept.glob("*.jsonl")):
-        for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            with contextlib.suppress(ValueError, KeyError, TypeError):  # half a line, a power cut
-                line = json.loads(text)
-                if line["exit"] == 0 and not line.get("cached"):
-                    before = found.get(line["source"], Expected(peak_bytes=0, cpu_seconds=0.0))
-                    found[line["source"]] = Expected(
-                        peak_bytes=max(before.peak_bytes, line["peak_bytes"]),
-                        cpu_seconds=max(before.cpu_seconds, line["cpu_seconds"]),
-                    )
+        for line in timeline.records(path):
+            if line["exit"] == 0 and not line["cached"]:
+                before = found.get(line["source"], Expected(peak_bytes=0, cpu_seconds=0.0))
+                found[line["source"]] = Expected(
+                    peak_bytes=max(before.peak_bytes, line["peak_bytes"]),
+                    cpu_seconds=max(before.cpu_seconds, line["cpu_seconds"]),
+                )
     return found
 
 

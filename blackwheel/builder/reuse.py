@@ -21,7 +21,7 @@ from typing import Final
 from blackwheel.builder import memory_pool
 from blackwheel.builder.plan import BuildPlan
 from blackwheel.builder.workspace import Workshop
-from blackwheel.core import process
+from blackwheel.core import process, records
 from blackwheel.core.console import Console
 from blackwheel.pytorch.identity import TorchIdentity
 from blackwheel.toolchain.host_compiler import Compiler
@@ -106,10 +106,7 @@ def begin_anew_unless_same(
     """
     path = workshop.root / _FILE
     if workshop.src.exists():
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            before = {}
+        before = records.kept(path, dict[str, str]) or {}
         other = [name for name, value in now.items() if before.get(name) != value]
         if _later_than_now(workshop.src):
             other.append(_CLOCK)

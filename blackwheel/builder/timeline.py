@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import BaseModel
+
+from blackwheel.core import records as own
 from blackwheel.core.units import duration, size
 
 SLOWEST: Final = 10
 PAUSE: Final = 300.0
 """Seconds without any object after which a build was stopped and started again."""
+
+
+class Compiled(BaseModel):
+    """One object as the launcher records it; a receipt's `objects.each` holds the same."""
+
+    model_config = own.OPEN
+
+    source: own.Name
+    """Its file's name."""
+    object: own.Name | None = None
+    archs: list[str] = []
+    began: own.Seconds
+    """Since 1970."""
+    seconds: own.Seconds
+    cpu_seconds: own.Seconds
+    peak_bytes: own.Count
+    cached: bool = False
+    exit: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,14 +54,13 @@ class Drawn:
 
 def records(path: Path) -> list[dict[str, Any]]:
     """Read the launcher's records; half-written lines are left out."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    found = []
-    for line in lines:
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return found
+    return [one.model_dump() for one in own.lines(path, Compiled)]
+
+
+def recorded(objects: object) -> list[dict[str, Any]]:
+    """Return the records in a receipt; raise ValueError where they are none."""
+    found = own.checked(objects, list[Compiled])
+    return [one.model_dump() for one in found]
 
 
 def drawn(found: Sequence[Mapping[str, Any]]) -> Drawn:

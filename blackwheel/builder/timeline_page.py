@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from blackwheel.builder.timeline import Drawn, drawn, told
+from blackwheel.builder.timeline import Drawn, drawn, recorded, told
 from blackwheel.pages.render import render
 
 _STEPS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
@@ -30,14 +30,16 @@ def page(
     )
 
 
-def recorded_page(
-    title: str, objects: Sequence[Mapping[str, Any]], crumbs: Sequence[tuple[str, str]]
-) -> str:
-    """Return the page of the last run among a receipt's objects; empty where there are none."""
-    run = drawn(objects) if objects else None
+def recorded_page(title: str, objects: object, crumbs: Sequence[tuple[str, str]]) -> str:
+    """Return the page of the last run among a receipt's objects; empty where there are none.
+
+    Raises ValueError where they are no objects.
+    """
+    found = recorded(objects)
+    run = drawn(found) if found else None
     if run is None:
         return ""
-    earlier = len(objects) - len(run.objects)
+    earlier = len(found) - len(run.objects)
     lines = [*told(run), *([f"{earlier} more objects are of earlier runs"] if earlier else [])]
     return page(title, lines, run, crumbs)
 

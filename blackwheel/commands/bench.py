@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from blackwheel.core import process
+from blackwheel.core import process, records
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
 from blackwheel.smoke.bench import results, serving
@@ -123,8 +123,16 @@ def _probe(
             fix="invoke doctor names the GPU and the driver; a bench needs both",
             code=Exit.SMOKE,
         )
-    document: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return document
+    try:
+        return records.last_of(done.stdout, dict[str, Any])
+    except records.NotARecordError as error:
+        raise BlackwheelError(
+            "bench-failed",
+            f"what it printed last is not its answer: {error}",
+            where=str(probe),
+            fix="run it alone: python patches/PROJECT/bench.py",
+            code=Exit.SMOKE,
+        ) from None
 
 
 def attention_table(project: str, found: Mapping[str, Sequence[dict[str, Any]]]) -> str:

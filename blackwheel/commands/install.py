@@ -33,6 +33,7 @@ from blackwheel.shelf import consumer_lock, verify
 from blackwheel.shelf.simple_api import ShelvedWheel
 from blackwheel.stacks import pythons
 from blackwheel.stacks.ask import requests
+from blackwheel.stacks.locks import lock_text
 from blackwheel.stacks.records import Stack
 from blackwheel.stacks.request import Request
 
@@ -161,9 +162,7 @@ def _requirements(site: Site, asked: Sequence[Request], wheels: Sequence[Shelved
         archive.installable(stack, request.tag, request.lock("run", site.constraints), kept)
         for request in asked
     ]
-    members = [
-        (one, lock.read_text(encoding="utf-8")) for one, lock in zip(wheels, locks, strict=True)
-    ]
+    members = [(one, lock_text(lock)) for one, lock in zip(wheels, locks, strict=True)]
     text = consumer_lock.requirements(members, stack=stack.name, python=asked[0].python, address="")
     for wheel in wheels:
         name = f"{wheel.project}=={wheel.version} "

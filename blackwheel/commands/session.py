@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from blackwheel.commands import bench as benching
 from blackwheel.commands import bump as bumping
-from blackwheel.core import entry, isolation
+from blackwheel.core import entry, file_lock, isolation
 from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit, nearest
 from blackwheel.core.site import Site
@@ -113,6 +113,13 @@ def _add_resolve(sessions: argparse._SubParsersAction[_Parser]) -> None:
 
 
 def _act(site: Site, options: argparse.Namespace) -> int | None:
+    if options.verb not in ("sync", "build", "plan", "smoke"):
+        return _do(site, options)
+    with file_lock.used(site.store, console=site.console):
+        return _do(site, options)
+
+
+def _do(site: Site, options: argparse.Namespace) -> int | None:
     if options.verb == "bump":
         given = {"only": options.only, "report": options.report, "archive_in": options.archive}
         return bumping.bump(site, options.stack, **given)

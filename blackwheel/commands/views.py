@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from blackwheel.builder import memory_pool, plan
+from blackwheel.core import file_lock
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.machine import read_machine
 from blackwheel.core.site import Site
@@ -260,16 +262,31 @@ def clean(site: Site, *, yes: bool) -> None:
     if not yes:
         site.console.say("nothing was removed; --yes removes all of it (the shelf stays)")
         return
-    for folder in folders:
-        shutil.rmtree(folder)
-        site.console.say(f"removed {folder}")
+    left: list[str] = []
+    with file_lock.unused(site.store):
+        for folder in folders:
+            if folder.is_symlink():
+                site.console.say(f"{folder} is a link: what it leads to was left as it is")
+                continue
+            before = len(left)
+            shutil.rmtree(folder, onerror=lambda _, path, why: left.append(f"{path}: {why[1]}"))
+            if len(left) == before:
+                site.console.say(f"removed {folder}")
+    if left:
+        raise BlackwheelError(
+            "not-removed",
+            "\n".join([f"{len(left)} files could not be removed:", *left[:10]]),
+            where=str(site.store),
+            fix="remove them as the user to whom they belong; the rest is gone",
+            code=Exit.MACHINE,
+        )
 
 
 def _disk(folder: Path) -> int:
     """Bytes on disk, each inode once: environments share their files with uv's cache."""
     seen: dict[tuple[int, int], int] = {}
     for path in folder.rglob("*"):
-        if not path.is_symlink():
-            state = path.stat()
+        with contextlib.suppress(OSError):  # a run that goes on removes files, too
+            state = path.lstat()
             seen[state.st_dev, state.st_ino] = state.st_blocks * 512
     return sum(seen.values())

@@ -79,7 +79,7 @@ def _settings(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for place in filter(None, places):
         try:
             table = tomllib.loads(Path(place).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
         pip = table.get("pip")
         for part in (pip if isinstance(pip, dict) else {}, table):

@@ -28,6 +28,8 @@ def run(action: Callable[[Site], Any], *, inner: bool = False, relay: Relay | No
     would show goes to the `relay`.
     """
     signal.signal(signal.SIGTERM, _stop)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as __main__.py sets it for its imports
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.unraisablehook = _not_raised
     _open_streams()
     sites.adopt(os.environ)

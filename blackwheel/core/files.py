@@ -35,14 +35,19 @@ def component(name: str, *, where: str = "", code: Exit = Exit.INDEX) -> str:
     )
 
 
-def replace_file(path: Path, data: bytes) -> None:
+def rewrite_file(path: Path, data: bytes) -> None:
+    """Replace a file that is there, and keep who may read and write it."""
+    replace_file(path, data, mode=stat.S_IMODE(path.stat().st_mode))
+
+
+def replace_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Write beside `path` and rename: a reader, or a power cut, finds the old or the new bytes."""
     handle, name = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as sink:
             sink.write(data)
             sink.flush()
-            os.fchmod(sink.fileno(), 0o644)
+            os.fchmod(sink.fileno(), mode)
             os.fsync(sink.fileno())
         Path(name).replace(path)
     except BaseException:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+_NUMBER: Final = re.compile(r"[0-9]{1,20}")
 _V1_LIMIT: Final = "memory.limit_in_bytes"
 RUNNING: Final = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
 """The Python that runs this, not the virtual environment around it."""
@@ -73,7 +74,7 @@ def read_machine(root: Path = Path("/"), *, affinity: int | None = None) -> Mach
 
 def driver_version(text: str) -> str:
     """Read `575.64.05` out of /proc/driver/nvidia/version, of the open or the closed module."""
-    found = re.search(r"^NVRM version:.*?\s(\d{3,}\.\d+(?:\.\d+)?)\s", text, re.MULTILINE)
+    found = re.search(r"^NVRM version:.*?\s([0-9]{3,9}\.[0-9]+(?:\.[0-9]+)?)\s", text, re.MULTILINE)
     return found[1] if found else ""
 
 
@@ -126,7 +127,8 @@ def _has_header(path: Path, version: str) -> bool:
 
 
 def _meminfo(text: str) -> dict[str, int]:
-    return {n: int(kb) * 1024 for n, kb in re.findall(r"^(\w+):\s+(\d+) kB", text, re.MULTILINE)}
+    found = re.findall(r"^(\w+):\s+([0-9]{1,20}) kB", text, re.MULTILINE)
+    return {name: int(kb) * 1024 for name, kb in found}
 
 
 def _memory_limits(root: Path) -> Iterator[tuple[int, int]]:
@@ -156,7 +158,7 @@ def limited_groups(root: Path = Path("/")) -> tuple[Path, ...]:
 
 
 def _free(folder: Path, limit: int, used: str, cache: str) -> int:
-    found = re.search(rf"^{cache} (\d+)$", _text(folder / "memory.stat"), re.MULTILINE)
+    found = re.search(rf"^{cache} ([0-9]{{1,20}})$", _text(folder / "memory.stat"), re.MULTILINE)
     spent = max(_numbers(folder, used), default=0) - (int(found[1]) if found else 0)
     return max(0, limit - max(0, spent))
 
@@ -165,13 +167,13 @@ def _quotas(root: Path) -> Iterator[float]:
     """Cores that each cgroup of this process grants."""
     for folder in _groups(root, ""):
         quota, _, period = _text(folder / "cpu.max").strip().partition(" ")
-        if quota.isdigit() and period.isdigit():
-            yield int(quota) / int(period)
+        if _NUMBER.fullmatch(quota) and _NUMBER.fullmatch(period):
+            yield int(quota) / max(1, int(period))
     for folder in _groups(root, "cpu"):
         quota = _text(folder / "cpu.cfs_quota_us").strip()
         period = _text(folder / "cpu.cfs_period_us").strip()
-        if quota.isdigit() and period.isdigit():
-            yield int(quota) / int(period)
+        if _NUMBER.fullmatch(quota) and _NUMBER.fullmatch(period):
+            yield int(quota) / max(1, int(period))
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
@@ -182,7 +184,8 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
     """
     top = root / "sys/fs/cgroup" / controller
     for line in _text(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", maxsplit=2)
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
         if controllers == controller or (controller and controller in controllers.split(",")):
             folder = top / path.strip("/")
             yield from (p for p in (folder, *folder.parents) if p.is_relative_to(top))
@@ -190,7 +193,7 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
 
 def _numbers(folder: Path, *names: str) -> list[int]:
     texts = (_text(folder / name).strip() for name in names)
-    return [int(text) for text in texts if text.isdigit()]
+    return [int(text) for text in texts if _NUMBER.fullmatch(text)]
 
 
 def _text(path: Path) -> str:

@@ -164,6 +164,14 @@ def capture(
     )
     if check and done.code != 0:
         tail = "\n".join((done.stderr or done.stdout).splitlines()[-TAIL_LINES:])
+        if process.returncode < 0:
+            raise BlackwheelError(
+                "program-killed",
+                f"{masked(' '.join(argv), secrets)}\nended with signal {-process.returncode}",
+                where=f"in {cwd}",
+                fix="the same command again; a kill for want of memory is in the kernel's log",
+                code=Exit.MACHINE,
+            )
         raise BlackwheelError(
             "command-failed",
             f"{masked(' '.join(argv), secrets)}\nended with exit code {done.code}\n{tail}",

@@ -28,7 +28,7 @@ _OWN: Final = ("_virtualenv.py", "_virtualenv.pth")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Changed:
-    """An installed file that is not what its wheel's RECORD says."""
+    """An installed file that differs from its wheel's RECORD."""
 
     distribution: str
     """Empty for a file that no RECORD names."""
@@ -91,7 +91,7 @@ def require_as_recorded(environment: Path, store: Path, *, own: Collection[str] 
 
 
 def refusal(found: Sequence[Changed], *, where: str, folder: Path) -> BlackwheelError:
-    """Return the error `changed-package`, with what cleans uv's cache."""
+    """Return the error `changed-package`; its cure cleans uv's cache."""
     names = sorted({one.distribution for one in found} - {""})
     more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
     clean = [f"uv cache clean {' '.join(names)}"] if names else []

@@ -8,13 +8,12 @@ import time
 from pathlib import Path
 from typing import Final
 
+from blackwheel.core import records
 from blackwheel.core.files import replace_file, sha256
 
 SETTLED_NANOSECONDS: Final = 2_000_000_000
 """A digest is kept only for a file that is older: a file system's clock ticks too seldom to tell
 two changes of one moment apart."""
-MOST_BYTES: Final = 64 << 20
-"""Of the digests of one folder; an environment with torch has 25,000 files, which take 5 MB."""
 
 _OF_THIS_PROCESS: Final[dict[str, str]] = {}
 """Where no store is named."""
@@ -55,10 +54,4 @@ class Digests:
 
 
 def _read(path: Path) -> dict[str, str]:
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            return {}
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {str(state): str(digest) for state, digest in found.items()}
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return {}
+    return records.kept(path, dict[str, str]) or {}

@@ -120,7 +120,8 @@ def _ready(pair: _Pair, patches: Path, shelf: Path | None) -> Check:
         command = f"invoke build-wheels --stack {pair.stack.name}"
         lacks.append(f"no wheel of it is on the shelf: {command}")
     what = ", ".join(f"{one.what} ({one.word})" for one in pair.chosen)
-    fact = f"{pair.server} finds {what} in {there or pair.wheel}"
+    finds = "finds" if there or shelf is None else "would find"
+    fact = f"{pair.server} {finds} {what} in {there or pair.wheel}"
     fact += " and needs no nvcc for that" if patched else ""
     fact += f": at run time it does not compile {_cost(pair.chosen)}"
     return Check(name=NAME, ok=None if lacks else True, fact=fact, cure="; ".join(lacks))

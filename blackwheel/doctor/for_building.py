@@ -91,7 +91,7 @@ def _network(stack: Stack | None, place: Place) -> Iterator[Check]:
 
 def _in_store(stack: Stack, place: Place) -> tuple[bool, bool]:
     """Tell whether the toolchain, and an environment with torch, were made there before."""
-    lock = place.constraints / stack.locks / "toolchain.txt"
+    lock = stack.lock(place.constraints, "toolchain")
     toolchain = stack.toolchain.source == "host"
     if not toolchain and lock.is_file():
         home = place.store / "toolchains" / lock_digest(lock)[:16]
@@ -196,11 +196,14 @@ def _torch(stack: Stack) -> Check:
 
 def _locks(stack: Stack, place: Place) -> Iterator[Check]:
     """Name the hashed pins that are missing: only once torch is locked can they be made."""
-    folder = place.constraints / stack.locks
-    tags = [version.replace(".", "") for version in stack.python]
-    names = [f"build-{project}-py{tag}.txt" for project in stack.build for tag in tags]
-    names += ["toolchain.txt"] if stack.toolchain.source == "registry" else []
-    missing = [name for name in names if not (folder / name).is_file()]
+    wanted = [
+        stack.lock(place.constraints, "build", project, python)
+        for project in stack.build
+        for python in stack.python
+    ]
+    if stack.toolchain.source == "registry":
+        wanted.append(stack.lock(place.constraints, "toolchain"))
+    missing = [path.name for path in wanted if not path.is_file()]
     if missing and _torch(stack).ok:
         fact = f"constraints/{stack.locks}/ lacks {', '.join(missing)}"
         yield Check(name="locks", ok=False, fact=fact, cure="nox -s lock")

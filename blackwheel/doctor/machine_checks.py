@@ -21,9 +21,12 @@ from blackwheel.doctor.check import Check
 from blackwheel.sources.git_host import cure, reason, said
 from blackwheel.sources.git_store import ANSWER_SECONDS
 from blackwheel.stacks.records import ProjectPin, Stack
+from blackwheel.toolchain.releases import minor
 
 _SETTING: Final = re.compile(r"\((?P<name>[a-z0-9_.]+)=(?P<value>\d)\)")
 _SMI: Final = ("--query-gpu=name,driver_version,compute_cap", "--format=csv,noheader")
+_GPU: Final = re.compile(r"([^,]{1,200}),\s*([0-9]{1,9}(?:\.[0-9]+)*),\s*([0-9]{1,2}\.[0-9])\s*")
+"""One line of its answer: name, driver, compute capability."""
 PTX: Final = "driver, PTX"
 _WSL_TOOLS: Final = "/usr/lib/wsl/lib"
 """Where Windows' driver puts nvidia-smi; not on every PATH."""
@@ -156,7 +159,7 @@ def ptx_checks(stack: Stack | None, driver: str) -> Iterator[Check]:
     """Tell where a driver runs the wheels, and does not compile PTX of the stack's toolkit."""
     branch = int(driver.split(".", maxsplit=1)[0]) if driver else 0
     if stack and stack.driver <= branch < stack.driver_ptx:
-        release = ".".join(stack.toolchain.cuda.split(".")[:2])
+        release = minor(stack.toolchain.cuda)
         fact = (
             f"driver {driver} runs the wheels; PTX of CUDA {release}, compiled at run time, fails"
         )
@@ -185,5 +188,5 @@ def _gpus(smi: str, environment: Mapping[str, str]) -> tuple[tuple[str, str, str
         )
     except (BlackwheelError, subprocess.TimeoutExpired):
         return ()
-    rows = [re.split(r",\s*", line) for line in done.stdout.splitlines()] if done.code == 0 else []
-    return tuple((row[0], row[1], row[2]) for row in rows if len(row) == 3)
+    lines = done.stdout.splitlines() if done.code == 0 else []
+    return tuple((row[1], row[2], row[3]) for line in lines if (row := _GPU.fullmatch(line)))

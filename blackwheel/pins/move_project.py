@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,11 +16,11 @@ from packaging.utils import canonicalize_name
 from blackwheel.builder import requirements as requires
 from blackwheel.core.errors import BlackwheelError, Exit, nearest
 from blackwheel.core.file_lock import held
-from blackwheel.core.files import replace_file
+from blackwheel.core.files import rewrite_file
 from blackwheel.core.site import Site
+from blackwheel.pins import looked_at, requirements, stack_file, upstream_files
 from blackwheel.pins import nested as nestedpins
 from blackwheel.pins import release as releases
-from blackwheel.pins import requirements, stack_file, upstream_files
 from blackwheel.pins.nested import Nested
 from blackwheel.pins.release import Release
 from blackwheel.sources import fetch, rebase, series
@@ -65,11 +65,19 @@ class Move:
 
 
 def prepare(
-    site: Site, stack_name: str, project: str, version: str, *, commits: Mapping[str, str]
+    site: Site,
+    stack_name: str,
+    project: str,
+    version: str,
+    *,
+    commits: Mapping[str, str],
+    untagged: bool = False,
 ) -> Move:
     """Find a release, its nested sources and the rebased series; write nothing.
 
-    `commits` are those that a person named, by path of a nested source, '' for the project.
+    `commits` are those that a person named, by path of a nested source, '' for the project; with
+    `untagged` the project's own is taken under a version that no tag has. Everything is looked at
+    before anything is refused: several blockers are one `pin-blocked`.
     Where the stack names an sdist without its bytes, it is the first pin: nothing moves, the
     release is measured.
     Raises `cannot-pin`, `refresh-conflict`, `stale-patch`, `requirement-missing`, and what
@@ -87,7 +95,7 @@ def prepare(
             code=Exit.USAGE,
         )
     sought = releases.Sought(site=site, project=project, pin=old, where=f"projects.{project}")
-    release = releases.find(sought, version, commit=commits.get("", ""))
+    release = releases.find(sought, version, commit=commits.get("", ""), untagged=untagged)
     first = bool(old.sdist and not old.sdist.measured)
     source = None if first else _fetched(site, project, old)
     nested = nestedpins.moved(
@@ -98,12 +106,20 @@ def prepare(
         after=release.reading,
         commits=commits,
     )
+    blocked = list(nested.blocked)
     pin, notes = _pin_of(site, project, old, release, nested)
     new = _fetched(site, project, pin)
     source = source or new
     pin, asks = _with_requirements(stack, project, pin, source.root, new.root)
-    _require_requires(stack, project, pin, new.root)
-    rebased = _series(site, project, old=source, new=new, made=first or old.version == pin.version)
+    with _noted(blocked):
+        _require_requires(stack, project, pin, new.root)
+    absent = set(paths) - {one.path for one in pin.nested}
+    made = first or old.version == pin.version
+    with _noted(blocked, but=absent):  # a patch of a source that is not here says nothing
+        rebased = _series(site, project, old=source, new=new, made=made)
+    if blocked:
+        raise _blocked(blocked, project, str(release.version))
+    asks += tuple(looked_at.notes(pin, source.root, new.root, rebased))
     before = (site.constraints / f"{stack_name}.toml").read_text(encoding="utf-8")
     after = stack_file.edited_project(before, project, old, pin, nested.renamed)
     _require_same(stack, project, pin, site.constraints, after)
@@ -117,6 +133,30 @@ def prepare(
         after=after,
         renamed=nested.renamed,
         notes=(*notes, *asks),
+    )
+
+
+@contextlib.contextmanager
+def _noted(blocked: list[BlackwheelError], *, but: Collection[str] = ()) -> Iterator[None]:
+    """Keep an error beside those before it, but for one of a file below these paths."""
+    try:
+        yield
+    except BlackwheelError as error:
+        if not any(f"{path}/" in error.fact for path in but):
+            blocked.append(error)
+
+
+def _blocked(errors: list[BlackwheelError], project: str, version: str) -> BlackwheelError:
+    """Return the one error, or all of them as one."""
+    if len(errors) == 1:
+        return errors[0]
+    rows = [f"{one.name}: {one.fact}\nwhere: {one.where}\nfix: {one.fix}" for one in errors]
+    return BlackwheelError(
+        "pin-blocked",
+        "\n".join([f"{project} {version} cannot be pinned for {len(errors)} reasons", *rows]),
+        where=f"invoke pin {project} {version}",
+        fix="as each reason says; nothing was written",
+        code=errors[0].code,
     )
 
 
@@ -148,7 +188,7 @@ def write(site: Site, move: Move) -> None:
         (folder / "series").touch()
     with _placed(move, folder):
         if move.after != move.before:
-            replace_file(path, move.after.encode())
+            rewrite_file(path, move.after.encode())
 
 
 def written(move: Move, folder: Path) -> bool:

@@ -26,6 +26,7 @@ from blackwheel.pytorch.nightly_index import Listing
 from blackwheel.pytorch.wheel import TorchFile
 from blackwheel.stacks import loader, pythons
 from blackwheel.stacks.records import Stack, TorchPin, TorchWheel, python_tag
+from blackwheel.toolchain.releases import minor
 
 LATEST: Final = "latest"
 
@@ -296,7 +297,7 @@ def _require_toolchain(stack: Stack, channel: str) -> None:
 
 
 def _require_cuda(stack: Stack, cuda: str, *, of: str = "") -> None:
-    if stack.toolchain.cuda.split(".")[:2] != cuda.split("."):
+    if minor(stack.toolchain.cuda) != cuda:
         raise BlackwheelError(
             "other-cuda",
             f"torch{of} is built with CUDA {cuda}, stack '{stack.name}' compiles"

@@ -24,6 +24,8 @@ class Nested:
     """What upstream calls a source now, by what it called it before: `v4.4.2` → `v4.5.0`."""
     notes: tuple[str, ...]
     """What a person should know before the pin moves."""
+    blocked: tuple[BlackwheelError, ...] = ()
+    """Why sources are not among the pins."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +52,7 @@ def moved(
 ) -> Nested:
     """Return the nested pins of the release `after`; `pin` and `before` are the present one's.
 
-    Raises `nested-not-named`, `nested-unreachable`, `moved-tag` and what git raises.
+    `blocked` holds `nested-not-named`, `nested-unreachable`, `moved-tag` and what git raises.
     """
     asked = _Asked(
         site=site,
@@ -64,13 +66,21 @@ def moved(
     pins: dict[str, NestedPin] = {}
     notes: list[str] = []
     renamed: dict[str, str] = {}
+    blocked: list[BlackwheelError] = []
     for number, nested in sorted(enumerate(pin.nested), key=lambda pair: pair[1].path):
         where = f"projects.{project}.nested.{number}"
-        found, ref = _found(asked, nested, readings, where)
+        absent = {one.path for one in pin.nested} - {*pins}
+        if any(nested.path.startswith(f"{path}/") for path in absent):
+            continue  # its commit stands in a source that is blocked itself
+        try:
+            found, ref = _found(asked, nested, readings, where)
+            found, reading, note = _seen(asked, found, nested, where)
+        except BlackwheelError as error:
+            blocked.append(error)
+            continue
         if nested.archive and found.commit != nested.commit:
             found = replace(found, archive=None)
             notes.append(f"{nested.path}: {nested.archive.name} stands in for it no more")
-        found, reading, note = _seen(asked, found, nested, where)
         pins[nested.path], readings[nested.path] = found, reading
         notes += [note] if note else []
         was = _ref(asked.before, nested)
@@ -78,7 +88,10 @@ def moved(
             renamed[was] = ref
     notes += _unpinned(asked)
     return Nested(
-        pins=tuple(pins[one.path] for one in pin.nested), renamed=renamed, notes=tuple(notes)
+        pins=tuple(pins[one.path] for one in pin.nested if one.path in pins),
+        renamed=renamed,
+        notes=tuple(notes),
+        blocked=tuple(blocked),
     )
 
 

@@ -80,8 +80,7 @@ def _has_locks(site: Site, stack: Stack) -> bool:
     """Tell whether the hashed pins of every build are there, and name the stack's torch."""
     for project in stack.build:
         for python in stack.python:
-            name = f"build-{project}-py{python.replace('.', '')}.txt"
-            lock = site.constraints / stack.locks / name
+            lock = stack.lock(site.constraints, "build", project, python)
             wanted = (stack.torch.wheels[python_tag(python)].sha256,)
             if not lock.is_file() or identity.locked_digests(lock) != wanted:
                 return False

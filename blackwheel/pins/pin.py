@@ -23,6 +23,7 @@ def pin(
     archive_in: str = "",
     python: str = "",
     commits: Sequence[str] = (),
+    as_version: str = "",
     dry_run: bool = False,
     objects: bool = False,
     patience: Patience | None = None,
@@ -39,7 +40,7 @@ def pin(
             code=Exit.USAGE,
         )
     of_torch = {"--channel": channel, "--archive": archive_in, "--python": python}
-    of_project = {"--commit": commits, "--objects": objects}
+    of_project = {"--commit": commits, "--as-version": as_version, "--objects": objects}
     registry = what == "torch" and loaded.torch.source == "registry"
     if registry:
         of_project |= {"--channel": channel, "--archive": archive_in, "--python": python}
@@ -48,7 +49,14 @@ def pin(
     _refuse_options(what, of_project if what == "torch" else of_torch)
     if what != "torch":
         project_report.pin_project(
-            site, stack, what, version, commits=commits, dry_run=dry_run, objects=objects
+            site,
+            stack,
+            what,
+            version,
+            commits=commits,
+            as_version=as_version,
+            dry_run=dry_run,
+            objects=objects,
         )
         return
     if registry and version != identity.INSTALLED:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -31,17 +31,24 @@ def pin_project(
     version: str,
     *,
     commits: Sequence[str] = (),
+    as_version: str = "",
     dry_run: bool = False,
     objects: bool = False,
 ) -> bool:
     """Move a project of a stack to a release, all or nothing; return whether anything was written.
 
-    What will be written is shown first. `commits` are `COMMIT` or `third_party/NAME=COMMIT`;
+    What will be written is shown first. With `as_version` a commit that no tag names is taken under
+    that version. `commits` are `COMMIT` or `third_party/NAME=COMMIT`;
     with `objects`, every object is planned before and after.
     """
     named = named_commits(commits)
+    if as_version:
+        _require_whole(named)
+        version = as_version
     with move_project.locked(site, stack, project):
-        move = move_project.prepare(site, stack, project, version, commits=named)
+        move = move_project.prepare(
+            site, stack, project, version, commits=named, untagged=bool(as_version)
+        )
         pair = objectplans.plans(site, move) if objects else None
         move = move_project.counted(move, pair.count) if pair else move
         site.console.result("\n".join(summary(site, move, pair)))
@@ -77,11 +84,24 @@ def named_commits(words: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def _require_whole(commits: Mapping[str, str]) -> None:
+    """Raise `bad-commit` where `--as-version` has no whole commit to give a version to."""
+    if not re.fullmatch("[0-9a-f]{40}", commits.get("", "")):
+        raise BlackwheelError(
+            "bad-commit",
+            "--as-version names a commit that no tag names, and no whole commit is given",
+            where="--as-version",
+            fix="--commit COMMIT, all 40 digits",
+            code=Exit.USAGE,
+        )
+
+
 def summary(site: Site, move: Move, pair: Pair | None = None) -> Iterator[str]:
     """Yield the parts that move: source, nested sources, sdist, series, and planned objects."""
     old, new = move.old, move.pin
     unseen = " (commit as named, not seen)" if new.source.commit else " (its commit is unknown)"
-    named = f" (tag {move.tag})" if move.tag else unseen
+    untagged = " (no tag names it)" if new.source.tree else unseen
+    named = f" (tag {move.tag})" if move.tag else untagged
     yield f"{move.project} in stack {move.stack.name}: {_pair(old.version, new.version)}{named}"
     if move.first:
         yield "  first    its bytes are measured now: whoever has others is refused from here on"

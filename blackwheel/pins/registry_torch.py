@@ -38,7 +38,7 @@ from blackwheel.stacks.records import (
     python_tag,
 )
 from blackwheel.stacks.request import COMPANIONS
-from blackwheel.toolchain.releases import release
+from blackwheel.toolchain.releases import minor, release
 
 _PATIENCE: Final = Patience(tries=3)
 _TOOLKIT: Final = "cuda-toolkit"
@@ -223,7 +223,7 @@ def _toolchain(site: Site, stack: Stack, file: TorchFile) -> ToolchainPin:
     old = stack.toolchain
     asked = [one for one in file.requires if canonicalize_name(one.name) == _TOOLKIT]
     exact = next((v for one in asked if (v := torchwheel.exact_version(one))), None)
-    same = old.cuda.split(".")[:2] == file.identity.cuda.split(".")
+    same = minor(old.cuda) == file.identity.cuda
     if old.source != "registry" or exact is None:
         if not same:
             raise _cannot(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -55,8 +56,11 @@ class Sought:
     """Key path of the pin, as git's errors name it."""
 
 
-def find(asked: Sought, version: str, *, commit: str = "") -> Release:
+def find(asked: Sought, version: str, *, commit: str = "", untagged: bool = False) -> Release:
     """Return a release by its version, or the `latest`; `commit` is a commit named by a person.
+
+    With `untagged` no tag is looked for: the commit is taken under this version. A release that has
+    an sdist and no tag is taken from its sdist.
 
     Raises `bad-version`, `no-such-release`, `moved-tag`, `git-host-unreachable`, and what git and
     the package index raise.
@@ -71,9 +75,19 @@ def find(asked: Sought, version: str, *, commit: str = "") -> Release:
             raise _unreachable(error) from None
         return _without_git(asked, _version(version), commit, error)
     listed = git_tags.releases(known)
+    if untagged:
+        return _untagged(asked, _version(version), commit, listed)
     wanted = git_tags.newest(listed) if version == LATEST else _version(version)
     if wanted is None or wanted not in listed:
-        raise _no_such_release(asked, version, list(listed))
+        archive = _archive(asked, wanted) if wanted else None
+        if wanted is None or archive is None:
+            raise _no_such_release(asked, version, list(listed))
+        why = f"{shown(pin.source.url)} has no tag for {wanted}"
+        told = _told(archive)
+        whole = {ref for ref in known.values() if told and ref.startswith(told)}
+        if len(whole) == 1 and next(iter(whole)).startswith(commit):
+            return _of_commit(asked, wanted, archive, whole.pop(), why)
+        return _from_sdist(asked, wanted, archive, commit, why)
     tag = listed[wanted]
     if not known[tag].startswith(commit):
         raise moved_tag(tag, pin.source.url, known[tag], commit, where="--commit")
@@ -86,13 +100,75 @@ def find(asked: Sought, version: str, *, commit: str = "") -> Release:
     # A tree that nobody wrote down stays so: to write it would change the key of the same source.
     same = pin.source.commit and known[tag].startswith(pin.source.commit)
     tree = pin.source.tree if same else reading.tree
+    archive = _archive(asked, wanted)
+    told = _told(archive) if archive else ""
+    if archive and told and not known[tag].startswith(told):
+        site.console.say(
+            f"{asked.project}: look at: {archive.name} says that it was made of commit {told}, and"
+            f" tag {tag} is {known[tag]}"
+        )
     return Release(
         version=wanted,
         tag=tag,
         source=replace(source, tree=tree),
-        archive=_archive(asked, wanted),
+        archive=archive,
         reading=reading,
     )
+
+
+def _untagged(
+    asked: Sought, version: Version, commit: str, listed: Mapping[Version, str]
+) -> Release:
+    """Take a commit under a version that no tag has."""
+    pin = asked.pin
+    if version in listed:
+        raise BlackwheelError(
+            "bad-version",
+            f"{version} is the release of tag {listed[version]}: a commit cannot be called so, too",
+            where="--as-version",
+            fix=f"a version of your own: --as-version {version}.post0, or leave it out",
+            code=Exit.USAGE,
+        )
+    source = GitPin(url=pin.source.url, commit=commit, sparse=pin.source.sparse)
+    try:
+        where = f"{asked.where}.source"
+        reading = read_git(asked.site, source, project=asked.project, where=where)
+    except UnreachableError as error:
+        raise _unreachable(error) from None
+    return Release(
+        version=version,
+        tag="",
+        source=replace(source, tree=reading.tree),
+        archive=None,
+        reading=reading,
+    )
+
+
+def _of_commit(asked: Sought, version: Version, archive: Path, commit: str, why: str) -> Release:
+    """Take a release that no tag has by the commit of which its sdist tells the first digits."""
+    asked.site.console.say(
+        f"{asked.project}: {why}: {archive.name} is the source; git knows its commit: {commit}"
+    )
+    source = GitPin(url=asked.pin.source.url, commit=commit, sparse=asked.pin.source.sparse)
+    where = f"{asked.where}.source"
+    try:
+        reading = read_git(asked.site, source, project=asked.project, where=where)
+    except UnreachableError as error:
+        raise _unreachable(error) from None
+    return Release(
+        version=version,
+        tag="",
+        source=replace(source, tree=reading.tree),
+        archive=archive,
+        reading=reading,
+    )
+
+
+def _told(archive: Path) -> str:
+    """Return the digits of its commit that an sdist tells."""
+    texts = sdist.entries(archive, lambda path: path.endswith("_version.py"))
+    said = [m[1] for one in texts if (m := _COMMIT_ID.search(one.data.decode("utf-8", "replace")))]
+    return said[0] if said else ""
 
 
 def sdist_pin(
@@ -136,34 +212,39 @@ def require_same_sdist(site: Site, project: str, found: SdistPin) -> None:
 
 
 def _without_git(asked: Sought, version: Version, commit: str, error: UnreachableError) -> Release:
+    """Take the release from its sdist where git cannot be asked."""
+    archive = _archive(asked, version)
+    if archive is None or (commit and len(commit) != _WHOLE and not _told(archive)):
+        raise _unreachable(error)
+    return _from_sdist(asked, version, archive, commit, f"{error.url} cannot be reached ({error})")
+
+
+def _from_sdist(
+    asked: Sought,
+    version: Version,
+    archive: Path,
+    commit: str,
+    why: str,
+) -> Release:
     """Take the release from its sdist, and a person's word for the commit, or the sdist's own.
 
     Where neither names one, the sdist alone is the source, and its commit stays unknown.
     """
     pin = asked.pin
-    archive = _archive(asked, version)
-    if archive is None:
-        raise _unreachable(error)
-    texts = sdist.entries(archive, lambda path: path.endswith("_version.py"))
-    said = [m[1] for one in texts if (m := _COMMIT_ID.search(one.data.decode("utf-8", "replace")))]
-    if commit and len(commit) != _WHOLE and not said:
-        raise _unreachable(error)
-    if commit and said and not commit.startswith(said[0]):
+    told = _told(archive)
+    if commit and told and not commit.startswith(told):
         raise BlackwheelError(
             "other-commit",
             f"{archive.name} says that it was made of another commit"
-            f"\nsays:     {said[0]}\n--commit: {commit}",
+            f"\nsays:     {told}\n--commit: {commit}",
             where=f"{asked.where}.source.commit",
             fix="name the commit of the release",
             code=Exit.SOURCE,
         )
-    short = said[0] if said and len(said[0]) in (_SHORT, _WHOLE) else ""
+    short = told if len(told) in (_SHORT, _WHOLE) else ""
     commit, known = (commit, "--commit is believed") if commit else (short, f"commit {short}")
     how = known if commit else "nobody here knows its commit"
-    asked.site.console.say(
-        f"{asked.project}: {error.url} cannot be reached ({error}): {archive.name} is the source;"
-        f" {how}"
-    )
+    asked.site.console.say(f"{asked.project}: {why}: {archive.name} is the source; {how}")
     same = commit == pin.source.commit and str(version) == pin.version
     source = pin.source if same else replace(pin.source, commit=commit, tree=None)
     return Release(

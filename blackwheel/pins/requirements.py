@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Final
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.stacks.faults import FaultsError, record_of, table_of
+
+_MOST_LETTERS: Final = 1000
 _Known = dict[str, list[Requirement]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """Table `[build-system]` of a pyproject.toml, as far as it is read."""
+
+    requires: tuple[str, ...] = ()
+
+
+def _bad_file(name: str, why: str) -> BlackwheelError:
+    return BlackwheelError(
+        "bad-upstream-file",
+        f"the release's {name} cannot be read: {why[:300]}",
+        where=name,
+        fix="look at the file in the release; pin it by hand, or take another release",
+        code=Exit.SOURCE,
+    )
 
 
 def build_lines(root: Path) -> list[str]:
@@ -18,8 +40,11 @@ def build_lines(root: Path) -> list[str]:
     path = root / "pyproject.toml"
     if not path.is_file():
         return []
-    table = tomllib.loads(path.read_text(encoding="utf-8"))
-    return list(table.get("build-system", {}).get("requires", []))
+    try:
+        system = table_of(path).get("build-system", {})
+        return list(record_of(Asked, system).requires)
+    except FaultsError as error:
+        raise _bad_file("pyproject.toml", "; ".join(error.faults)) from None
 
 
 def file_lines(root: Path, files: Iterable[str]) -> list[str]:
@@ -28,10 +53,14 @@ def file_lines(root: Path, files: Iterable[str]) -> list[str]:
     waiting, seen = list(files), set()
     while waiting:
         name = waiting.pop()
-        if name in seen or not (root / name).is_file():
+        if name in seen or len(name) > _MOST_LETTERS or not (root / name).is_file():
             continue
         seen.add(name)
-        for line in (root / name).read_text(encoding="utf-8").splitlines():
+        try:
+            text_of = (root / name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise _bad_file(name, str(error)) from None
+        for line in text_of.splitlines():
             text = re.sub(r"(^|\s)#.*", "", line).strip()
             if included := re.fullmatch(r"(?:-r|--requirement)[ =]*(\S+)", text):
                 waiting.append(str(PurePosixPath(name).parent / included[1]))

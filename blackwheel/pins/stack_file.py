@@ -16,7 +16,7 @@ import tomlkit
 from tomlkit.items import Table
 
 from blackwheel.core.errors import BlackwheelError, Exit
-from blackwheel.core.files import replace_file
+from blackwheel.core.files import rewrite_file
 from blackwheel.stacks import loader, records
 from blackwheel.stacks.records import (
     GitPin,
@@ -62,7 +62,7 @@ def rewrite(name: str, constraints: Path, torch: TorchPin) -> tuple[Edited, ...]
         if was != is_
     ]
     for one in changed:
-        replace_file(one.path.resolve(), one.after.encode())
+        rewrite_file(one.path.resolve(), one.after.encode())
     return tuple(changed)
 
 

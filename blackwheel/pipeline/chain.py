@@ -151,7 +151,7 @@ def tree_of(site: Site, order: BuildOrder) -> patch.PatchedTree:
 def _toolchain(site: Site, asked: Request) -> toolkit.Toolchain:
     return toolkit.toolchain_for(
         asked.stack.toolchain,
-        lock=site.constraints / asked.stack.locks / "toolchain.txt",
+        lock=asked.stack.lock(site.constraints, "toolchain"),
         store=site.store,
         uv=site.uv,
         environment=site.environment,

@@ -14,7 +14,7 @@ from typing import Any
 from blackwheel.builder import arch_diff, arch_plan
 from blackwheel.builder.arch_plan import ArchPlan
 from blackwheel.builder.plan import BuildPlan
-from blackwheel.core import machine
+from blackwheel.core import machine, records
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.files import replace_file
 from blackwheel.core.site import Site
@@ -71,21 +71,12 @@ def plan_file(site: Site, item: Work, *, proofs: bool = False) -> Path:
 
 def load_plan(path: Path) -> ArchPlan:
     """Read a plan out of the store."""
-    return arch_plan.parse(json.loads(path.read_bytes()))
+    return records.read(path, ArchPlan)
 
 
 def load_proofs(path: Path) -> tuple[Proof, ...]:
     """Read the proofs that `prove` wrote."""
-    return tuple(
-        Proof(
-            patch=row["patch"],
-            effects=tuple(row["effects"]),
-            apart_from=tuple(row["apart_from"]),
-            given=tuple(row["given"]),
-            inputs=row["inputs"],
-        )
-        for row in json.loads(path.read_bytes())
-    )
+    return records.read(path, tuple[Proof, ...])
 
 
 def make_plan(site: Site, order: BuildOrder, *, environment: Path) -> None:

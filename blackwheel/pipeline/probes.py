@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import glob
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pydantic import TypeAdapter, ValidationError
-
 from blackwheel.builder.arch_plan import read_texts
 from blackwheel.core.errors import BlackwheelError, Exit, nearest
 from blackwheel.sources.series import Series
+from blackwheel.stacks.faults import FaultsError, record_of, table_of
 
 FILE: Final = "probes.toml"
 _SHOWN: Final = 20
@@ -45,12 +43,9 @@ def probes(series: Series) -> dict[str, Probe]:
     faults = []
     known: dict[str, Probe] = {}
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-        known = TypeAdapter(dict[str, Probe]).validate_python(table)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        faults = [f"not TOML: {error}"]
-    except ValidationError as error:
-        faults = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        known = record_of(dict[str, Probe], table_of(path))
+    except FaultsError as error:
+        faults = list(error.faults)
     names = [patch.name for patch in series.patches]
     faults += [
         f"{name}: not in the series{nearest(name, names)}" for name in set(known) - set(names)

@@ -66,6 +66,8 @@ class Running:
 
     def __init__(self, one: Session, *, beside: bool = False) -> None:
         self.item = one.item
+        self.text = ""
+        """What the whole of it is called, between its stages."""
         self.log = one.store / "logs" / f"{one.name}.log"
         self.file = session_file.hand(one.store, one.name, replace(one.order, beside=beside))
         self.argv = (*one.command, str(self.file))
@@ -177,8 +179,8 @@ class Lanes:
         one = self.waiting[name].pop(0)
         running = Running(one, beside=True)
         what = one.name.partition("-")[0]
-        text = f"{what} for Python {one.item.request.python}"
-        stage = self.site.console.begin(name or one.item.request.project, text)
+        running.text = f"{what} for Python {one.item.request.python}"
+        stage = self.site.console.begin(name or one.item.request.project, running.text)
         self._running[name] = running, stage
         self._tails[name] = deque(maxlen=_TAIL)
         running.log.parent.mkdir(parents=True, exist_ok=True)
@@ -197,6 +199,7 @@ class Lanes:
             elif isinstance(record, StageEnded):
                 line = record.line.removeprefix(prefix)
                 console.step(f"{stage.project}: {line}", record.verb)
+                stage.rename(one.text)
             elif isinstance(record, Said):
                 console.say(self._marked(name, record.line))
 
@@ -228,6 +231,7 @@ class Lanes:
         finally:
             one.close()
         code = outcome.code
+        stage.rename(one.text)
         stopping = bool(self.code) and not self.keep_going
         self.site.console.end(stage, "done" if not code else "stopped" if stopping else "failed")
         if not code:

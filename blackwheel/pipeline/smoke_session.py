@@ -172,7 +172,7 @@ def _locks(
     site: Site, stack: records.Stack, wheels: Sequence[Path], version: str
 ) -> tuple[Path, ...]:
     """Return the hashed pins of the environment that these wheels run in, their torch obtained."""
-    folder, tag = site.constraints / stack.locks, python_tag(version)
-    locks = {folder / f"run-{project_of(stack, wheel)}-py{tag[2:]}.txt" for wheel in wheels}
+    tag, named = python_tag(version), {project_of(stack, wheel) for wheel in wheels}
+    locks = [stack.lock(site.constraints, "run", project, version) for project in named]
     kept = archive.archive(site.store, site.environment, site.console)
     return tuple(sorted(archive.installable(stack, tag, lock, kept) for lock in locks))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site, isolation_mode
@@ -95,10 +96,8 @@ def require_locks(site: Site, item: Work) -> None:
     now = keys.lock_digests(item.request, site.constraints)
     changed = [name for name, digest in now.items() if parts.get(name) != digest]
     if changed:
-        names = {"locks.build": item.request.lock("build", site.constraints).name}
-        folder = f"constraints/{item.request.stack.locks}"
-        places = [f"{folder}/{names.get(name, 'toolchain.txt')}" for name in changed]
-        raise changed_meanwhile(item, places)
+        files = keys.lock_files(item.request, Path("constraints"))
+        raise changed_meanwhile(item, [str(files[name]) for name in changed])
 
 
 def changed_meanwhile(item: Work, places: Sequence[str]) -> BlackwheelError:

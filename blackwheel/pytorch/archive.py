@@ -27,6 +27,7 @@ from blackwheel.core.files import component, sha256
 from blackwheel.core.http import AbsentError, Patience
 from blackwheel.pytorch import identity, nightly_index
 from blackwheel.pytorch import wheel as torchwheel
+from blackwheel.stacks.locks import lock_text
 from blackwheel.stacks.records import LockedWheel, Stack, TorchWheel, python_tag
 
 CARRIED: Final = "BLACKWHEEL_ARCHIVE"
@@ -178,7 +179,7 @@ def obtain(stack: Stack, tag: str, kept: Archive, *, lock: Path | None = None) -
     wheels: Sequence[LockedWheel] = torch.by_url
     if lock:
         require_in_lock(torch, lock, stack=stack.name)
-        text = lock.read_text(encoding="utf-8")
+        text = lock_text(lock)
         wheels = [wheel for wheel in wheels if wheel.sha256 in text]
     for wheel in wheels:
         try:
@@ -224,7 +225,7 @@ def installable(stack: Stack, tag: str, lock: Path, kept: Archive) -> Path:
     if stack.torch.source != "index":
         return lock
     obtain(stack, tag, kept, lock=lock)
-    torch, text = locked_torch(stack, tag), lock.read_text(encoding="utf-8")
+    torch, text = locked_torch(stack, tag), lock_text(lock)
     for wheel in torch.by_url:
         text = text.replace(f" @ {wheel.url}#", f" @ {(kept.folder / wheel.name).as_uri()}#")
     if strange := re.search(r" @ (?!file://)(\S+)", text):

@@ -8,8 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from blackwheel.core.zips import UNREADABLE, held
+
 GUARD: Final = "_built_for.py"
 """What the last patch of a series makes setup.py write beside the package's own modules."""
+
+_MOST_BYTES: Final = 64 << 10
 
 
 def built_for(wheel: Path) -> dict[str, Any] | None:
@@ -17,15 +21,18 @@ def built_for(wheel: Path) -> dict[str, Any] | None:
 
     Nothing is executed. Raises ValueError where the file is not as the last patch writes it.
     """
-    with zipfile.ZipFile(wheel) as archive:
-        names = [name for name in archive.namelist() if name.endswith(f"/{GUARD}")]
-        if not names:
-            return None
-        text = archive.read(names[0]).decode("utf-8")
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            names = [name for name in archive.namelist() if name.endswith(f"/{GUARD}")]
+            if not names:
+                return None
+            text = held(archive, names[0], most=_MOST_BYTES).decode("utf-8")
+    except UNREADABLE as error:
+        raise ValueError(f"{GUARD} cannot be read: {error}") from None
     name, assigned, literal = text.partition(" = ")
     try:
         values = ast.literal_eval(literal) if (name, assigned) == ("TORCH", " = ") else None
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         values = None
     if len(names) > 1 or not isinstance(values, dict) or text != f"TORCH = {values!r}\n":
         raise ValueError(f"{', '.join(names)}: not as setup.py writes it")

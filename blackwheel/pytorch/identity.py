@@ -14,12 +14,14 @@ from packaging.utils import canonicalize_name
 
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.pytorch.libraries import TorchLibrary, libraries
+from blackwheel.stacks.locks import lock_text
 from blackwheel.stacks.records import Stack, TorchPin
 
 VERSION_FILE: Final = "torch/version.py"
 CMAKE_PACKAGE: Final = "torch/share/cmake/Torch/TorchConfig.cmake"
 INSTALLED: Final = "installed"
 """The folder of an environment that links to the torch of another interpreter."""
+_MOST_BYTES: Final = 16 << 20
 _ANEW: Final = "remove the environment and run the same command again"
 _FACTS: Final = ("version", "runtime", "git_version", "cuda", "cxx11_abi")
 
@@ -79,7 +81,7 @@ def not_locked(stack: Stack, tag: str = "") -> BlackwheelError:
 
 def locked_digests(lock: Path, name: str = "torch") -> tuple[str, ...]:
     """Return the sha256 digests that a hashed lock file accepts for one distribution."""
-    text = lock.read_text(encoding="utf-8").replace("\\\n", " ")
+    text = lock_text(lock).replace("\\\n", " ")
     for line in text.splitlines():
         words = line.split("--hash=")[0].partition("#")[0].strip()
         try:
@@ -127,18 +129,40 @@ def seen(
         )
     config = packages / CMAKE_PACKAGE
     told = identity(
-        metadata[0].read_text(encoding="utf-8"),
-        version_file.read_text(encoding="utf-8"),
-        config.read_text(encoding="utf-8") if config.exists() else "",
+        _text(metadata[0]),
+        _text(version_file),
+        _text(config) if config.exists() else "",
         wheel_sha256=wheel_sha256,
     )
     return replace(told, libraries=libraries(packages, store=store))
 
 
+def _text(path: Path) -> str:
+    """Return a text of torch's own; raise `other-torch` where it is none."""
+    try:
+        with path.open("rb") as source:
+            return source.read(_MOST_BYTES).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(str(error), where=str(path)) from None
+
+
+def _unreadable(why: str, *, where: str) -> BlackwheelError:
+    return BlackwheelError(
+        "other-torch",
+        f"torch's own files do not tell which torch it is: {why[:300]}",
+        where=where,
+        fix=_ANEW,
+        code=Exit.TORCH,
+    )
+
+
 def identity(
     metadata: str, version: str, cmake: str, *, wheel_sha256: tuple[str, ...] = ()
 ) -> TorchIdentity:
-    """Return the identity in torch's METADATA, version.py and TorchConfig.cmake."""
+    """Return the identity in torch's METADATA, version.py and TorchConfig.cmake.
+
+    Raises `other-torch` where version.py is no Python.
+    """
     values = _assignments(version)
     head = metadata.replace("\r\n", "\n").split("\n\n", 1)[0]
     named = re.search(r"^Version: (.+)$", head, re.MULTILINE)
@@ -215,7 +239,12 @@ def check_same(found: TorchIdentity, built: Mapping[str, Any], *, where: str) ->
 def _assignments(source: str) -> dict[str, str]:
     """Read string assignments of torch/version.py, annotated or not; nothing is executed."""
     values = {}
-    for node in ast.parse(source).body:
+    try:
+        body = ast.parse(source).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        why = f"no Python: {type(error).__name__} {error}"
+        raise _unreadable(why, where=VERSION_FILE) from None
+    for node in body:
         targets = node.targets if isinstance(node, ast.Assign) else []
         targets = [node.target] if isinstance(node, ast.AnnAssign) else targets
         value = getattr(node, "value", None)

@@ -105,9 +105,9 @@ def require(
 
 
 def require_fit(found: Found, environment: Path) -> None:
-    """Raise `not-for-this-torch` where an environment holds what this torch cannot be beside.
+    """Raise `not-for-this-torch` where an environment holds packages that fit no such torch.
 
-    Its own packages come first: one that its lock brings would hide what torch was released with.
+    Its own packages come first: one that its lock brings would hide the one that torch requires.
     """
     own = {
         canonicalize_name(name): one.version
@@ -126,7 +126,7 @@ def require_fit(found: Found, environment: Path) -> None:
     if faults:
         raise BlackwheelError(
             "not-for-this-torch",
-            "\n".join(["the hashed pins bring what hides a part of torch", *sorted(faults)]),
+            "\n".join(["the hashed pins bring packages that hide those of torch", *sorted(faults)]),
             where=str(environment),
             fix="name that version in the project's `runtime` or `requirements`, then: nox -s lock",
             code=Exit.TORCH,

@@ -72,7 +72,7 @@ def _recorded(packages: Path) -> dict[str, str]:
     for record in packages.glob("torch-*.dist-info/RECORD"):
         lines = [
             line
-            for line in record.read_text(encoding="utf-8").splitlines()
+            for line in record.read_text(encoding="utf-8", errors="replace").splitlines()
             if line.startswith(wanted) and ".so" in line
         ]
         for row in parse_record_file(lines):

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import re
 import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from packaging.metadata import InvalidMetadata, Metadata
 from packaging.requirements import Requirement
@@ -21,10 +20,12 @@ from blackwheel.core.download import no_answer
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.http import AbsentError, FailedError, Patience
 from blackwheel.core.ranged import opened_remotely
+from blackwheel.core.zips import UNREADABLE, held
 from blackwheel.pytorch import identity as torchpin
 from blackwheel.pytorch.identity import TorchIdentity
 
 _METADATA: Final = r"[^/]+\.dist-info/METADATA"
+_Field = TypeVar("_Field")
 _LONGEST: Final = 4 << 20
 
 
@@ -60,7 +61,7 @@ def peeked(url: str, name: str, patience: Patience) -> Iterator[zipfile.ZipFile]
             yield wheel
     except (AbsentError, FailedError) as error:
         raise no_answer(url, error) from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except UNREADABLE as error:
         raise _not_a_wheel(name, f"it is no whole zip file: {error}") from None
 
 
@@ -69,20 +70,22 @@ def remote_metadata(wheel: zipfile.ZipFile, name: str) -> str:
     found = [one for one in wheel.namelist() if re.fullmatch(_METADATA, one)]
     if len(found) != 1 or wheel.getinfo(found[0]).file_size > _LONGEST:
         raise _not_a_wheel(name, f"it has {len(found)} METADATA, or one without an end")
-    text = wheel.read(found[0]).decode("utf-8", "replace")
+    text = held(wheel, found[0], most=_LONGEST).decode("utf-8", "replace")
     _require_said(text, name)
     return text
 
 
 def _torch_file(wheel: zipfile.ZipFile, text: str, name: str) -> TorchFile:
     try:
-        version = wheel.read(torchpin.VERSION_FILE).decode("utf-8")
-        cmake = wheel.read(torchpin.CMAKE_PACKAGE).decode("utf-8")
+        version = held(wheel, torchpin.VERSION_FILE, most=_LONGEST).decode("utf-8")
+        cmake = held(wheel, torchpin.CMAKE_PACKAGE, most=_LONGEST).decode("utf-8")
         identity = torchpin.identity(text, version, cmake)
     except KeyError as error:
         raise _not_a_torch(name, str(error.args[0])) from None
-    except (UnicodeDecodeError, SyntaxError) as error:
+    except UNREADABLE as error:
         raise _not_a_torch(name, f"its version file cannot be read: {error}") from None
+    except BlackwheelError as error:
+        raise _not_a_torch(name, error.fact) from None
     lacking = [one for one in ("runtime", "git_version", "cuda") if not getattr(identity, one)]
     if lacking:
         raise _not_a_torch(name, f"{torchpin.VERSION_FILE} names no {', '.join(lacking)}")
@@ -99,15 +102,16 @@ class Needs:
 
 def needs(path: Path, name: str) -> Needs:
     """Read the requirements of the wheel at `path`, whose other files are not looked at."""
-    with zipfile.ZipFile(path) as wheel:
-        found = [n for n in wheel.namelist() if re.fullmatch(_METADATA, n)]
-        text = wheel.read(found[0]).decode("utf-8") if found else ""
     try:
-        metadata = Metadata.from_email(text, validate=False)
-        requires = tuple(map(str, metadata.requires_dist or ()))
-        return Needs(requires=requires, python=str(metadata.requires_python or ""))
-    except (ExceptionGroup, InvalidMetadata) as error:
-        raise _not_a_wheel(name, f"its METADATA cannot be read: {error}") from None
+        with zipfile.ZipFile(path) as wheel:
+            found = [n for n in wheel.namelist() if re.fullmatch(_METADATA, n)]
+            text = held(wheel, found[0]).decode("utf-8") if found else ""
+    except UNREADABLE as error:
+        raise _not_a_wheel(name, f"it is no whole zip file: {error}") from None
+    requires, python = _read(
+        text, name, lambda told: (tuple(map(str, told.requires_dist or ())), told.requires_python)
+    )
+    return Needs(requires=requires, python=str(python or ""))
 
 
 def metadata_text(path: Path, name: str) -> str:
@@ -121,36 +125,33 @@ def metadata_text(path: Path, name: str) -> str:
             if broken:
                 raise _not_a_wheel(name, f"{broken} is damaged in it")
             found = [n for n in wheel.namelist() if re.fullmatch(_METADATA, n)]
-            text = wheel.read(found[0]).decode("utf-8") if len(found) == 1 else ""
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise _not_a_wheel(name, f"it is no whole zip file: {error}") from None
+            text = held(wheel, found[0]).decode("utf-8") if len(found) == 1 else ""
     except UnicodeDecodeError as error:
         raise _not_a_wheel(name, f"its METADATA is no text: {error}") from None
+    except UNREADABLE as error:
+        raise _not_a_wheel(name, f"it is no whole zip file: {error}") from None
     _require_said(text, name)
     return text
 
 
 def _require_said(text: str, name: str) -> None:
-    said, version = _said(text, name)
+    said, version = _read(text, name, lambda told: (told.name, told.version))
     wanted, wanted_version, _, _ = parse_wheel_filename(name)
     if (canonicalize_name(said), version) != (wanted, wanted_version):
         raise _not_a_wheel(name, f"its METADATA says {said} {version}")
 
 
-def _said(text: str, name: str) -> tuple[str, Version]:
+def _read(text: str, name: str, field: Callable[[Metadata], _Field]) -> _Field:
+    """Read METADATA; its fields are parsed when they are asked for."""
     try:
-        metadata = Metadata.from_email(text, validate=False)
-        return metadata.name, metadata.version
+        return field(Metadata.from_email(text, validate=False))
     except (ExceptionGroup, InvalidMetadata) as error:
         raise _not_a_wheel(name, f"its METADATA cannot be read: {error}") from None
 
 
 def requirements(text: str, name: str) -> tuple[Requirement, ...]:
     """Return the requirements in the METADATA of a wheel; raise `not-a-wheel`."""
-    try:
-        return tuple(Metadata.from_email(text, validate=False).requires_dist or ())
-    except (ExceptionGroup, InvalidMetadata) as error:
-        raise _not_a_wheel(name, f"its METADATA cannot be read: {error}") from None
+    return _read(text, name, lambda told: tuple(told.requires_dist or ()))
 
 
 def exact_version(requirement: Requirement) -> Version | None:

@@ -23,13 +23,23 @@ def sbom_path(wheel: Path) -> Path:
 
 
 def key_section(path: Path) -> dict[str, Any]:
-    """Return `digest`, `slug` and `parts` of the key of a wheel; empty without a receipt.
+    """Return `digest`, `slug` and `parts` of the key of a wheel; empty without such a receipt.
 
-    Read for every no-op run, so nothing is verified here.
+    Read for every no-op run, so nothing is verified here but the form, on which every reader
+    relies: a slug of three names, and parts that are texts, with Python, archs and what is left
+    out.
     """
     try:
         document = json.loads(path.read_bytes())
         section = document["predicate"]["buildDefinition"]["externalParameters"]["stack"]["key"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return dict(section) if _is_key(section) else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
-    return dict(section)
+
+
+def _is_key(section: Any) -> bool:
+    digest, slug, parts = section["digest"], section["slug"], section["parts"]
+    texts = all(isinstance(text, str) for pair in parts.items() for text in pair)
+    left_out = json.loads(parts.get("without", "[]"))
+    named = all(isinstance(name, str) for name in left_out) and {"python", "archs"} <= set(parts)
+    return texts and named and len(slug.split("/")) == 3 and isinstance(digest, str)

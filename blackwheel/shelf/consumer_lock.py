@@ -15,6 +15,7 @@ from blackwheel.core.site import Site
 from blackwheel.receipts.beside import key_section
 from blackwheel.shelf import index
 from blackwheel.stacks.ask import requests
+from blackwheel.stacks.locks import lock_text
 from blackwheel.stacks.request import Request
 
 _PIN: Final = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?(?:==| @ )", re.MULTILINE)
@@ -39,7 +40,7 @@ def lock_consumer(
     wheels = [newest(site, request, revision) for request in asked]
     text = requirements(
         [
-            (wheel, request.lock("run", site.constraints).read_text(encoding="utf-8"))
+            (wheel, lock_text(request.lock("run", site.constraints)))
             for wheel, request in zip(wheels, asked, strict=True)
         ],
         stack=stack,

@@ -6,7 +6,6 @@ pages; under `simple/` lie the pages of PEP 503 and 691, and `index.html` is for
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -20,10 +19,18 @@ from typing import Final
 from packaging.utils import InvalidWheelFilename, canonicalize_name
 
 from blackwheel.core import files
+from blackwheel.core import records as own
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.receipts import document as receipts
 from blackwheel.receipts.beside import key_section
-from blackwheel.shelf.simple_api import ShelvedWheel, SimplePage, from_entry, root_page, simple_page
+from blackwheel.shelf.simple_api import (
+    Page,
+    ShelvedWheel,
+    SimplePage,
+    from_entry,
+    root_page,
+    simple_page,
+)
 from blackwheel.shelf.wheel_file import bad_wheel, described
 from blackwheel.stacks import records, request
 from blackwheel.stacks.request import Request
@@ -321,12 +328,14 @@ def _listed(page: Path) -> Iterator[ShelvedWheel]:
     """The wheels that a project's JSON page lists; raise `bad-shelf` when it cannot be read."""
     shelf = page.parent.parent.parent
     try:
-        document = json.loads(page.read_bytes())
-        wheels = [from_entry(entry, document["name"], shelf) for entry in document["files"]]
-    except (OSError, ValueError, KeyError, TypeError, InvalidWheelFilename) as error:
+        found = own.parsed(page.read_bytes(), Page)
+        wheels = [from_entry(entry, found.name, shelf) for entry in found.files]
+        if len({wheel.path for wheel in wheels}) != len(wheels):
+            raise ValueError("it lists a file twice")
+    except (OSError, ValueError, InvalidWheelFilename) as error:
         raise BlackwheelError(
             "bad-shelf",
-            f"the index page cannot be read: {type(error).__name__}: {error}",
+            f"the index page cannot be read: {getattr(error, 'strerror', None) or error}",
             where=str(page),
             fix=f"delete {page.parent} and run invoke build-wheels: nothing is compiled again",
             code=Exit.INDEX,

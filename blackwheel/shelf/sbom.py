@@ -79,7 +79,7 @@ def _main(name: str, sha256: str, held: Mapping[str, Section]) -> Component:
 
 
 def _sources(held: Mapping[str, Section]) -> Iterator[Component]:
-    """The project, its nested sources (CUTLASS and the like), and the patches."""
+    """The project, its nested sources, and the patches."""
     sources = held["sources"]
     for one in (sources["project"], *sources["nested"]):
         digest = one["digest"]

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 from packaging.utils import parse_wheel_filename
 from packaging.version import Version
+from pydantic import Field
 
 from blackwheel.core.files import component
+from blackwheel.core.records import Count, Name
 
 API_VERSION: Final = "1.1"
 _TIME: Final = "%Y-%m-%dT%H:%M:%S.%fZ"
@@ -118,18 +120,45 @@ def root_page(projects: Sequence[str]) -> SimplePage:
     return SimplePage(html=_html("Simple index", links), json=_json(document))
 
 
-def from_entry(entry: dict[str, Any], project: str, shelf: Path) -> ShelvedWheel:
-    """Return a wheel from its entry in the JSON page of its project."""
-    _, version, _, _ = parse_wheel_filename(entry["filename"])
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hashes:
+    """Digests of a file; others may stand beside it."""
+
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """A file on a JSON page, as `simple_page` writes it."""
+
+    filename: Name
+    hashes: Hashes
+    core_metadata: Annotated[Hashes, Field(alias="core-metadata")]
+    size: Count
+    upload_time: Annotated[Name, Field(alias="upload-time")]
+    requires_python: Annotated[Name, Field(alias="requires-python")] = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Page:
+    """The JSON page of a project."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+    files: tuple[Entry, ...]
+
+
+def from_entry(entry: Entry, project: str, shelf: Path) -> ShelvedWheel:
+    """Return a wheel from its entry in the JSON page of its project; raise ValueError."""
+    _, version, _, _ = parse_wheel_filename(entry.filename)
     return ShelvedWheel(
-        path=shelf / component(entry["filename"], where=str(shelf)),
+        path=shelf / component(entry.filename, where=str(shelf)),
         project=project,
         version=str(version),
-        sha256=entry["hashes"]["sha256"],
-        size=entry["size"],
-        metadata_sha256=entry["core-metadata"]["sha256"],
-        requires_python=entry.get("requires-python", ""),
-        shelved_at=datetime.strptime(entry["upload-time"], _TIME).replace(tzinfo=UTC),
+        sha256=entry.hashes.sha256,
+        size=entry.size,
+        metadata_sha256=entry.core_metadata.sha256,
+        requires_python=entry.requires_python,
+        shelved_at=datetime.strptime(entry.upload_time, _TIME).replace(tzinfo=UTC),
     )
 
 

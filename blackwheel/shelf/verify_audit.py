@@ -66,7 +66,7 @@ def _exports(site: Site, request: Request | None) -> audit.Exports | None:
         return None
     cuda = None
     if request.stack.torch.source == "installed":  # a vendor's torch may have no CUDA beside it
-        lock = site.constraints / request.stack.locks / "toolchain.txt"
+        lock = request.stack.lock(site.constraints, "toolchain")
         try:
             cuda = toolkit.toolchain_for(
                 request.stack.toolchain,

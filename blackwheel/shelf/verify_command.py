@@ -20,7 +20,7 @@ NETWORK: Final = {isolation.NAMESPACES: "none", isolation.PROCESSES: "dead proxi
 
 
 def command_checks(site: Site, held: Mapping[str, Section], request: Request) -> Iterator[Check]:
-    """Compare what the stack decides of a build: its command, its environment, its compilers."""
+    """Compare a build's command, environment and compilers with those that the stack decides."""
     yield from _environment_checks(site, held, request)
     yield from _toolchain_checks(site, held["toolchain"], request)
     pin, sources, source = request.pin, held["sources"], request.stack.torch.source

@@ -1,4 +1,4 @@
-"""Compares what a receipt says twice, and names all that nothing but the receipt says."""
+"""Compares leaves that a receipt says twice, and names those that nothing else says."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def is_said(path: str) -> bool:
 
 
 def said_checks(proved_by: str) -> Iterator[Check]:
-    """List what is said; proved where something besides the receipt says it too."""
+    """List the leaves that are said; proved where something besides the receipt says them too."""
     for what, why in SAID:
         if proved_by:
             yield Check(what=f"said {what}", ok=True, found=proved_by)

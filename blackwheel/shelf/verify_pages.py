@@ -13,10 +13,11 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from blackwheel.core import files
 from blackwheel.core.errors import BlackwheelError
+from blackwheel.core.zips import UNREADABLE
 from blackwheel.pages.render import stamp, without_stamp
 from blackwheel.receipts import document
 from blackwheel.shelf import index, landing_page
-from blackwheel.shelf.wheel_file import UNREADABLE, read_metadata
+from blackwheel.shelf.wheel_file import read_metadata
 
 _UNREADABLE: Final = (*UNREADABLE, BlackwheelError)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from packaging.utils import parse_wheel_filename
 from packaging.version import Version
 
-from blackwheel.core import archs
+from blackwheel.core import archs, records
 from blackwheel.core.cards import cards
 from blackwheel.core.errors import BlackwheelError
 from blackwheel.receipts import document
@@ -66,13 +66,44 @@ class Facts:
         return Version(self.wheel.version).public
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Part of a project, with words for the abilities of a wheel and for its lacks."""
+
+    title: str
+    can: tuple[str, ...]
+    cannot: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recorded:
+    """Fields of `Facts` that a receipt gives, in the form of the pages."""
+
+    torch: str
+    cuda: str
+    archs: str
+    cards: str
+    driver: str
+    glibc: str
+    guard: str
+    built: str
+    native: records.Count
+    kernels: records.Count
+    ran: bool
+    gpu: str
+    kernel_words: tuple[tuple[str, str], ...]
+    limits: tuple[Limits, ...]
+    variables: tuple[tuple[str, str], ...]
+
+
 def facts(wheel: ShelvedWheel) -> Facts:
     """Read the facts from a wheel's receipt without verifying it; `invoke verify` does that."""
     tags = parse_wheel_filename(wheel.path.name)[3]
     python = ", ".join(sorted({_python(tag.interpreter) for tag in tags}))
     try:
         held = document.sections(json.loads(wheel.receipt.read_bytes()))
-        return Facts(wheel=wheel, held=held, python=python, **_recorded(held))
+        told = records.checked(_recorded(held), Recorded)
+        return Facts(wheel=wheel, held=held, python=python, **asdict(told))
     except UNREADABLE:
         return Facts(wheel=wheel, held={}, python=python)
 

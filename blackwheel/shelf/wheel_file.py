@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-import zlib
 from datetime import datetime
 from pathlib import Path
-from typing import Final
 
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
 from blackwheel.core import files
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.zips import UNREADABLE, held
 from blackwheel.shelf.simple_api import ShelvedWheel
-
-UNREADABLE: Final = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What zipfile raises for a file that is no whole, plain archive."""
 
 
 def described(wheel: Path, shelf: Path, now: datetime) -> tuple[ShelvedWheel, bytes]:
@@ -57,7 +53,7 @@ def read_metadata(wheel: Path) -> bytes:
         ]
         if len(names) != 1:
             raise bad_wheel(wheel, f"holds {len(names)} .dist-info/METADATA, not one")
-        return archive.read(names[0])
+        return held(archive, names[0])
 
 
 def bad_wheel(wheel: Path, fact: str) -> BlackwheelError:

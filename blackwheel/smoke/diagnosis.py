@@ -31,6 +31,9 @@ _SEGFAULT_SHORT: Final = re.compile(
 _TRAP: Final = re.compile(r"traps: (?P<who>\S+?)\[\d+\] (?P<what>[a-z ]+?) ip:(?P<ip>[0-9a-f]+)")
 _XID: Final = re.compile(r"Xid \([^)]*\): (?P<number>\d+)")
 _UNDEFINED: Final = re.compile(r"undefined symbol: (?P<symbol>\w+)")
+MOST_LETTERS: Final = 1 << 16
+"""Of an output that is searched: what ends a process stands at its end."""
+LONGEST_LINE: Final = 2000
 LOWEST_PAGE: Final = 0x10000
 """Linux maps nothing below: an address there is a small number that was taken for a pointer."""
 LOW_IMAGE: Final = (0x400000, 0x2000000)
@@ -72,8 +75,15 @@ _XIDS: Final = {
 }
 
 
+def bounded(text: str) -> str:
+    """Return the end of an output, its lines cut: no pattern may take minutes for a long one."""
+    lines = text[-MOST_LETTERS:].splitlines()
+    return "\n".join(line[:LONGEST_LINE] for line in lines)
+
+
 def from_words(text: str) -> Diagnosis | None:
     """Recognize an error of CUDA, the loader, the compiler or a wheel's guard in an output."""
+    text = bounded(text)
     for pattern, name, cause, step in KNOWN:
         # The last one: a traceback shows the line that raised before what it raised.
         found = next(reversed(list(pattern.finditer(text))), None)
@@ -182,6 +192,7 @@ def layout_cause(who: str) -> str:
 
 def of_log(text: str) -> Diagnosis | None:
     """Explain a line of the kernel log, or an error message; None for an unknown one."""
+    text = bounded(text)
     full = _SEGFAULT.search(text) or _SEGFAULT_SHORT.search(text)
     if full:
         return _of_segfault(full.groupdict())

@@ -25,7 +25,8 @@ _CUDA: Final = (
 _WORDS: Final[tuple[tuple[str, str, str, str], ...]] = (
     (
         r"(?:Out of memory|out of memory): Killed process \d+ \((?P<who>[^)]+)\)"
-        r"|(?P<by>\S+) invoked oom-killer|oom-kill:constraint=\S*?task=(?P<task>[^,\s]+)",
+        r"|(?P<by>\S{1,64}) invoked oom-killer"
+        r"|oom-kill:constraint=\S{0,400}?task=(?P<task>[^,\s]+)",
         "killed-for-memory",
         "the kernel ran out of memory for this machine or its cgroup; it is about {who}{by}{task}",
         FEWER,

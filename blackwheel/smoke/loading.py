@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from blackwheel.core import process
+from blackwheel.core import process, records
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
 from blackwheel.stacks.records import Stack
@@ -85,7 +85,7 @@ def stand_in(
 
     It has every function that cuda.h of that release declares, and no other. Nothing is fetched.
     """
-    lock = constraints / stack.locks / "toolchain.txt"
+    lock = stack.lock(constraints, "toolchain")
     if stack.toolchain.source == "host":
         roots = toolkit.host_candidates(stack.toolchain.cuda, environment)
     elif lock.is_file():
@@ -244,6 +244,14 @@ def _guarded(module: str, seen: Mapping[str, Any], wheel: Path) -> str:
     )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Told:
+    """The answer of `load_libraries.py`: the end of each library, and of each guard."""
+
+    libraries: dict[str, dict[str, Any]]
+    guards: dict[str, dict[str, Any]]
+
+
 def _told(
     request: Mapping[str, Any], python: Path, variables: Mapping[str, str], wheel: Path
 ) -> dict[str, Any]:
@@ -262,8 +270,12 @@ def _told(
         how = f"killed by signal {done.code - 128}\n" if done.code > 128 else ""
         bad = {"torch itself": how + done.tail}
         raise _does_not_load(bad, len(request["libraries"]), wheel)
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
+    try:
+        told = records.last_of(done.stdout, Told)
+    except records.NotARecordError as error:
+        bad = {"torch itself": f"what was printed last is not the answer: {error}"}
+        raise _does_not_load(bad, len(request["libraries"]), wheel) from None
+    return {"libraries": told.libraries, "guards": told.guards}
 
 
 def _does_not_load(bad: Mapping[str, str], count: int, wheel: Path) -> BlackwheelError:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from blackwheel.core import files, machine, process
+from blackwheel.core import files, machine, process, records
 from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.pytorch import identity as torchpin
@@ -24,6 +24,15 @@ from blackwheel.stacks.records import ProjectPin, Stack
 IMPORT_SECONDS: Final = 900
 """An import that takes longer hangs; one took 95 s beside a build that has the cores."""
 ONLY_IMPORTED: Final = "import only"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seen:
+    """The answer of `import_one.py`, as far as it is read."""
+
+    seconds: records.Seconds
+    device: records.Name
+    capability: records.Name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -310,8 +319,10 @@ def _imported(
         how = f"killed by signal {done.code - 128}\n" if done.code > 128 else ""
         tail = done.tail
         raise _failed(module, wheel, f"{how}{tail}")
-    seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return seen
+    try:
+        return asdict(records.last_of(done.stdout, Seen))
+    except records.NotARecordError as error:
+        raise _failed(module, wheel, f"what it printed last is not the answer: {error}") from None
 
 
 def _failed(module: str, wheel: Path, words: str) -> BlackwheelError:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from blackwheel.core import records
 from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.file_lock import held
@@ -242,18 +243,18 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def synced(path: Path) -> set[str]:
     """Return the paths that a manifest names: the source files of a build tree."""
-    try:
-        return set(json.loads(path.read_text(encoding="utf-8"))["files"])
-    except FileNotFoundError:
+    if not path.exists():
         return set()
-    except (ValueError, KeyError, TypeError):
+    found = records.kept(path, dict[str, list[str]])
+    if found is None or "files" not in found:
         raise BlackwheelError(
             "build-tree-unknown",
             "the list of this build tree's source files cannot be read",
             where=str(path),
             fix=f"rm -r '{path.parent}', and build from the start",
             code=Exit.MACHINE,
-        ) from None
+        )
+    return set(found["files"])
 
 
 def _write_manifest(path: Path, files: set[str]) -> None:

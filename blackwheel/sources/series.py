@@ -16,7 +16,7 @@ from blackwheel.stacks.request import Request
 
 FIELDS: Final = ("From", "Subject", "Origin", "Forwarded", "Last-Update")
 """What the header of a patch names, beside its why in free text."""
-_NAME: Final = re.compile(r"\d{4}-[A-Za-z0-9][A-Za-z0-9._-]*\.patch")
+_NAME: Final = re.compile(r"\d{4}-[A-Za-z0-9][A-Za-z0-9._-]{0,200}\.patch", re.ASCII)
 _DIFF: Final = re.compile(rb"^diff --git ", re.MULTILINE)
 _FIELD: Final = re.compile(r"([A-Z][A-Za-z-]*): *(.*)")
 

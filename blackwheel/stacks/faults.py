@@ -7,13 +7,16 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from blackwheel.core.errors import BlackwheelError, Exit, nearest
+from blackwheel.core.records import adapter
 
 Record = TypeVar("Record")
+MOST_BYTES: Final = 1 << 20
+"""Of a TOML file; the largest stack file has 15 KB."""
 
 
 class FaultsError(Exception):
@@ -24,22 +27,25 @@ class FaultsError(Exception):
         self.faults = faults
 
 
-def table_of(path: Path, *, most: int = 0) -> dict[str, Any]:
+def table_of(path: Path, *, most: int = MOST_BYTES) -> dict[str, Any]:
     """Parse a TOML file of at most so many bytes; raise FaultsError."""
     with path.open("rb") as file:
-        content = file.read(most + 1 if most else -1)
-    if most and len(content) > most:
+        content = file.read(most + 1)
+    if len(content) > most:
         raise FaultsError([f"longer than {most} bytes"])
     try:
         return tomllib.loads(content.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FaultsError([f"not TOML: {error}"]) from None
+    except ValueError as error:  # also a number of 5,000 digits
+        raise FaultsError([f"not TOML: {error}"[:300]]) from None
+    except RecursionError:
+        raise FaultsError(["not TOML: nested without an end"]) from None
 
 
 def record_of(kind: type[Record], table: object) -> Record:
     """Make the record of a table; raise FaultsError."""
     try:
-        return TypeAdapter(kind).validate_python(table)
+        found: Record = adapter(kind).validate_python(table)
+        return found
     except ValidationError as error:
         raise FaultsError([_fault(item, kind) for item in error.errors()]) from None
 

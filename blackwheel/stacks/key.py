@@ -85,10 +85,16 @@ def key(
 
 def lock_digests(request: Request, constraints: Path) -> dict[str, str]:
     """Return the lock files' part of the key; raise `no-lock-file`."""
+    files = lock_files(request, constraints)
+    return {name: _digest_of(path) for name, path in files.items()}
+
+
+def lock_files(request: Request, constraints: Path) -> dict[str, Path]:
+    """Return the lock files whose digests are parts of the key, by the names of these parts."""
     files = {"locks.build": request.lock("build", constraints)}
     if request.stack.toolchain.source == "registry":
-        files["locks.toolchain"] = constraints / request.stack.locks / "toolchain.txt"
-    return {name: _digest_of(path) for name, path in files.items()}
+        files["locks.toolchain"] = request.stack.lock(constraints, "toolchain")
+    return files
 
 
 def _change(name: str, before: str | None, now: str | None) -> str:

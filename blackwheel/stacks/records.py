@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import field
+from pathlib import Path
 from typing import Annotated, Literal
 
 from packaging.utils import canonicalize_name
@@ -327,6 +328,14 @@ class Stack:
     """The name under which its wheels were built before: they are on that shelf."""
     note: str = ""
     """What was not seen of this stack, or can no longer be had."""
+
+    def lock(self, constraints: Path, kind: str, project: str = "", python: str = "") -> Path:
+        """Return the hashed pins of the `toolchain`, or of a project's `build` or `run` packages.
+
+        `python` is its version: 3.12.
+        """
+        tag = f"-{project}-py{python.replace('.', '')}" if project else ""
+        return constraints / self.locks / f"{kind}{tag}.txt"
 
     @property
     def remarks(self) -> tuple[str, ...]:

@@ -69,8 +69,7 @@ class Request:
 
     def lock(self, kind: str, constraints: Path) -> Path:
         """Return the hashed pins of its `build` or `run` environment."""
-        name = f"{kind}-{self.project}-py{self.python.replace('.', '')}.txt"
-        return constraints / self.stack.locks / name
+        return self.stack.lock(constraints, kind, self.project, self.python)
 
 
 def label(
@@ -148,6 +147,10 @@ COMPANIONS: Final = ("torchaudio", "torchvision")
 """What a stack names in braces, where it is locked with a nightly torch."""
 
 
+_FILLED: Final = frozenset({"{torch}", *(f"{{{name}}}" for name in COMPANIONS)})
+_BRACES: Final = re.compile(r"\{[^{}]*\}|[{}]")
+
+
 class CompanionNotLockedError(BlackwheelError):
     """The torch that is locked has no such companion: `companion-not-locked`."""
 
@@ -157,6 +160,15 @@ def filled(line: str, stack: Stack, python: str) -> str:
 
     Which builds of those two belong to a nightly torch, only the lock tells: it read METADATA.
     """
+    strange = [word for word in _BRACES.findall(line) if word not in _FILLED]
+    if strange:
+        raise BlackwheelError(
+            "bad-variable",
+            f"'{line}': cannot fill in {', '.join(strange)}",
+            where=f"constraints/{stack.name}.toml",
+            fix=f"known are: {', '.join(sorted(_FILLED))}",
+            code=Exit.CONFIG,
+        )
     known: dict[str, str] = {"torch": stack.torch.requirement}
     wheel = stack.torch.wheels.get(python_tag(python))
     for one in wheel.family if wheel else ():

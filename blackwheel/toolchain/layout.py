@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from blackwheel.core import recorded
+from blackwheel.core import recorded, records
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.settled import Digests
 from blackwheel.toolchain.driver_stub import build_stub
@@ -29,6 +29,14 @@ NEEDED: Final = (
 
 _TOOLKIT: Final = re.compile(r"nvidia/cu[^/]*/")
 _SHARED: Final = re.compile(r"lib/[^/]+\.so[.0-9]*$")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Marker:
+    """Content of `toolchain.json`: the digest of its lock and layout, and its inventory."""
+
+    digest: str
+    files: dict[str, str]
 
 
 def lay_out(home: Path, *, compiler: Path, environment: Mapping[str, str]) -> None:
@@ -58,19 +66,15 @@ def lay_out(home: Path, *, compiler: Path, environment: Mapping[str, str]) -> No
 
 
 def faults(home: Path, digest: str, store: Path) -> list[str]:
-    """Return the files of a finished toolchain that are not what was installed; none where whole.
+    """Return the files of a toolchain that differ from the installed ones; none where it is whole.
 
     Every file must have its size, and those that are executed, included or linked into a wheel the
     sha256 of their wheels' RECORD. Of shared libraries a wheel holds no more than their names.
     """
-    try:
-        marker = json.loads((home / "toolchain.json").read_text(encoding="utf-8"))
-        known = dict(marker["files"]) if marker["digest"] == digest else {}
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        known = {}
-    if not known:
+    marker = records.kept(home / "toolchain.json", Marker)
+    if marker is None or marker.digest != digest or not marker.files:
         return ["toolchain.json"]
-    found = inventory(home)
+    known, found = marker.files, inventory(home)
     other = {path for path in {*known, *found} if known.get(path) != found.get(path)}
     digests = Digests(home, store)
     changed = other_than_recorded(home, digests, cuda=home / "cuda")

@@ -34,9 +34,14 @@ def releases() -> dict[str, Release]:
     return record_of(dict[str, Release], table_of(FILE))
 
 
+def minor(cuda: str) -> str:
+    """Return the release `13.0` of a version `13.0` or `13.0.2`."""
+    return ".".join(cuda.split(".")[:2])
+
+
 def release(cuda: str) -> Release:
     """Return the release of `13.0` or `13.0.2`; raise `unknown-cuda-release`."""
-    found = releases().get(".".join(cuda.split(".")[:2]))
+    found = releases().get(minor(cuda))
     if found is None:
         raise BlackwheelError(
             "unknown-cuda-release",

@@ -25,6 +25,7 @@ from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.file_lock import held
 from blackwheel.core.process import capture, run
 from blackwheel.core.settled import Digests
+from blackwheel.stacks.locks import lock_text
 from blackwheel.stacks.records import ToolchainPin
 from blackwheel.toolchain.host_compiler import host_compiler
 from blackwheel.toolchain.layout import (
@@ -35,6 +36,7 @@ from blackwheel.toolchain.layout import (
     lay_out,
     other_than_recorded,
 )
+from blackwheel.toolchain.releases import minor
 
 _PIN: Final = re.compile(r"^([a-z0-9-]+)==([^\s\\;]+)", re.MULTILINE)
 _COMPILER: Final = ("nvidia-cuda-nvcc", "nvidia-nvvm", "nvidia-cuda-crt")
@@ -88,7 +90,7 @@ def locked_versions(lock: Path) -> dict[str, str]:
             fix="nox -s lock",
             code=Exit.CONFIG,
         )
-    versions = dict(_PIN.findall(lock.read_text(encoding="utf-8")))
+    versions = dict(_PIN.findall(lock_text(lock)))
     strays = _strays(versions)
     if strays:
         raise BlackwheelError(
@@ -109,7 +111,7 @@ def _strays(versions: dict[str, str]) -> list[str]:
     A part that no extra names floats to the newest minor. The mathematical libraries and CCCL (3.3
     in CUDA 13.4) count their own versions, so only parts that follow the toolkit's are compared.
     """
-    release = ".".join(versions.get("cuda-toolkit", "").split(".")[:2]) + "."
+    release = minor(versions.get("cuda-toolkit", "")) + "."
     nvcc = versions.get("nvidia-cuda-nvcc")
     return [
         f"{name} {version}"
@@ -122,7 +124,7 @@ def _strays(versions: dict[str, str]) -> list[str]:
 
 def lock_digest(lock: Path) -> str:
     """Return the sha256 over a lock's packages and the layout; comments do not count."""
-    lines = (line.strip() for line in lock.read_text(encoding="utf-8").splitlines())
+    lines = (line.strip() for line in lock_text(lock).splitlines())
     pins = "\n".join(line for line in lines if line and not line.startswith("#"))
     return hashlib.sha256(f"layout {LAYOUT}\n{pins}\n".encode()).hexdigest()
 
@@ -231,7 +233,7 @@ def host_candidates(
     if explicit := environment.get("BLACKWHEEL_CUDA_HOME"):
         return (Path(explicit),)
     named = environment.get("CUDA_HOME")
-    release = ".".join(cuda.split(".")[:2])
+    release = minor(cuda)
     return (*([Path(named)] if named else []), system / f"cuda-{release}")
 
 
@@ -242,7 +244,7 @@ def host_toolchain(
 
     Raises `no-host-toolkit` and `wrong-nvcc`.
     """
-    release = ".".join(cuda.split(".")[:2])
+    release = minor(cuda)
     seen = []
     for root in (path.resolve() for path in candidates):
         if not (root / "bin" / "nvcc").is_file():

@@ -6,6 +6,7 @@ the libraries load beside a stand-in: they are found and resolved there, and not
 """
 
 import ctypes
+import importlib
 import json
 import os
 import sys
@@ -42,8 +43,9 @@ def gpt_oss() -> None:
     """As vLLM's backend makes the wrapper of the prefill, and calls XQA: both windows."""
     import torch
     from flashinfer import BatchAttentionWithAttentionSinkWrapper as Wrapper
-    from flashinfer import page, prefill, xqa
+    from flashinfer import page, prefill
 
+    xqa = importlib.import_module("flashinfer.xqa")  # a function of that name hides it
     bf16, given = torch.bfloat16, []
 
     class Named(Wrapper):

@@ -18,6 +18,7 @@ from wheelwright import ARCHS, INFO, NAME, SO, TOY, held_files, make_wheel, nati
 from blackwheel.audit.audit import inspect
 from blackwheel.audit.contents import Reading
 from blackwheel.audit.cuobjdump import Patience
+from blackwheel.audit.dist_info import info_findings
 from blackwheel.audit.wheel import unpack
 from blackwheel.core.errors import BlackwheelError, Exit
 
@@ -196,3 +197,14 @@ def test_folder_without_room_is_a_named_error(
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert (caught.value.name, caught.value.code) == ("no-room", Exit.MACHINE)
     assert caught.value.fix == "TMPDIR=/a/folder/with/room, and the same command again"
+
+
+@pytest.mark.parametrize("line", ["x\n", "a = b\n", " \n", "x" * 50 + "\n"])
+def test_entry_points_without_an_end_are_not_read(line: str) -> None:
+    """configparser copies all bad lines for each one more: a megabyte of them took minutes."""
+    text = b"[console_scripts]\n" + line.encode() * 100_000
+    began = time.process_time()
+    found = list(info_findings({"entry_points.txt": text}, [], ["toy"]))
+    assert time.process_time() - began < 2
+    assert [one.name for one in found] == ["bad-entry-points"]
+    assert found[0].fact == "is longer than 64 KiB or 2,000 lines"

@@ -50,13 +50,15 @@ def test_archive_keeps_nothing_under_a_name_that_leaves_it(tmp_path: Path) -> No
 
 
 def test_an_entry_of_a_page_names_no_file_elsewhere(tmp_path: Path) -> None:
-    entry = {"filename": TRAVERSING, "upload-time": datetime.now(UTC).isoformat()}
+    entry = simple_api.Entry(
+        filename=TRAVERSING,
+        hashes=simple_api.Hashes(sha256="0" * 64),
+        core_metadata=simple_api.Hashes(sha256="0" * 64),
+        size=0,
+        upload_time=datetime.now(UTC).isoformat(),
+    )
     with pytest.raises(BlackwheelError) as error:
-        simple_api.from_entry(
-            {**entry, "hashes": {"sha256": ""}, "size": 0, "core-metadata": {"sha256": ""}},
-            "toy",
-            tmp_path,
-        )
+        simple_api.from_entry(entry, "toy", tmp_path)
     assert error.value.name == "unsafe-name"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from blackwheel.core import process
+from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.process import Limits, capture_into
 
 LIMITS = Limits(seconds=1, memory=512 << 20, output=1 << 20)
@@ -39,3 +42,16 @@ def test_program_is_held_to_its_limits(program: str, code: int | None) -> None:
     assert size <= LIMITS.output
     assert (size > 0) == (program.startswith(("print", "import sys")))
     assert time.monotonic() - began < 30
+
+
+def test_program_that_somebody_kills_is_no_defect_of_ours(tmp_path: Path) -> None:
+    with pytest.raises(BlackwheelError) as raised:
+        process.capture(["sh", "-c", "kill -TERM $$"], environment=dict(os.environ), cwd=tmp_path)
+    assert str(raised.value) == (
+        "error: program-killed\n"
+        "  sh -c kill -TERM $$\n"
+        "  ended with signal 15\n"
+        f"  where: in {tmp_path}\n"
+        "  fix:   the same command again; a kill for want of memory is in the kernel's log"
+    )
+    assert raised.value.code == Exit.MACHINE

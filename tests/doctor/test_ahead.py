@@ -82,6 +82,7 @@ def test_wheel_that_is_not_shelved_is_a_note_with_the_command(
         None,
         "no wheel of it is on the shelf: invoke build-wheels --stack stable",
     )
+    assert ready.fact.startswith("vllm would find sampling and top-k")
 
 
 def test_version_that_the_server_does_not_want_is_a_lack(stack: Stack) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from campaign import report
+from campaign.__main__ import LONG
 from campaign.kinds import all_kinds
-from checkout import Checkout, Done
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 900
@@ -36,23 +36,9 @@ def test_short_campaign_finds_nothing_wrong(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert ", 0 wrong, seed 16\n" in done.stdout
     kinds = {line.split(" | ")[0] for line in report.page([tmp_path / "results"]).splitlines()}
-    wanted = {f"| {name}" for name in all_kinds() if "build" not in name and name != "compilers"}
+    wanted = {f"| {name}" for name in all_kinds() if name not in LONG}
     assert wanted <= kinds, "each kind was tried, or says why not"
     assert not list((tmp_path / "base").glob("world-*")), "the worlds are gone"
-
-
-@pytest.mark.toolchain
-@pytest.mark.torch
-@pytest.mark.network
-@pytest.mark.slow
-def test_short_campaign_of_builds_finds_nothing_wrong(
-    first_run: tuple[Checkout, Done], shared: Path, tmp_path: Path
-) -> None:
-    kinds = "compilers,build-signals,build-store-files"
-    words = ("--kinds", kinds, "--each", "2", "--shared", str(shared))
-    done = campaign(tmp_path / "base", *words)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "6 injected, 0 wrong, seed 16\n"
 
 
 def test_wrong_outcome_ends_the_campaign_with_1_and_names_injection_and_fault(

@@ -113,18 +113,26 @@ def test_traceback_is_seen() -> None:
     said = 'x\nTraceback (most recent call last):\n  File "x", line 1\nValueError: of something\n'
     assert invariants.tracebacks(done(1, said)) == ["traceback: ValueError: of something"]
     assert invariants.tracebacks(done(1, "error: bad-shelf\n  no Traceback of it\n")) == []
+    interrupted = 'Traceback (most recent call last):\n  File "{}/x.py"\nKeyboardInterrupt\n'
+    assert invariants.tracebacks(done(-2, interrupted.format("/lib/python3.11/nox"))) == []
+    early = done(1, interrupted.format("/lib/python3.11"))
+    assert invariants.unnamed_codes(early, signals=[signal.SIGINT]) == []
+    assert invariants.unnamed_codes(early, signals=[signal.SIGTERM]) != []
+    assert invariants.tracebacks(done(-2, interrupted.format("/a/blackwheel/blackwheel/core")))
 
 
 def test_exit_code_that_nobody_named_is_seen() -> None:
-    assert invariants.unnamed_codes(done(77)) == ["exit code 77 is none of core/errors.py's"]
+    assert invariants.unnamed_codes(done(77, "x")) == [
+        "exit code 77 is none of core/errors.py's: x"
+    ]
     assert invariants.unnamed_codes(done(1, "error: bad-shelf\n")) == [
-        "exit code 1 is none of core/errors.py's"
+        "exit code 1 is none of core/errors.py's: error: bad-shelf"
     ]
     assert invariants.unnamed_codes(done(10)) == ["exit code 10 without a named error"]
     assert invariants.unnamed_codes(done(130, "stopped\n")) == [
         "exit code 130 and nobody sent a signal"
     ]
-    assert invariants.unnamed_codes(done(-9)) == ["exit code -9 is none of core/errors.py's"]
+    assert invariants.unnamed_codes(done(-9)) == ["exit code -9 is none of core/errors.py's: "]
     assert invariants.unnamed_codes(done(-9), signals=[signal.SIGKILL]) == []
     assert invariants.unnamed_codes(done(143), signals=[signal.SIGTERM]) == []
     assert invariants.unnamed_codes(done(int(Exit.INDEX), "error: bad-shelf\n")) == []

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import re
 import shutil
+import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -223,6 +225,68 @@ def test_nested_source_that_cannot_be_reached_is_refused(world: World, tmp_path:
     assert first.startswith(f"{HOST}toy/toy_headers cannot be reached: ")
     assert second == "third_party/toy_headers: CMakeLists.txt names tag v4.1"
     assert error.where == "projects.toy.nested.0.url"
+
+
+def test_every_blocker_is_told_in_one_go(world: World, tmp_path: Path) -> None:
+    error = refused(world.site(tmp_path, unreachable=("toy_headers",)), "1.2")
+    lines = error.fact.splitlines()
+    assert (error.name, error.code) == ("pin-blocked", Exit.SOURCE)
+    assert lines[0] == "toy 1.2 cannot be pinned for 2 reasons"
+    names = [line.partition(":")[0] for line in lines if line.partition(":")[0].count("-")]
+    assert names == ["nested-unreachable", "refresh-conflict"]
+    assert lines.count("where: projects.toy.nested.0.url") == 1
+    assert "0001-change-kernel.patch conflicts with toy" in error.fact
+
+
+def test_commit_that_no_tag_names_is_pinned_under_a_version_of_ones_own(
+    site: Site, world: World
+) -> None:
+    commit = world.toy.commits["v1.1"]
+    assert pinned(site, "latest", commits=[commit], as_version="1.1.dev1")
+    made = loader.load("toy", site.constraints).projects["toy"]
+    assert (made.version, made.source.commit, made.sdist) == ("1.1.dev1", commit, None)
+    assert made.source.tree == world.toy.tree("v1.1")
+    assert (site.patches / "toy" / "1.1.dev1" / "series").is_file()
+    assert "toy in stack toy: 1.0 → 1.1.dev1 (no tag names it)" in said(site)
+    error = refused(site, "latest", commits=[commit], as_version="1.2")
+    assert (error.name, error.where) == ("bad-version", "--as-version")
+    assert refused(site, "latest", commits=[commit[:9]], as_version="1.2").name == "bad-commit"
+
+
+def test_sdist_of_which_no_tag_is_known_is_the_source(site: Site, world: World) -> None:
+    """Of the nine digits that it tells, git's refs have all forty."""
+    commit = world.toy.commits["v1.1"]
+    text = world.index.files["toy-1.1.tar.gz"]
+    world.index.files["toy-1.1.post1.tar.gz"] = renamed(text, "toy-1.1", "toy-1.1.post1")
+    try:
+        assert pinned(site, "1.1.post1")
+    finally:
+        del world.index.files["toy-1.1.post1.tar.gz"]
+    made = loader.load("toy", site.constraints).projects["toy"]
+    assert (made.version, made.source.commit) == ("1.1.post1", commit)
+    assert made.sdist and made.sdist.name == "toy-1.1.post1.tar.gz"
+    assert isinstance(site.console, Quiet)
+    assert (
+        f"toy: {HOST}toy/toy has no tag for 1.1.post1: toy-1.1.post1.tar.gz is the source;"
+        f" git knows its commit: {commit}"
+    ) in site.console.lines
+
+
+def renamed(sdist: bytes, before: str, after: str) -> bytes:
+    """The same sdist under another version."""
+    sink = io.BytesIO()
+    with (
+        tarfile.open(fileobj=io.BytesIO(sdist)) as old,
+        tarfile.open(fileobj=sink, mode="w:gz") as new,
+    ):
+        for member in old:
+            file = old.extractfile(member)
+            data = (file.read() if file else b"").replace(
+                b"Version: 1.1\n", b"Version: 1.1.post1\n"
+            )
+            member.name, member.size = member.name.replace(before, after, 1), len(data)
+            new.addfile(member, io.BytesIO(data))
+    return sink.getvalue()
 
 
 def test_commit_that_a_person_names_stands_in_for_what_upstream_does_not_tell(

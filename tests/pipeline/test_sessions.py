@@ -147,6 +147,7 @@ def test_stages_of_a_session_become_the_text_of_its_bar_and_a_line_each(tmp_path
         "vllm: compile: 3/4, 75 %, 9.0 s left, 2 jobs",
         "vllm: compile: done in 9 s",
     ]
+    assert console.lines[-1].startswith("vllm: build for Python 3.12: done in ")
 
 
 def test_secret_of_the_environment_reaches_no_log(tmp_path: Path) -> None:

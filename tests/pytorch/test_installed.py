@@ -192,7 +192,7 @@ def test_package_that_would_hide_what_torch_requires_is_refused(tmp_path: Path) 
         installed.require_fit(found, tmp_path / "env")
     assert str(caught.value) == (
         "error: not-for-this-torch\n"
-        "  the hashed pins bring what hides a part of torch\n"
+        "  the hashed pins bring packages that hide those of torch\n"
         "  needed 2.11.0 is there, torch 2.11.0 requires needed<2\n"
         f"  where: {tmp_path}/env\n"
         "  fix:   name that version in the project's `runtime` or `requirements`, then: nox -s lock"

@@ -334,7 +334,7 @@ def test_page_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     page.write_text('{"name": "toy"}', encoding="utf-8")
     expected = (
         "error: bad-shelf\n"
-        "  the index page cannot be read: KeyError: 'files'\n"
+        "  the index page cannot be read: files: Field required\n"
         f"  where: {page}\n"
         f"  fix:   delete {page.parent} and run invoke build-wheels: nothing is compiled again"
     )

@@ -19,7 +19,7 @@ memory is free, in one pool for all builds on the machine, the longest first
 (docs/decisions/0019-memory-pool.md); with a compile cache it waits for a light share, and
 BLACKWHEEL_REST_OF tells cache_step.py whose rest a miss takes. One that was killed is compiled
 again, alone. The exit code is the compiler's, 97 for a refusal, 98 for an object not begun because
-another has failed.
+another has failed, 99 where the compiler ended well and left no whole object.
 """
 
 import os
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import ctypes
     from collections.abc import Callable
 
-REFUSED, NOT_BEGUN = 97, 98
+REFUSED, NOT_BEGUN, NO_OBJECT = 97, 98, 99
 KILLED = 137
 _SIGKILL, _SIGPIPE, _SIGXFSZ = 9, 13, 25  # the module signal costs 5 ms
 _CLONE_NEWUSER, _CLONE_NEWPID, _PR_SET_PDEATHSIG = 0x10000000, 0x20000000, 1
@@ -165,9 +165,38 @@ def same_each_time(source: str, target: str, moment: int) -> None:
 
     The object goes first: one that a failed compile left would look newer than its source.
     """
-    if os.path.exists(target):
-        os.unlink(target)
+    remove(target)
     os.utime(source, (moment, moment))
+
+
+def remove(path: str) -> None:
+    """Remove an object, whatever a compiler left in its place."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        import shutil  # noqa: PLC0415  10 ms, and never
+
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        os.unlink(path)
+
+
+def is_whole(path: str) -> bool:
+    """Tell whether a file is an ELF object to its end, or bitcode; ninja would never look again."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        head = os.read(descriptor, 64) if os.path.isfile(path) else b""
+        size = os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
+    if head[:4] in (b"BC\xc0\xde", b"\xde\xc0\x17\x0b"):
+        return True
+    if len(head) < 64 or head[:6] != b"\x7fELF\x02\x01":
+        return False
+    table, each = int.from_bytes(head[40:48], "little"), int.from_bytes(head[58:60], "little")
+    count = int.from_bytes(head[60:62], "little")
+    return table > 0 and table + each * max(count, 1) <= size
 
 
 def kills() -> str:
@@ -339,6 +368,11 @@ def _compile(
     light = settings is not None and settings.cached and not alone
     os.environ["BLACKWHEEL_REST_OF"] = unit[0].rpartition("/")[2] if light else ""
     code, cpu_seconds, peak_bytes = run(command, number=int(device), folder=folder)
+    if not code and os.path.lexists(unit[1]) and not is_whole(unit[1]):  # none: ninja sees it
+        sys.stderr.write(f"{unit[0]}: error: the compiler ended well and left no whole object\n")
+        sys.stderr.flush()
+        code = NO_OBJECT
+        remove(unit[1])
     if code == 0:
         note_inputs(command, unit[1], folder)
     noted = behind_cache(steps, device=unit[0].endswith(".cu")) if steps else (0.0, 0, True)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
+from pydantic import Field
+
+from blackwheel.core import records
 from blackwheel.core.errors import BlackwheelError, Exit
 
 CONFIDENCE_Z: Final = 1.96
@@ -28,10 +30,10 @@ the lowest and highest that it gives, of the official image 0.11.0 and of the ni
 class Run:
     """One answer of a served model."""
 
-    tokens: int
-    seconds: float
+    tokens: Annotated[int, Field(ge=1, le=1 << 40)]
+    seconds: Annotated[float, Field(gt=1e-9, le=1e9)]
     """From the request to its last token."""
-    first: float
+    first: records.Seconds
     """Seconds to the first token."""
 
     @property
@@ -47,9 +49,9 @@ class Result:
     model: str
     server: Mapping[str, Any]
     """What the server says of itself, and what its log tells: backends, CUDA graphs, KV cache."""
-    first_request_seconds: float
+    first_request_seconds: records.Seconds
     """Of the warm-up: it may compile."""
-    runs: tuple[Run, ...]
+    runs: Annotated[tuple[Run, ...], Field(min_length=1, max_length=100_000)]
 
     @property
     def rates(self) -> tuple[float, ...]:
@@ -59,6 +61,13 @@ class Result:
     def document(self) -> dict[str, Any]:
         """Return it as a JSON value."""
         return {"kind": "blackwheel-serving-1", **asdict(self)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Document(Result):
+    """Its JSON."""
+
+    kind: Literal["blackwheel-serving-1"]
 
 
 def summary(result: Result) -> tuple[str, ...]:
@@ -84,12 +93,14 @@ def summary(result: Result) -> tuple[str, ...]:
 def read(text: str, *, where: str) -> Result:
     """Read the JSON of `document`; raise `bad-result` for anything else."""
     try:
-        table = json.loads(text)
-        if table.pop("kind") != "blackwheel-serving-1":
-            raise ValueError("another kind of document")
-        runs = tuple(Run(**run) for run in table.pop("runs"))
-        return Result(runs=runs, **table)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        found = records.parsed(text, Document)
+        return Result(
+            model=found.model,
+            server=found.server,
+            first_request_seconds=found.first_request_seconds,
+            runs=found.runs,
+        )
+    except ValueError as error:
         raise BlackwheelError(
             "bad-result",
             f"this is no result of a serving benchmark: {error}",

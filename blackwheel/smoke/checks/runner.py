@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from blackwheel.core import process
+from blackwheel.core import process, records
 from blackwheel.core.archs import Arch
 from blackwheel.smoke.checks.tables import table_of
 from blackwheel.smoke.diagnosis import Diagnosis, from_words, of_crash, python_line
@@ -266,8 +266,7 @@ def _start(
         code, said = done.code, done.stderr
     except subprocess.TimeoutExpired as late:
         code, said = 128 + signal.SIGKILL, f"Timeout (\n{(late.stderr or b'').decode()}"
-    seen = json.loads(written.read_text(encoding="utf-8")) if written.exists() else None
-    return seen, code, said
+    return records.kept(written, dict[str, Any]), code, said
 
 
 def diagnosis(code: int, said: str, seconds: float) -> Diagnosis:

@@ -24,8 +24,9 @@ from .worlds import World
 
 EACH, SHORT = 52, 2
 """Injections of each kind, in the long form and in the short one."""
-LONG = ("compilers", "build-signals", "build-store-files")
-"""Kinds that need the registry's toolchain and torch: not in the short form, unless asked for."""
+REAL = ("quickstart-store-files", "quickstart-signals")
+LONG = ("compilers", "build-signals", "build-store-files", *REAL)
+"""Kinds that need the registry or a git host: not in the short form, unless asked for."""
 
 
 def options(words: list[str]) -> argparse.Namespace:

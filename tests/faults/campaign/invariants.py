@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import time
 from collections.abc import Iterable, Mapping
 from html.parser import HTMLParser
@@ -22,6 +23,7 @@ PEAK = 1 << 30
 TRACEBACK = re.compile(
     r"^\s*Traceback \(most recent call last\)|^Exception ignored in", re.MULTILINE
 )
+OURS = re.compile(r'File "[^"]*/(blackwheel/blackwheel/|tasks\.py|noxfile\.py)')
 NAMED = re.compile(r"^\s*(?:[\w.-]+: )?error: ([a-z][a-z0-9]*(?:-[a-z0-9]+)*)$", re.MULTILINE)
 TIMES = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|\+00:00| UTC)?")
 TEMPORARY = re.compile(
@@ -123,12 +125,19 @@ def live_processes(shell: Shell, *, seconds: float = GONE_WITHIN) -> list[str]:
 
 def tracebacks(done: Done) -> list[str]:
     """No output holds a traceback."""
-    if not TRACEBACK.search(done.said):
+    if not TRACEBACK.search(done.said) or _before_us(done):
         return []
     last = [
         line for line in done.said.splitlines() if re.match(r"\w[\w.]*(Error|Exception)\b", line)
     ]
     return [f"traceback: {last[-1][:200] if last else done.said[-200:]}"]
+
+
+def _before_us(done: Done) -> bool:
+    """Tell whether an interrupt came while the interpreter, Invoke or nox still began: theirs."""
+    found = TRACEBACK.search(done.said)
+    begins = done.said[found.start() :] if found else ""
+    return "KeyboardInterrupt" in begins and not OURS.search(begins)
 
 
 def unnamed_codes(
@@ -137,10 +146,10 @@ def unnamed_codes(
     """Each exit code is one of `core/errors.py`'s, with its error named; or of a signal sent."""
     code = done.code
     ours = {*(-number for number in signals), *(128 + number for number in signals)}
-    if code in ours or code == Exit.OK:
+    if code in ours or code == Exit.OK or (signal.SIGINT in signals and _before_us(done)):
         return []
     if code not in set(Exit) or (code == Exit.FAULT and not nox):
-        return [f"exit code {code} is none of core/errors.py's"]
+        return [f"exit code {code} is none of core/errors.py's: {done.said.strip()[-300:]}"]
     if code == Exit.STOPPED and not signals:
         return ["exit code 130 and nobody sent a signal"]
     tells = done.words[0] in ("verify", "doctor", "audit")  # each fault by its own name

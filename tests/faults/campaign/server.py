@@ -15,6 +15,7 @@ import os
 import pkgutil
 import resource
 import select
+import signal
 import sys
 import tempfile
 import traceback
@@ -56,6 +57,7 @@ def become(request: dict[str, Any]) -> int:
     words = request["words"]
     code = 0
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         if words[0] == "session":  # `python -m blackwheel …`, as a nox session starts it
             from blackwheel.commands.session import main
             from blackwheel.core import isolation
@@ -98,13 +100,17 @@ def serve() -> None:
             *lines, buffer = (buffer + content).split(b"\n")
             for line in lines:
                 request = json.loads(line)
+                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
                 pid = os.fork()
                 if not pid:
                     code = 1
                     try:
                         code = become(request)
+                    except KeyboardInterrupt:  # before the command has begun
+                        code = 130
                     finally:
                         os._exit(code)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
                 children += 1
                 tell(pid=pid)
         while children:

@@ -1,0 +1,47 @@
+"""Reads the hashed pins of an environment: the one reader of lock files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from blackwheel.core.errors import BlackwheelError, Exit
+
+MOST_BYTES: Final = 8 << 20
+"""The longest has 5,000 lines and 0.4 MB."""
+
+
+def lock_text(path: Path) -> str:
+    """Return the text of a lock file; raise `no-lock-file` or `bad-lock-file`."""
+    try:
+        with path.open("rb") as source:
+            content = source.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise _bad(path, f"it has more than {MOST_BYTES} bytes")
+        return content.decode("utf-8")
+    except FileNotFoundError:
+        raise BlackwheelError(
+            "no-lock-file",
+            "there are no hashed pins of this environment",
+            where=_place(path),
+            fix="nox -s lock",
+            code=Exit.CONFIG,
+        ) from None
+    except UnicodeDecodeError as error:
+        raise _bad(path, f"it is no text: {error.reason} at byte {error.start}") from None
+    except OSError as error:
+        raise _bad(path, f"it cannot be read: {error.strerror}") from None
+
+
+def _bad(path: Path, fact: str) -> BlackwheelError:
+    return BlackwheelError(
+        "bad-lock-file",
+        f"these hashed pins are no lock file: {fact}",
+        where=_place(path),
+        fix="git checkout of the file, or: nox -s lock",
+        code=Exit.CONFIG,
+    )
+
+
+def _place(path: Path) -> str:
+    return f"constraints/{path.parent.name}/{path.name}"
