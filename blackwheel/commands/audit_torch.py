@@ -35,9 +35,9 @@ class Tried:
 
     @property
     def fits(self) -> bool:
-        """Every symbol is there, and every library that was loaded did load."""
+        """Every symbol is there, and the loader refused no library."""
         linked = not any(finding.fatal for finding in self.findings)
-        return linked and all(map(loading.went_well, self.loads.values()))
+        return linked and not any(map(loading.went_wrong, self.loads.values()))
 
     def cell(self, library: str) -> str:
         """Return the table's words about one library beside this torch."""
@@ -121,8 +121,7 @@ def promise(one: torch_abi.TorchAbi, tried: Sequence[Tried]) -> str:
 
 def _good(tried: Tried, library: str) -> bool:
     (one,) = [link for link in tried.links if link.library == library]
-    said = tried.loads.get(library)
-    return not one.missing and (said is None or loading.went_well(said))
+    return not one.missing and not loading.went_wrong(tried.loads.get(library, ""))
 
 
 def _version(tried: Tried) -> Version:
@@ -177,7 +176,7 @@ def _show(
     for one in tried:
         site.console.result(f"{path.name} with torch {one.exports.torch}")
         lines = link_lines(one.links, one.findings, requires)
-        bad = {name: said for name, said in one.loads.items() if not loading.went_well(said)}
+        bad = {name: said for name, said in one.loads.items() if loading.went_wrong(said)}
         lines += [f"  {name} does not load: {said}" for name, said in bad.items()]
         site.console.result("\n".join(lines) + "\n")
 

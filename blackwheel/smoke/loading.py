@@ -171,6 +171,11 @@ def went_well(said: str) -> bool:
     return said.startswith("loads")
 
 
+def went_wrong(said: str) -> bool:
+    """Tell whether the loader refused a library, by its outcome; one that was not tried is open."""
+    return bool(said) and not said.startswith(("loads", "not tried", "not loaded"))
+
+
 def require_operators(
     loaded: Loading, wanted: Sequence[str], wheel: Path, imported: Collection[str] = ()
 ) -> None:

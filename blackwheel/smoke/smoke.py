@@ -31,6 +31,8 @@ class Seen:
     """The answer of `import_one.py`, as far as it is read."""
 
     seconds: records.Seconds
+    operators: dict[records.Name, int]
+    """Operators that the import registered with torch, by namespace."""
     device: records.Name
     capability: records.Name
 
