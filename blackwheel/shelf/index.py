@@ -6,6 +6,7 @@ pages; under `simple/` lie the pages of PEP 503 and 691, and `index.html` is for
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -97,15 +98,19 @@ def shelve_all(
             for _, entry, _, _ in seen:
                 if entry.path.exists():
                     _refuse_other_bytes(entry)
-            for wheel, entry, metadata, receipt in seen:
-                files.replace_file(entry.metadata, metadata)
-                receipts.write(entry.receipt, receipt)
-                for path, held in ((entry.bundle, signed), (entry.sbom, sboms)):
-                    if data := (held or {}).get(wheel.name):
-                        files.replace_file(path, data)
-                    else:
-                        path.unlink(missing_ok=True)
-                _place(wheel, entry)  # last: no wheel lies there without its receipt
+            try:
+                for wheel, entry, metadata, receipt in seen:
+                    files.replace_file(entry.metadata, metadata)
+                    receipts.write(entry.receipt, receipt)
+                    for path, held in ((entry.bundle, signed), (entry.sbom, sboms)):
+                        if data := (held or {}).get(wheel.name):
+                            files.replace_file(path, data)
+                        else:
+                            path.unlink(missing_ok=True)
+                    _place(wheel, entry)  # last: no wheel lies there without its receipt
+            except BaseException:
+                _withdraw_half([entry for _, entry, _, _ in seen])
+                raise
             return _list(shelf, [entry for _, entry, _, _ in seen])
     except OSError as error:
         raise BlackwheelError(
@@ -116,6 +121,15 @@ def shelve_all(
             fix="free space or correct the rights of the folder; nothing half-written is listed",
             code=Exit.INDEX,
         ) from error
+
+
+def _withdraw_half(entries: Sequence[ShelvedWheel]) -> None:
+    """Remove what lies beside wheels that were not put there."""
+    for entry in entries:
+        if not entry.path.exists():
+            for path in (entry.metadata, entry.receipt, entry.bundle, entry.sbom):
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
 
 
 def withdraw(wheel: ShelvedWheel, shelf: Path) -> None:

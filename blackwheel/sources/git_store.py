@@ -36,6 +36,8 @@ ANSWER_SECONDS: Final = 10.0
 """Look-up, connection and TLS together: a host that has not answered by then is not reachable."""
 STALLED_SECONDS: Final = 60
 """A transfer without one byte for so long has lost its host."""
+_ROOM: Final = 1 << 16
+"""Bytes below which a disk counts as full."""
 _DAMAGED: Final = re.compile(
     r"^(?:error|fatal): .*(?:reference broken|bad config|corrupt|loose object|bad object"
     r"|not a git repository: '|packfile|invalid sha1 pointer|does not point to a valid object)"
@@ -349,7 +351,9 @@ class GitStore:
         address = str(self._git.execute(asked, with_exceptions=False))
         return "" if address == self.pin.url else f" (git reads it from {shown(address)})"
 
-    def _broken(self, text: str) -> BrokenStoreError:
+    def _broken(self, text: str) -> BlackwheelError:
+        if shutil.disk_usage(self.path).free < _ROOM:
+            return disk_full(self.path)  # git does not always say why it could not write
         return BrokenStoreError(
             "broken-store",
             f"git cannot read what it fetched of {shown(self.pin.url)}\n{text.strip()}",

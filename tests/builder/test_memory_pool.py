@@ -449,6 +449,7 @@ def test_expectations_come_from_history_and_else_from_the_table(tmp_path: Path) 
         {"source": "flash_bwd_b.cu", "peak_bytes": 1 * GB, "cpu_seconds": 1, "exit": 137},
         {"source": "other.cu", "peak_bytes": 9, "cpu_seconds": 1, "exit": 0, "cached": True},
     ]
+    lines = [{"began": 1.0, "seconds": 2.0, **line} for line in lines]
     text = "\n".join(map(json.dumps, lines)) + '\n{"half a li'
     records.write_text(text, encoding="utf-8")
     costs = projects.load(Path(__file__).parents[2] / "patches", "vllm").build.costs

@@ -177,7 +177,7 @@ def test_result_comes_back_from_its_json_and_nothing_else_passes_for_one() -> No
         results.read('{"kind": "other"}', where="x.json")
     assert str(error.value) == (
         "error: bad-result\n"
-        "  this is no result of a serving benchmark: another kind of document\n"
+        "  this is no result of a serving benchmark: model: Field required\n"
         "  where: x.json\n"
         "  fix:   nox -s bench -- serving --output FILE writes one;"
         " or name one of the report's: official, nightly"
