@@ -64,7 +64,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     build = here.store / "builds" / "toy" / "toy" / proved.TAG
     build.mkdir(parents=True)
     (build / "build.log").write_text("the first line\n" + "again\n" * 500 + LINES)
-    (here.store / "smoke").mkdir()
+    (here.store / "smoke").mkdir(exist_ok=True)
     (here.store / "smoke" / "toy.whl.json").write_text(json.dumps({"fact": LINES}))
     path = bundle.show_bundle(here, "toy", here.checkout)
     assert f"\n{path}\n" in proved.said(here)
