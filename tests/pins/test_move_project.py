@@ -559,7 +559,7 @@ def test_write_is_whole_or_not_at_all_dry_killed_stopped_or_overtaken(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(move_project, "replace_file", stopped)
+        patched.setattr(move_project, "rewrite_file", stopped)
         with pytest.raises(KeyboardInterrupt):
             move_project.write(site, move)
     for leftover in site.constraints.glob(".*"):
