@@ -31,6 +31,10 @@ def campaign(base: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    "BLACKWHEEL_CAMPAIGN" not in os.environ,
+    reason="never seen to its end on one idle machine yet: nox -s faults -- --short runs it",
+)
 def test_short_campaign_finds_nothing_wrong(tmp_path: Path) -> None:
     done = campaign(tmp_path / "base", "--short", "--results", str(tmp_path / "results"))
     assert done.returncode == 0, done.stderr
