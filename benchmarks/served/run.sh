@@ -3,7 +3,7 @@
 # `start` returns at once; builds, checks and servers run on in sessions of their own. Logs: $WORK/told.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-python=${TORCH_PYTHON:-/opt/torch/.venv/bin/python3}
+python=${TORCH_PYTHON:-python3}
 work=${WORK:-/var/tmp/served}
 told=$work/told
 co=$work/blackwheel
@@ -93,12 +93,12 @@ from pathlib import Path
 from blackwheel.pytorch import installed
 installed.lay(installed.find(Path(sys.argv[1]), dict(os.environ)), Path(sys.argv[2]))" "$python" "$env_"
   step "vllm: environment for serving is there"
-  made=$work/store/builds/served/vllm/cp312/work/wheel
-  while ! ls "$made"/*.receipt.json > /dev/null 2>&1; do
+  made=$work/store/builds/served/vllm/cp312
+  while ! ls "$made"/*/wheel/*.receipt.json > /dev/null 2>&1; do
     [ ! -f "$work/built-vllm" ] || break
     sleep 1
   done
-  wheel=$(ls "$made"/vllm-*.whl "$co"/wheels/served/vllm-*.whl 2>/dev/null | head -1)
+  wheel=$(ls "$made"/*/wheel/vllm-*.whl "$co"/wheels/served/vllm-*.whl 2>/dev/null | head -1)
   if [ -n "$wheel" ]; then
     ls -l "$wheel"; sha256sum "$wheel" > "$told/vllm-sha256.txt"
     uv pip install --quiet --no-deps --python "$bin/python" "$wheel"
@@ -163,7 +163,7 @@ serve() {
   step "vllm: served"
 }
 
-watch() { # print what is new for SECONDS, keep all of it in OUT
+watch() { # print what is new for SECONDS, keep all of it in KEEP_IN
   until_=$(($(date +%s) + $1))
   while [ "$(date +%s)" -lt $until_ ]; do
     [ ! -f "$work/done-attention" ] || [ ! -f "$work/done-vllm" ] || break
@@ -172,7 +172,7 @@ watch() { # print what is new for SECONDS, keep all of it in OUT
   done
   for name in main attention vllm; do echo "--- $name"; tail -c 2500 "$told/$name.txt" 2>/dev/null || true; done
   for build in "$work"/store/builds/*/*/cp312; do
-    echo "$build: $(grep -c '"exit": 0' "$build/work/objects.jsonl") objects"
+    echo "$build: $(grep -c '"exit": 0' "$build"/*/objects.jsonl) objects"
   done
   cat /proc/loadavg; grep -E "MemTotal|MemAvail" /proc/meminfo
 }
@@ -180,13 +180,13 @@ watch() { # print what is new for SECONDS, keep all of it in OUT
 kept() {
   for build in "$work"/store/builds/*/*/cp312; do
     name=$(basename "$(dirname "$build")")
-    cp "$build/work/objects.jsonl" "$told/objects-$name.jsonl" 2>/dev/null || true
+    cp "$build"/*/objects.jsonl "$told/objects-$name.jsonl" 2>/dev/null || true
     tail -c 20000 "$build/build.log" > "$told/log-$name.txt" 2>/dev/null || true
   done
   cp "$co"/wheels/*/*.receipt.json "$work"/store/smoke/*.json "$told/" 2>/dev/null || true
-  if [ -n "${OUT:-}" ]; then
+  if [ -n "${KEEP_IN:-}" ]; then
     tar czf "$work/told.tar.gz" -C "$work" told
-    mv "$work/told.tar.gz" "$OUT/told.tar.gz"
+    mv "$work/told.tar.gz" "$KEEP_IN/told.tar.gz"
   fi
 }
 
@@ -203,7 +203,7 @@ case $1 in
   setup) setup ;;
   attention) attention; touch "$work/done-attention" ;;
   vllm) # once flash-attention is compiled: its objects take no core from it
-    while ! ls "$work"/store/builds/attention/flash-attn/cp312/work/wheel/*.receipt.json > /dev/null 2>&1; do
+    while ! ls "$work"/store/builds/attention/flash-attn/cp312/*/wheel/*.receipt.json > /dev/null 2>&1; do
       [ ! -f "$work/done-attention" ] || break
       sleep 1
     done

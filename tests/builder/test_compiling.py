@@ -63,7 +63,7 @@ def test_compilers_of_this_build_are_seen_and_those_that_wait(
     python = [sys.executable, "-I", "-S", str(launcher), "nvcc", "-o", "x.o"]
     for command in (
         [*python, "-c", "-c", "src/kernel.cu"],
-        [*python, "-c", "/work/api.cpp", "waits"],
+        [*python, "-c", "/src/api.cpp", "waits"],
         [*python, "-shared", "waits"],  # a link compiles nothing
         ["/bin/sh", "-c", f"sleep 60; {launcher} -c no.cu"],
     ):

@@ -167,7 +167,7 @@ def drawn_pages(place: Path) -> list[tuple[Path, str]]:
 
 def objects(data: bytes) -> object:
     store = folder("objects")
-    path = written(store / "builds/toy/toy/cp312/work/objects.jsonl", data)
+    path = written(store / "builds/toy/toy/cp312" / "work" / "objects.jsonl", data)
     memory_pool.settings((), 2, memory_pool.history(store, "toy"))
     shop = SimpleNamespace(records=path, src=store / "builds/toy/toy/cp312/src")
     build._recorded(shop, "build")

@@ -197,7 +197,7 @@ class Case:
         found = {}
         for top in (self.world.wheels, self.world.published):
             found |= {f"{top.name}/{n}": d for n, d in invariants.shelf_bytes(top).items()}
-        for wheel in self.world.store.glob("builds/*/*/*/work/wheel/*.whl"):
+        for wheel in self.world.store.glob("builds/*/*/*/*/wheel/*.whl"):
             found[f"store/{wheel.name}"] = invariants.digest(wheel)
         return found
 

@@ -109,5 +109,5 @@ def _recorded(home: Path, nvcc: Path) -> None:
 def _build(case: Case) -> None:
     case.world.put("build")
     _said(case, *_words(case.world))
-    for wheel in case.world.store.glob("builds/*/*/*/work/wheel/*"):
+    for wheel in case.world.store.glob("builds/*/*/*/*/wheel/*"):
         wheel.unlink()  # else it is a candidate, and nothing is due
