@@ -116,7 +116,8 @@ def build(
         waiting.said(plan.pools, lambda why: console.say(f"{request.project}: {why}")),
     ):
         compiled = len(_recorded(workshop, plan.objects))
-        with Progress(plan.request.pin, stage, jobs=plan.jobs, compiled=compiled) as progress:
+        progress = Progress(plan.request.pin, stage, jobs=plan.jobs, compiled=compiled)
+        with progress.shown():
             done = process.run(
                 isolated,
                 environment={**variables, **secret},

@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
 from typing import Final
 
+from blackwheel.core.processes import above, processes, watching
 from blackwheel.core.progress import Stage
 from blackwheel.core.units import duration
 from blackwheel.stacks.records import ProjectPin
@@ -24,7 +22,6 @@ _SHOWN: Final = 3
 _ALMOST: Final = 0.95
 """A running object counts as no more than this part of one."""
 _LAUNCHER: Final = "launcher.py"
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,23 +61,14 @@ class Progress:
         self._began_at, self._done = compiled, compiled
         self._began = clock()
         self._seen: Sequence[Running] = ()
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> Progress:
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show the compilers that run, every few seconds while the body runs."""
         if self.total > self._done:  # until ninja has said what it finds to do
             self._show()
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
+        with watching(self.look, every=_EVERY):
+            yield
 
     def line(self, line: str) -> None:
         """Take one line of output."""
@@ -111,11 +99,6 @@ class Progress:
         parts = sum(min(_ALMOST, one.seconds / each) for one in at_work)
         return max(0.0, self.total - self._done - parts) * each / self._jobs
 
-    def _watch(self) -> None:
-        while not self._ended.wait(_EVERY):
-            with contextlib.suppress(OSError):  # a process that ended while it was read
-                self.look()
-
     def _show(self) -> None:
         self._stage.update(self._done, self.total, self._note(), left=self.left())
 
@@ -130,40 +113,21 @@ class Progress:
         return "; ".join(filter(None, (told, wait)))
 
 
-def running(ancestor: int, proc: Path = Path("/proc")) -> list[Running]:
+def running(ancestor: int) -> list[Running]:
     """Return the objects that are compiled below a process, by their launchers' command lines."""
-    parents: dict[int, tuple[int, int]] = {}
-    for entry in proc.iterdir():
-        if entry.name.isdecimal():
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                fields = (entry / "stat").read_text("ascii", "replace").rpartition(")")[2].split()
-                parents[int(entry.name)] = int(fields[1]), int(fields[19])
-    busy = {parent for parent, _ in parents.values()}
-    uptime = float((proc / "uptime").read_text("ascii").split()[0])
-    found: dict[int, Running] = {}
-    for pid, (_, began) in parents.items():
-        if not _below(pid, ancestor, parents):
-            continue
-        with contextlib.suppress(OSError):
-            words = (
-                (proc / str(pid) / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
-            )
-            name = _object(words)
-            if name:
-                seconds = max(0.0, uptime - began / _TICKS)
-                found[pid] = Running(object=name, seconds=seconds, waits=pid not in busy)
+    found = processes()
+    busy = {one.parent for one in found.values()}
+    launchers = {
+        one.number: name
+        for one in found.values()
+        if (name := _object(one.words)) and ancestor in {each.number for each in above(one, found)}
+    }
     # A launcher is forked once more for the compiler's own namespace: it is the same object.
-    return [one for pid, one in found.items() if parents[pid][0] not in found]
-
-
-def _below(pid: int, ancestor: int, parents: Mapping[int, tuple[int, int]]) -> bool:
-    seen: set[int] = set()
-    while pid in parents and pid not in seen:
-        seen.add(pid)
-        pid = parents[pid][0]
-        if pid == ancestor:
-            return True
-    return False
+    return [
+        Running(object=name, seconds=found[number].seconds, waits=number not in busy)
+        for number, name in launchers.items()
+        if found[number].parent not in launchers
+    ]
 
 
 def _object(words: Sequence[str]) -> str:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from blackwheel.builder.inside import memory
+from blackwheel.core.processes import Process, above, processes, watching
 from blackwheel.core.units import size
 
 LOOK: Final = 10.0
 """Seconds between two looks; what waits at two of them in a row is said."""
 _SESSION: Final = re.compile(r"/sessions/(?:build-)?(.+?)-[^-/]*\.json$")
-_PROC: Final = Path("/proc")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,27 +43,18 @@ class Seen:
         return f"waits for memory: other programs left {size(self.free)} free"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Process:
-    number: int
-    parent: int
-    words: tuple[str, ...]
-    holds: bool
-    """It has the file of a pool open: a launcher, or a step that a cache has not."""
-
-
 def seen(pools: Sequence[tuple[Path, str]], *, own: int) -> Seen:
     """Look at the processes that have a pool's file open; `own` is the process of this build."""
     places = {(state.st_dev, state.st_ino) for path, _ in pools if (state := _state(path))}
-    found = {one.number: one for one in _processes(places)}
+    found = processes()
     parents = {one.parent for one in found.values()}
+    holds = {one.number for one in found.values() if any(_opened(one.folder, places))}
     launched: Counter[int] = Counter()
     waiting: Counter[int] = Counter()
     stalled: Counter[int] = Counter()
     names: dict[int, str] = {}
     for one in found.values():
-        above = found.get(one.parent)
-        if not one.holds or (above and above.holds):
+        if one.number not in holds or one.parent in holds:
             continue  # a compiler has the file from its launcher
         build, name = _build_of(one, found, own)
         names[build] = name
@@ -90,46 +80,25 @@ def said(pools: Sequence[tuple[Path, str]], say: Callable[[str], None]) -> Itera
     if not pools:
         yield
         return
-    ended = threading.Event()
-    thread = threading.Thread(target=_watch, args=(pools, say, ended), daemon=True)
-    thread.start()
-    try:
+    with watching(_Watch(pools, say).look, every=LOOK):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
-def _watch(
-    pools: Sequence[tuple[Path, str]], say: Callable[[str], None], ended: threading.Event
-) -> None:
-    """Look every few seconds; say a reason once, until the build has compiled again."""
-    before, told = False, ""
-    while not ended.wait(LOOK):
-        try:
-            now = seen(pools, own=os.getpid())
-        except OSError:
-            continue
+class _Watch:
+    """Says a reason once, until the build has compiled again."""
+
+    def __init__(self, pools: Sequence[tuple[Path, str]], say: Callable[[str], None]) -> None:
+        self._pools, self._say = pools, say
+        self._before, self._told = False, ""
+
+    def look(self) -> None:
+        """Look once; what waited at the look before, too, is said."""
+        now = seen(self._pools, own=os.getpid())
         waits = bool(now.own_waiting and not now.own_running)
-        reason = str(now) if waits and before else ""
-        if reason and reason != told:
-            say(reason)
-        before, told = waits, reason if waits else ""
-
-
-def _processes(places: set[tuple[int, int]]) -> Iterator[_Process]:
-    for folder in _PROC.iterdir():
-        if not folder.name.isdigit():
-            continue
-        try:
-            text = (folder / "stat").read_text(encoding="utf-8", errors="replace")
-            words = (folder / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
-        except OSError:
-            continue  # it has ended
-        parent = int(text[text.rindex(")") + 2 :].split()[1])
-        holds = any(_opened(folder, places))
-        number = int(folder.name)
-        yield _Process(number=number, parent=parent, words=tuple(words), holds=holds)
+        reason = str(now) if waits and self._before else ""
+        if reason and reason != self._told:
+            self._say(reason)
+        self._before, self._told = waits, reason if waits else ""
 
 
 def _opened(folder: Path, places: set[tuple[int, int]]) -> Iterator[bool]:
@@ -146,14 +115,12 @@ def _state(path: Path) -> os.stat_result | None:
         return None
 
 
-def _build_of(one: _Process, found: dict[int, _Process], own: int) -> tuple[int, str]:
+def _build_of(one: Process, found: Mapping[int, Process], own: int) -> tuple[int, str]:
     """Return the process of a build, and its name: `stable-toy-cp312`."""
-    step: _Process | None = one
-    while step is not None:
+    for step in (one, *above(one, found)):
         if step.number == own:
             return own, "this build"
         named = [match[1] for word in step.words if (match := _SESSION.search(word))]
         if named and "build" in step.words:
             return step.number, named[0]
-        step = found.get(step.parent)
     return 0, "a build that nobody started"

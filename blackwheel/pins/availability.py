@@ -23,6 +23,7 @@ from blackwheel.core.site import Site
 from blackwheel.pytorch.nightly_index import build_date
 from blackwheel.sources import git_host, package_index
 from blackwheel.stacks import loader
+from blackwheel.stacks.locks import lock_text
 from blackwheel.stacks.records import GitPin, LockedWheel, Stack
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def pins_of(site: Site, stack: Stack, *, every: bool = False) -> Iterator[Pin]:
     for file in sorted(locks.glob("*.txt")) if locks.is_dir() else ():
         kind: Literal["toolchain", "package"]
         kind = "toolchain" if file.name == "toolchain.txt" else "package"
-        for name, version, rest in _PIN.findall(file.read_text(encoding="utf-8")):
+        for name, version, rest in _PIN.findall(lock_text(file)):
             digests = frozenset(_DIGEST.findall(rest))
             if name == "torch":
                 yield Pin(kind="torch", name=f"{name}=={version}", sha256=digests)

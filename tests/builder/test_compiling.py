@@ -162,7 +162,8 @@ def test_compilers_are_looked_at_until_the_end(
             raise ProcessLookupError
         return []
 
-    with Progress(pin, stage, jobs=2, compiled=0, look=look, clock=clock) as found:
+    found = Progress(pin, stage, jobs=2, compiled=0, look=look, clock=clock)
+    with found.shown():
         while len(looks) < 3:
             time.sleep(0.01)
     after = len(looks)
