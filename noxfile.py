@@ -262,7 +262,7 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session(python=PYTHON)
 def faults(session: nox.Session) -> None:
-    """Inject faults into real commands: hours; -- --short as CI does, --only KIND:NUMBER."""
+    """Inject faults into real commands: hours; -- --short for a few, --only KIND:NUMBER."""
     _developed(session)
     folders = [str(ROOT / "tests" / name) for name in ("faults", "toys", "toys/cuda")]
     words = session.posargs or ["--report", str(ROOT / "benchmarks" / "faults.md")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -169,6 +170,13 @@ def test_file_that_is_none_is_an_error_and_no_traceback(
 
 def test_nox_ends_with_the_code_of_the_command_that_failed() -> None:
     nox = [sys.executable, "-m", "nox", "--noxfile", str(FILE), "--session"]
-    for words, code in ((["lock", "--", "nosuch"], Exit.USAGE), (["pins", "--", "-s", "x"], 2)):
-        done = subprocess.run([*nox, *words], capture_output=True, text=True, check=False)
-        assert (done.returncode, "unknown-stack" in done.stderr + done.stdout) == (code, True)
+    away = {**os.environ, "BLACKWHEEL_HOME": "/dev/null/store"}
+    for words, environment, name, code in (
+        (["lock", "--", "nosuch"], os.environ, "unknown-stack", Exit.USAGE),
+        (["pins", "--", "-s", "x"], os.environ, "unknown-stack", Exit.USAGE),
+        (["pins", "--", "-s", "quickstart"], away, "machine-refused", Exit.MACHINE),
+    ):
+        done = subprocess.run(
+            [*nox, *words], env=environment, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, name in done.stderr + done.stdout) == (code, True), done.stderr

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -375,6 +376,12 @@ def test_without_namespaces_the_chain_works_and_says_what_it_cannot_promise(
     assert list((fresh.store / "fixed").iterdir()), "the fixed path was used"
 
 
+def error_of(done: Done) -> str:
+    """The error of a build that failed: what stands between its name and the end of the build."""
+    text = done.err[done.err.index("error: ") :]
+    return text[: text.index("toy-cuda: build for Python")]
+
+
 def test_compile_error_shows_the_objects_own_words_and_the_next_run_continues(
     fresh: Checkout,
 ) -> None:
@@ -382,7 +389,7 @@ def test_compile_error_shows_the_objects_own_words_and_the_next_run_continues(
     done = fresh.build("--jobs", "1")
     assert done.code == Exit.BUILD
     assert "Traceback" not in done.said
-    error = done.err[done.err.index("error: ") : done.err.index("nox > Command")]
+    error = error_of(done)
     source = sources(fresh)
     command = re.search(rf"\n  ({source.parent}/env/bin/python .*)\n", error)
     words = error.replace(command[1], "COMMAND") if command else error
@@ -441,7 +448,7 @@ def test_network_that_a_build_asks_for_is_named_and_ends_it_where_it_cannot_do_w
     series.write_text(f"{series.read_text(encoding='utf-8')}{patch.name}\n", encoding="utf-8")
     done = fresh.build()
     assert done.code == Exit.BUILD
-    error = done.err[done.err.index("error: ") : done.err.index("nox > Command")]
+    error = error_of(done)
     assert error.startswith(
         "error: network-attempted\n"
         "  toy-cuda 1.0 asked for upstream.invalid, and a build has no network\n"
@@ -469,7 +476,7 @@ def test_object_without_the_arch_of_the_contract_is_refused_before_it_compiles(
     fresh.edit(fresh.series / "series", "0001-setup-take-12.0a.patch\n", "")
     done = fresh.build("--jobs", "1")
     assert done.code == Exit.BUILD
-    error = done.err[done.err.index("error: ") : done.err.index("nox > Command")]
+    error = error_of(done)
     assert error == (
         "error: wrong-arch\n"
         f"  toy-cuda 1.0 refused {sources(fresh)}/csrc/offset.cu: asks for no arch,"
@@ -520,11 +527,11 @@ def test_second_of_two_runs_waits_says_for_whom_and_builds_nothing_twice(fresh: 
 def test_nox_lists_a_session_for_each_project(fresh: Checkout) -> None:
     done = fresh.nox("-l")
     assert done.code == 0
-    assert re.findall(r"(?m)^[-*] (build\S+)", done.out) == [
-        "build(flash-attn)",
-        "build(toy-cuda)",
-        "build(vllm)",
-    ]
+    stacks = [tomllib.loads(one.read_text("utf-8")) for one in fresh.toml.parent.glob("*.toml")]
+    projects = sorted({name for stack in stacks for name in stack.get("build", [])})
+    assert {"flash-attn", "toy-cuda", "vllm"} <= set(projects)
+    listed = re.findall(r"(?m)^[-*] build\((\S+)\)", done.out)
+    assert listed == projects
 
 
 def test_smoke_of_an_empty_shelf_is_an_error(fresh: Checkout) -> None:

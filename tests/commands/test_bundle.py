@@ -95,12 +95,13 @@ def test_no_member_holds_a_secret_a_name_or_a_host(texts: dict[str, str]) -> Non
 
 
 def test_what_was_json_still_is(texts: dict[str, str]) -> None:
-    for name, text in texts.items():
-        if "receipt" in name and "/toy-1.0" in name:
-            said = json.loads(text)["predicate"]["said"]
-            assert said.endswith("of USER: ptxas died with signal 9\n")
-            assert "HOST/a.git for https://upstream.invalid/a.git" in said
-            assert '"MY_SECRET": "****"' in said
+    receipts = [text for name, text in texts.items() if "receipt" in name and "/toy-1.0" in name]
+    assert receipts
+    for text in receipts:
+        said = json.loads(text)["predicate"]["said"]
+        assert said.endswith("of USER: ptxas died with signal 9\n")
+        assert "HOST/a.git for https://upstream.invalid/a.git" in said
+        assert '"MY_SECRET": "****"' in said
 
 
 def test_ordinary_words_stay() -> None:

@@ -1,4 +1,4 @@
-"""The short form of `nox -s faults`, as CI runs it: a few injections of each kind, none wrong."""
+"""The short form of `nox -s faults`: a few injections of each kind; skipped where nobody asks."""
 
 from __future__ import annotations
 

@@ -98,7 +98,9 @@ def test_list_is_published_and_taken_back_with_its_wheel(
     limits = Limits(seconds=30, pause=lambda _: None)
     to = tmp_path / "to"
     assert publishing.publish(site, "toy", to=str(to), yes=True, limits=limits) == Exit.OK
-    for there in index.shelved(to / "toy"):
+    published = index.shelved(to / "toy")
+    assert len(published) == 2
+    for there in published:
         receipt = receipts.load(there.receipt)
         assert there.sbom.read_bytes() == sbom.sbom(there.path, receipt)
         index.withdraw(there, to / "toy")

@@ -95,7 +95,9 @@ def public(home: Path, name: str = "ours") -> str:
 
 def test_signed_set_is_published_with_its_signatures(site: Site, home: Path) -> None:
     assert publish(site, home, signed_by=[public(home)]) == Exit.OK
-    for wheel in index.shelved(home / "to" / "toy"):
+    published = index.shelved(home / "to" / "toy")
+    assert len(published) == 2
+    for wheel in published:
         here = site.wheels / "toy" / wheel.bundle.name
         assert wheel.bundle.read_bytes() == here.read_bytes()
     assert verify.show_verify(site, str(home / "to" / "toy"), key=[public(home)]) == Exit.OK

@@ -26,7 +26,7 @@ FLAGS, TEXTREL, INIT_ARRAYSZ, RELR = 30, 22, 27, 36
 
 class _Strings:
     def __init__(self) -> None:
-        self.data = b"\0"
+        self.data = bytearray(b"\0")  # bytes would be copied for each of 200,000 names
 
     def at(self, text: str | bytes) -> int:
         place = len(self.data)
@@ -73,7 +73,7 @@ def elf(
         further = 16 + len(auxiliary) if number < len(needs) else 0
         header = struct.pack("<HHIII", 1, len(each), strings.at(file), 16, further)
         body_versions += header + auxiliary
-    symbols, marks = struct.pack("<IBBHQQ", 0, 0, 0, 0, 0, 0), [0]
+    symbols, marks = bytearray(struct.pack("<IBBHQQ", 0, 0, 0, 0, 0, 0)), [0]
     for name in wanted:
         symbols += struct.pack("<IBBHQQ", strings.at(name), 0x12, 0, 0, 0, 0)
         marks.append(index.get((versioned or {}).get(name, ""), 0))
@@ -97,8 +97,8 @@ def elf(
     put("note", note)
     put("rodata", rodata)
     count = len(marks)
-    dynamic += [(5, put("strings", strings.data)), (10, len(strings.data))]
-    dynamic += [(6, put("symbols", symbols)), (4, put("hash", struct.pack("<II", 1, count)))]
+    dynamic += [(5, put("strings", bytes(strings.data))), (10, len(strings.data))]
+    dynamic += [(6, put("symbols", bytes(symbols))), (4, put("hash", struct.pack("<II", 1, count)))]
     dynamic += [(0x6FFFFFF0, put("marks", struct.pack(f"<{count}H", *marks)))]
     if body_versions:
         dynamic += [(0x6FFFFFFE, put("versions", body_versions)), (0x6FFFFFFF, len(needs))]
