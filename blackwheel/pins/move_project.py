@@ -138,12 +138,15 @@ def prepare(
 
 @contextlib.contextmanager
 def _noted(blocked: list[BlackwheelError], *, but: Collection[str] = ()) -> Iterator[None]:
-    """Keep an error beside those before it, but for one of a file below these paths."""
+    """Keep an error beside those before it, but for a conflict in files below these paths."""
     try:
         yield
-    except BlackwheelError as error:
-        if not any(f"{path}/" in error.fact for path in but):
+    except rebase.ConflictError as error:
+        below = tuple(f"{path}/" for path in but)
+        if not error.files or not all(file.startswith(below) for file in error.files):
             blocked.append(error)
+    except BlackwheelError as error:
+        blocked.append(error)
 
 
 def _blocked(errors: list[BlackwheelError], project: str, version: str) -> BlackwheelError:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from blackwheel.builder import compile_cache, workspace
+from blackwheel.builder import workspace
 from blackwheel.core import isolation
 from blackwheel.core.site import Site
 from blackwheel.receipts.document import Section
@@ -74,7 +74,6 @@ def _environment_checks(
     if "BLACKWHEEL_NVCC" in told:
         inside = paths.root / "work" / "cached"
         expected = workspace.cached_environment(expected, inside, compiler)
-        argv = compile_cache.closing(argv, inside)
     if not any("{jobs}" in word for word in request.pin.command):
         yield from _faults(compared_all("command", held["command"]["argv"], argv))
     queued = {name for name, text in request.pin.variables.items() if "{jobs}" in text}

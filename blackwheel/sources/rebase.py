@@ -35,6 +35,12 @@ _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
 
 
+class ConflictError(BlackwheelError):
+    """A patch does not fit the new sources; `files` are those in which it conflicts."""
+
+    files: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refreshed:
     """Outcome of rebasing one patch."""
@@ -218,7 +224,7 @@ def _merged(bench: _Bench, series: Series, patch: Patch, new: SourceTree) -> byt
 
 def _conflict(
     scratch: Scratch, series: Series, patch: Patch, new: SourceTree, stderr: str
-) -> BlackwheelError:
+) -> ConflictError:
     names = scratch.git("diff", "--name-only", "--diff-filter=U", "-z").stdout.split("\0")
     places = []
     for name in filter(None, names):
@@ -230,13 +236,15 @@ def _conflict(
         places += found or [f"{name}: changed by one side, removed by the other"]
     facts = places or [f"git: {line}" for line in reasons(stderr)]
     facts += _unfitting(scratch, patch, [name for name in names if name])
-    return BlackwheelError(
+    conflict = ConflictError(
         "refresh-conflict",
         "\n".join([f"{patch.name} conflicts with {new.project} at {new.named}", *facts]),
         where=f"{series.place}, line {patch.line}",
         fix=f"correct {patch.name} by hand for {new.named}, or take it out of the series",
         code=Exit.PATCH,
     )
+    conflict.files = tuple(filter(None, names))
+    return conflict
 
 
 def _unfitting(scratch: Scratch, patch: Patch, files: Sequence[str]) -> list[str]:

@@ -58,7 +58,7 @@ def test_checks_that_fail_are_all_told_and_kept_before_the_session_fails(built: 
     (built.root / "patches" / "toy-cuda" / "checks.py").write_text(CHECKS, encoding="utf-8")
     words = ("--stack", "toy", "--wheels", str(wheel), "--require-gpu")
     done = built.nox("-s", "smoke", "--", *words)
-    assert done.code == 1, done.said
+    assert done.code == Exit.SMOKE, done.said
     assert "failed with exit code 9" in done.err
     kept = json.loads((built.store / "smoke" / f"{wheel.name}.json").read_text())
     assert [one["check"] for one in kept["checks"]] == ["first", "second", "third"]
@@ -84,6 +84,6 @@ def test_a_required_gpu_on_which_nothing_would_run_is_an_error(built: Checkout) 
     wheel = with_gpu(built.wheels[0], built.home / "brought")
     words = ("--stack", "toy", "--wheels", str(wheel), "--require-gpu")
     done = built.nox("-s", "smoke", "--", *words)
-    assert done.code == 1, done.said
+    assert done.code == Exit.SMOKE, done.said
     assert "failed with exit code 9" in done.err
     assert "error: no-kernel-checks\n  toy-cuda has no kernel checks" in done.err

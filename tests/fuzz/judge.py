@@ -1,18 +1,18 @@
 """Runs a parser on one input, and says what is wrong with its end.
 
 Right ends: a result, or an error of blackwheel. Wrong ones: any other exception, more than
-`SECONDS` of CPU, more than `BYTES` of memory beyond what the process had.
+`SECONDS` of CPU, more than `BYTES` of memory beyond what the process has when it begins.
 """
 
 from __future__ import annotations
 
-import functools
 import resource
 import signal
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 
 from blackwheel.core.errors import BlackwheelError
@@ -39,8 +39,7 @@ def judged(
     parse: Callable[[bytes], object], given: bytes, named: tuple[type[Exception], ...] = ()
 ) -> Fault | None:
     """Return the fault of a parser with one input; None for a right end."""
-    _begun()
-    before, began = _peak(), time.process_time()
+    before, began = _peak_from_now(), time.process_time()
     signal.signal(signal.SIGPROF, _stop)
     signal.setitimer(signal.ITIMER_PROF, _HARD_SECONDS)
     try:
@@ -56,22 +55,23 @@ def judged(
     seconds, after = time.process_time() - began, _peak()
     if seconds > SECONDS:
         return Fault(kind="slow", told=f"{seconds:.1f} s of CPU")
-    if after > before and after - _begun() > BYTES:
-        return Fault(kind="large", told=f"{after - before >> 20} MiB more than any input before")
+    if after - before > BYTES:
+        return Fault(kind="large", told=f"{after - before >> 20} MiB")
     return None
-
-
-@functools.cache
-def _begun() -> int:
-    return _peak()
 
 
 def _stop(_: int, __: FrameType | None) -> None:
     raise TooLongError
 
 
+def _peak_from_now() -> int:
+    """Forget the largest resident set so far (proc_pid_clear_refs(5)); return the one of now."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return _peak()
+
+
 def _peak() -> int:
-    """Return the largest resident set that this process has had."""
+    """Return the largest resident set since it was last forgotten, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
