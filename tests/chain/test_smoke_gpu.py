@@ -22,8 +22,12 @@ torch.cuda.get_device_capability = lambda: (12, 0)
 """
 """In front of the toy's own code. What is done with this GPU fails, in torch's own words."""
 CHECKS = """\
+def scaled(kit):
+    kit.torch.zeros(1, device="cuda")
+
+
 UNSEEN = {"third": "no GPU ran it yet"}
-CHECKS = {"first": None, "second": None, "third": None}
+CHECKS = {"first": scaled, "second": scaled, "third": scaled}
 """
 
 
