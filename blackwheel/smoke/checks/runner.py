@@ -1,6 +1,6 @@
 """Runs kernel checks, each in its own process with a time limit; no failure ends the others.
 
-Standard library only: on a machine with a GPU and torch nothing of blackwheel's need be installed.
+Standard library only: on a machine with a GPU and torch none of our requirements is installed.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from blackwheel.core import process, records
+from blackwheel.core import process
 from blackwheel.core.archs import Arch
+from blackwheel.smoke.checks import answers
 from blackwheel.smoke.checks.tables import table_of
 from blackwheel.smoke.diagnosis import Diagnosis, from_words, of_crash, python_line
 
@@ -55,7 +56,10 @@ class CheckResult:
     def worst(self) -> Mapping[str, Any] | None:
         """The case nearest to its bound."""
         measured = [case for case in self.cases if "error" in case]
-        return max(measured, key=lambda case: case["error"] / case["bound"], default=None)
+        # A bound of 0 asks for equal values: any error is above it.
+        return max(
+            measured, key=lambda case: case["error"] / (case["bound"] or 1e-300), default=None
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -196,7 +200,7 @@ def device_facts(bench: Bench) -> dict[str, Any]:
     """Return torch and device in the smoke environment; an empty device means no GPU."""
     with tempfile.TemporaryDirectory() as folder:
         result, code, said = _start(Path(folder), bench, {"modules": []})
-    if result is None:
+    if result is None or not answers.are_facts(result):
         found = from_words(said) or Diagnosis(name="torch-failed", fact=_tail(said))
         return {"device": "", "capability": "", "failed": f"{found.name}: {found.fact} ({code})"}
     return result
@@ -206,7 +210,7 @@ def _once(file: Path, check: str, bench: Bench, modules: Sequence[str]) -> Check
     with tempfile.TemporaryDirectory() as folder:
         request = {"checks": str(file), "check": check, "modules": list(modules)}
         seen, code, said = _start(Path(folder), bench, request)
-    if seen is not None and code == 0:
+    if seen is not None and code == 0 and answers.is_outcome(seen):
         cases = tuple(seen["cases"])
         how = {"cause": _cause(seen["name"]), "step": _step(seen["name"])}
         found = Diagnosis(name=seen["name"], fact=seen["fact"], **how)
@@ -266,7 +270,7 @@ def _start(
         code, said = done.code, done.stderr
     except subprocess.TimeoutExpired as late:
         code, said = 128 + signal.SIGKILL, f"Timeout (\n{(late.stderr or b'').decode()}"
-    return records.kept(written, dict[str, Any]), code, said
+    return answers.written(written), code, said
 
 
 def diagnosis(code: int, said: str, seconds: float) -> Diagnosis:
