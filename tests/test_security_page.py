@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import forging
 import pytest
-
-from blackwheel.shelf.verify_leaves import is_said
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
@@ -34,7 +33,7 @@ def test_no_forgery_goes_unnoticed_but_for_those_that_are_named() -> None:
     rows = re.findall(r"(?m)^\| `(\S+)` \| (\*\*said, not proved\*\*|`.+`) \| (\d+) \|$", forged)
     assert len(rows) > 50
     said = [name for name, what, _ in rows if what.startswith("**")]
-    assert [one for one in said if not is_said(one)] == []
+    assert [one for one in said if not forging.is_said(one)] == []
     for title, table in re.findall(r"(?ms)^## (Writer of .+?)\n(.+?)(?=^## |\Z)", forged):
         empty = [row for row in table.splitlines() if re.search(r"\|\s+\|", row)]
         assert not empty, f"{title}: {empty}"

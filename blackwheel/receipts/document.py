@@ -39,6 +39,8 @@ STAGES: Final = (
     "audit",
     "smoke",
 )
+TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
+"""Of the moments in a receipt: UTC, to the second."""
 LARGEST: Final = 1 << 26
 """Bytes of a receipt; one of 1,000 objects has 0.5 MB."""
 _SHAPE: Final[dict[str, str | type]] = {
@@ -65,7 +67,7 @@ def run_section(*, started: datetime, finished: datetime) -> Section:
     """Return the section `run`: this version of blackwheel, start and end of the build."""
 
     def text(moment: datetime) -> str:
-        return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return moment.astimezone(UTC).strftime(TIME)
 
     return {
         "builder": {"id": "urn:blackwheel:builder", "version": {"blackwheel": __version__}},

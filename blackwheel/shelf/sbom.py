@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 PREDICATE_TYPE: Final = "https://cyclonedx.org/bom"
 ROLE: Final = "blackwheel:role"
 SOURCE, BUNDLED, LINKED, NEEDED, BUILT = "source", "bundled", "linked-in", "needed", "build-tool"
-_TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
 RUNTIME: Final = "nvidia-cuda-runtime"
 """Brings `libcudart_static.a` and, with CUDA 13, its headers."""
 HEADERS: Final = ("nvidia-cuda-cccl", "nvidia-cuda-runtime", "nvidia-cuda-crt", "nvidia-nvtx")
@@ -42,7 +41,7 @@ def sbom(wheel: Path, receipt: receipts.Document) -> bytes:
     held = receipts.sections(receipt)
     finished = held["run"]["metadata"]["finishedOn"]
     bom = Bom(serial_number=uuid.uuid5(uuid.NAMESPACE_URL, f"urn:blackwheel:wheel:{sha256}"))
-    bom.metadata.timestamp = datetime.strptime(finished, _TIME).replace(tzinfo=UTC)
+    bom.metadata.timestamp = datetime.strptime(finished, receipts.TIME).replace(tzinfo=UTC)
     main = _main(name, sha256, held)
     bom.metadata.component = main
     bound = linkage(wheel)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from fnmatch import fnmatchcase
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from blackwheel.receipts.document import Section
+from blackwheel.receipts.document import TIME, Section
 from blackwheel.shelf.verify_pages import Check, compared, compared_all
 from blackwheel.shelf.wheel_facts import NOT_RUN
 
@@ -36,18 +35,16 @@ SAID: Final[tuple[tuple[str, str], ...]] = (
 )
 """What is said, not proved, in an unsigned receipt of a wheel that this store did not shelve: at
 most twenty, each with its reason; SECURITY.md has the same list."""
-_ALSO: Final = {"smoke.seed": "smoke.checks.*", "smoke.guard": "smoke.libraries.*"}
-"""Leaves that belong to a line of the list."""
+_OF_THE_BUILD: Final = {"wheel_sha256", "source", "built_for"}
+"""Of a torch, told where the wheel was built, not where it was smoked."""
+_OF_SMOKE: Final = {
+    "torch of smoke": "torch",
+    "smoked wheels": "together",
+    "smoked libraries": "libraries",
+    "imports": "imports",
+}
+"""What is compared of the section `smoke`, and the leaf that says it."""
 _ONLY_IMPORTED: Final = "import only"
-_TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
-
-
-def is_said(path: str) -> bool:
-    """Tell whether a leaf, by its path below its section, is of the list."""
-    named = _ALSO.get(path, path)
-    return any(
-        fnmatchcase(named, pattern) or named == pattern.removesuffix(".*") for pattern, _ in SAID
-    )
 
 
 def said_checks(proved_by: str) -> Iterator[Check]:
@@ -77,20 +74,22 @@ def _twice(
 ) -> Iterator[Check]:
     stack, torch, smoke = held["stack"], held["torch"], held.get("smoke")
     run = held["run"]
-    version = run["builder"].get("version", {}).get("blackwheel", "")
     yield compared("builder", run["builder"].get("id", ""), "urn:blackwheel:builder")
-    yield compared("version of blackwheel", version, stack.get("blackwheel", version))
+    version = run["builder"].get("version", {}).get("blackwheel", "")
+    yield compared("version of blackwheel", version, stack.get("blackwheel", "the same"))
     yield from _time_checks(run["metadata"])
     yield compared("environment python", held["environment"]["python"], parts["python"])
     yield from _object_checks(held["objects"])
+    yield from _not_held("findings", held["audit"], "findings")
     fatal = [one["name"] for one in held["audit"].get("findings", []) if one["fatal"]]
     yield compared_all("fatal findings", fatal, [])
     if smoke is None:
         return
-    beside = smoke.get("torch", {})
-    for name in sorted({*beside} & {*torch} - {"wheel_sha256"}):
-        yield _same(f"torch {name} of smoke", beside[name], torch[name])
-    if beside:
+    for what, name in _OF_SMOKE.items():
+        yield from _not_held(what, smoke, name)
+    if beside := smoke.get("torch"):
+        for name in sorted({*beside, *torch} - _OF_THE_BUILD):
+            yield _same(f"torch {name} of smoke", beside.get(name), torch.get(name))
         yield _same("torch wheels of smoke", beside.get("wheel_sha256", []), [])
     if "together" in smoke:
         there = wheel.name in smoke["together"]
@@ -123,8 +122,9 @@ def _installed(path: str) -> str:
 def _time_checks(metadata: Mapping[str, Any]) -> Iterator[Check]:
     """Hold the times of a build to their form and order."""
     if not metadata:
+        yield from _not_held("times of the build", metadata, "startedOn")
         return
-    times = [datetime.strptime(metadata[name], _TIME) for name in ("startedOn", "finishedOn")]
+    times = [datetime.strptime(metadata[name], TIME) for name in ("startedOn", "finishedOn")]
     if any(later < earlier for earlier, later in pairwise(times)):
         yield compared("end of the build", metadata["finishedOn"], "after its start")
 
@@ -133,15 +133,24 @@ def _object_checks(objects: Section) -> Iterator[Check]:
     """Hold the sums over a build's objects to what each of them says."""
     each = objects.get("each")
     if each is None:
+        yield from _not_held("objects", objects, "each")
         return
     yield _same("objects count", objects["count"], len(each))
-    total, peak = sum(one["cpu_seconds"] for one in each), max(one["peak_bytes"] for one in each)
+    total = sum(one["cpu_seconds"] for one in each)
+    peak = max((one["peak_bytes"] for one in each), default=0)
     if abs(objects["cpu_seconds"] - total) > 0.1:
         yield _same("objects cpu_seconds", objects["cpu_seconds"], round(total, 1))
     yield _same("objects peak_bytes", objects["peak_bytes"], peak)
     for one in each:
         if one.get("exit", 0) != 0:
             yield _same(f"{one['source']} exit", one["exit"], 0)
+
+
+def _not_held(what: str, section: Mapping[str, Any], leaf: str) -> Iterator[Check]:
+    """Tell what a receipt lacks, and so nothing can be compared with."""
+    if leaf not in section:
+        why = f"not held: the receipt has no `{leaf}`, as those of earlier versions"
+        yield Check(what=what, ok=None, found=why)
 
 
 def _same(what: str, found: Any, expected: Any) -> Check:

@@ -35,7 +35,6 @@ from blackwheel.shelf import (  # noqa: E402
     signing,
     verify,
     verify_audit,
-    verify_leaves,
     verify_pages,
 )
 from blackwheel.stacks import loader  # noqa: E402
@@ -120,7 +119,7 @@ def leaf_rows(toy: Toy) -> list[tuple[str, str, str]]:
                 what = faults[0].what if faults else SAID
                 row = (forging.pattern(name), forging.pattern(what))
                 found[row] = found.get(row, 0) + 1
-                if not faults and not verify_leaves.is_said(name):
+                if not faults and not forging.is_said(name):
                     raise AssertionError(f"unnoticed, and not on the list: {name}")
         finally:
             shutil.move(toy.site.store / "away", toy.site.store / note)

@@ -6,6 +6,7 @@ The toy is a real wheel with a real (host-only) library, on a shelf that blackwh
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import io
 import json
@@ -18,9 +19,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import forging
+import proved
 import pytest
 from wheel.wheelfile import WheelFile
 
+from blackwheel import __version__
 from blackwheel.audit import audit
 from blackwheel.audit.exports import system_exports
 from blackwheel.core import archs
@@ -73,6 +77,14 @@ kernels = 0
     .replace("TREE", "7" * 40)
     .replace("SDIST", "d" * 40)
 )
+UNTOLD = {
+    "findings": "findings",
+    "torch of smoke": "torch",
+    "smoked wheels": "together",
+    "smoked libraries": "libraries",
+    "imports": "imports",
+}
+"""What the toy's receipt does not tell, as one of an earlier version."""
 PATCH = """\
 From: blackwheel <blackwheel@localhost>
 Subject: toy: take 12.0a
@@ -103,7 +115,7 @@ def original(tmp_path_factory: pytest.TempPathFactory, library: bytes) -> Path:
     (root / "constraints/toy.toml").write_text(STACK.replace("SHA256", "5" * 64))
     lock = f"torch==2.11.0 \\\n    --hash=sha256:{'a' * 64}\n"
     (root / "constraints/toy/build-toy-py312.txt").write_text(lock)
-    (root / "constraints/toy/toolchain.txt").write_text("nvidia-cuda-nvcc==13.0.88\n")
+    (root / "constraints/toy/toolchain.txt").write_text(proved.TOOLCHAIN)
     (root / "patches/toy/1.0").mkdir(parents=True)
     (root / "patches/toy/1.0/series").write_text("0001-take-12.0a.patch\n")
     (root / "patches/toy/1.0/0001-take-12.0a.patch").write_text(PATCH)
@@ -155,13 +167,13 @@ def make_wheel(
     return folder / NAME
 
 
-def sections(site: Site, wheel: Path) -> dict[str, Any]:
+def sections(site: Site, wheel: Path, mode: str = "namespaces") -> dict[str, Any]:
     """What the stages of a build write."""
     stack = loader.load("toy", site.constraints)
     request = Request(stack=stack, project="toy", python="3.12", archs=stack.archs)
     series = series_of(site, request)
     key = keys.key(
-        request, patches=patch_digests(series), constraints=site.constraints, isolation="namespaces"
+        request, patches=patch_digests(series), constraints=site.constraints, isolation=mode
     )
     report = audit.inspect(wheel, archs=[archs.parse("12.0a")], expected=audit.expectation(request))
     bonds, _ = audit.link_against(
@@ -174,32 +186,53 @@ def sections(site: Site, wheel: Path) -> dict[str, Any]:
             "project": "toy",
             "version": "1.0",
             "archs": ["12.0a"],
+            "blackwheel": __version__,
             "key": {"digest": key.digest, "slug": request.slug, "parts": dict(key.parts)},
         },
         "sources": {
             "origin": "git",
-            "project": {"name": "toy", "digest": {"gitCommit": "c" * 40, "gitTree": "7" * 40}},
-            "nested": [{"name": "n", "digest": {"gitCommit": "c" * 40, "gitTree": "7" * 40}}],
+            "reason": "",
+            "project": {
+                "name": "toy",
+                "uri": "https://upstream.invalid/toy",
+                "digest": {"gitCommit": "c" * 40, "gitTree": "7" * 40},
+            },
+            "nested": [
+                {
+                    "name": "n",
+                    "uri": "https://upstream.invalid/n",
+                    "digest": {"gitCommit": "c" * 40, "gitTree": "7" * 40},
+                }
+            ],
         },
         "patches": {"series": patches, "tree": "e" * 40},
-        "torch": {
-            "version": "2.11.0",
-            "runtime": "2.11.0+cu130",
-            "cuda": "13.0",
-            "git_version": "70d99e998b4955e0049d13a98d77ae1b14db1f45",
-            "cxx11_abi": True,
-            "wheel_sha256": ["a" * 64],
-        },
-        "toolchain": {"cuda_version": "13.0.2", "nvcc_version": "13.0.88"},
+        **proved.built_sections(site, request),
         "environment": {
             "name": "build-toy-py312.txt",
             "python": "3.12",
             "digest": {"sha256": key.part("locks.build")},
         },
-        "isolation": {"mode": "namespaces", "network": "none"},
-        "command": {"argv": ["build"], "variables": {"TOY_ARCHS": "12.0a", "MAX_JOBS": "8"}},
         "run": receipts.run_section(started=MOMENT, finished=MOMENT),
-        "objects": {"count": 1, "jobs": 2},
+        "objects": {
+            "count": 1,
+            "cpu_seconds": 1.0,
+            "peak_bytes": 1 << 20,
+            "last_run_seconds": 1.0,
+            "jobs": 2,
+            "each": [
+                {
+                    "source": "toy.c",
+                    "object": "toy.o",
+                    "archs": [],
+                    "began": 0.0,
+                    "cached": "",
+                    "seconds": 1.0,
+                    "cpu_seconds": 1.0,
+                    "peak_bytes": 1 << 20,
+                    "exit": 0,
+                }
+            ],
+        },
         "audit": {
             "libraries": json.loads(json.dumps([asdict(one) for one in report.libraries])),
             "links": json.loads(json.dumps([asdict(one) for one in bonds])),
@@ -248,8 +281,12 @@ def test_whole_shelf_has_no_fault_and_says_what_it_could_not_compute_again(site:
     code, text = said(site)
     assert code == Exit.OK
     assert text.endswith("\nno faults\n")
-    opened = re.findall(r"(?m)^open  (said \S+|\S+) +(.*)$", text)
+    opened = re.findall(r"(?m)^open  (\S+(?: \S+)*)  +(.*)$", text)
     assert opened == [
+        *(
+            (what, f"not held: the receipt has no `{leaf}`, as those of earlier versions")
+            for what, leaf in UNTOLD.items()
+        ),
         ("sources", "no git host is asked: commits and trees are held to the pin alone"),
         *((f"said {what}", f"not proved: {why}") for what, why in SAID),
         ("upload-time", "nothing but the page records it"),
@@ -446,6 +483,118 @@ def test_section_that_contradicts_key_wheel_or_checkout_is_named_though_its_chai
     named = {name: (there, wanted) for name, there, wanted in faults(site)}
     assert named[what][0] == found
     assert named[what][1].startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("stage", "change", "what"),
+    [
+        ("sources", lambda s: s["project"].pop("name"), "source name"),
+        ("sources", lambda s: s["project"].pop("uri"), "source address"),
+        ("sources", lambda s: s["nested"][0].pop("uri"), "n address"),
+        ("sources", lambda s: s.pop("reason"), "reason for an sdist"),
+        ("torch", lambda s: s.pop("source"), "torch source"),
+        ("isolation", lambda s: s.pop("network"), "isolation network"),
+        ("toolchain", lambda s: s.pop("root"), "toolchain root"),
+        ("toolchain", lambda s: s.pop("source"), "toolchain source"),
+        ("toolchain", lambda s: s.pop("parts"), "toolchain parts"),
+        ("toolchain", lambda s: s.pop("digest"), "toolchain digest"),
+        ("command", lambda s: s["variables"].pop("CC"), "variable CC"),
+        (
+            "command",
+            lambda s: s["variables"].pop("NVCC_APPEND_FLAGS"),
+            "variable NVCC_APPEND_FLAGS",
+        ),
+        (
+            "command",
+            lambda s: s["variables"].pop("SOURCE_DATE_EPOCH"),
+            "variable SOURCE_DATE_EPOCH",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_leaf_that_every_build_writes_is_a_fault_where_it_is_missing(
+    site: Site, stage: str, change: Callable[[Any], None], what: str
+) -> None:
+    forge(site, stage, change)
+    assert what in [name for name, _, _ in faults(site)]
+
+
+def test_version_that_only_one_place_of_the_receipt_tells_is_a_fault(site: Site) -> None:
+    forge(site, "stack", lambda section: section.pop("blackwheel"))
+    assert faults(site) == [("version of blackwheel", __version__, "the same")]
+
+
+def opened(site: Site) -> dict[str, str]:
+    checks = verify.verify(site, wheel_of(site)).checks
+    assert [check for check in checks if check.ok is False] == []
+    return {check.what: check.found for check in checks if check.ok is None}
+
+
+def test_leaf_that_receipts_of_kept_wheels_lack_is_open(site: Site) -> None:
+    forge(site, "command", lambda section: section["variables"].pop("BLACKWHEEL_FIXED"))
+    why = "not held: a receipt of an earlier version of blackwheel"
+    assert opened(site)["variable BLACKWHEEL_FIXED"] == why
+
+
+def test_command_of_a_build_in_mode_processes_is_open(
+    site: Site, tmp_path: Path, library: bytes
+) -> None:
+    wheel = make_wheel(tmp_path / "built", library)
+    held = sections(site, wheel, "processes")
+    held["isolation"] = {"mode": "processes", "network": "dead proxies only"}
+    document = receipts.receipt(wheel.name, verify_pages.sha256(wheel), held)
+    receipts.write(wheel.with_name(f"{NAME}.receipt.json"), document)
+    done = verify.verify(site, wheel)
+    told = {check.what: check.found for check in done.checks if check.ok is None}
+    assert done.faults == ()
+    assert told["environment of the build"] == (
+        "in mode processes command and environment name folders of the machine that built it"
+    )
+
+
+def test_receipt_without_the_parts_that_its_project_names_is_open(site: Site) -> None:
+    (site.patches / "toy/project.toml").write_text(
+        '[[holds]]\ntitle = "archs"\nvariable = "TOY_ARCHS"\nwords = { "12.0a" = "5090" }\n'
+    )
+    assert opened(site)["what it holds"].startswith("not held: ")
+    holds = [{"title": "archs", "can": ["H100"], "cannot": []}]
+    forge(site, "stack", lambda section: section.update(holds=holds))
+    assert "what it holds" in [what for what, _, _ in faults(site)]
+
+
+def test_times_and_objects_that_a_receipt_does_not_tell_are_open(site: Site) -> None:
+    forge(site, "run", lambda section: section.update(metadata={}))
+    assert opened(site)["times of the build"].startswith("not held: ")
+
+
+def test_build_without_an_object_is_no_traceback(site: Site) -> None:
+    def none(section: Any) -> None:
+        section.update(each=[], count=0, cpu_seconds=0.0, peak_bytes=0)
+
+    forge(site, "objects", none)
+    assert "objects" not in opened(site)
+    forge(site, "objects", lambda section: section.update(peak_bytes=7))
+    assert ("objects peak_bytes", "7", "0") in faults(site)
+
+
+def test_no_leaf_can_be_left_out_of_a_receipt_without_a_word(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is a fault, or an open check that the whole receipt had not, or on the list of SAID."""
+    real, (arch,) = audit.inspect, archs.parse_list("12.0a")
+    report = functools.cache(lambda wheel: real(wheel, archs=[arch]))
+    monkeypatch.setattr(audit, "inspect", lambda wheel, **_: report(wheel))
+    path = wheel_of(site).with_name(f"{NAME}.receipt.json")
+    document = receipts.load(path)
+    before = set(opened(site))
+    unnoticed = []
+    for name, forged in forging.without_sections(document):
+        receipts.write(path, forged)
+        done = verify.verify(site, wheel_of(site))
+        told = {check.what for check in done.checks if check.ok is None} - before
+        if not (done.faults or told or forging.is_said(name)):
+            unnoticed.append(name)
+    assert unnoticed == []
 
 
 def test_wheel_from_the_sdist_satisfies_the_pin_too(site: Site) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator
-from typing import Any
+from fnmatch import fnmatchcase
+from typing import Any, Final
 
 from blackwheel.receipts import document as receipts
+from blackwheel.shelf.verify_leaves import SAID
 
+ALSO: Final = {"smoke.seed": "smoke.checks.*", "smoke.guard": "smoke.libraries.*"}
+"""Leaves of which a line of SAID speaks under another name."""
 HEX = re.compile(r"[0-9a-f]{40,64}")
 Path = tuple[str | int, ...]
 
@@ -65,6 +69,26 @@ def forged_rest(document: receipts.Document) -> Iterator[tuple[str, receipts.Doc
     for path, value in leaves(document):
         if not any(name in path for name in inside):
             yield ".".join(map(str, path)), placed(document, path, other(value))
+
+
+def without_sections(document: receipts.Document) -> Iterator[tuple[str, receipts.Document]]:
+    """Yield each leaf of a section, and the receipt without it, chain whole."""
+    held = {stage: dict(section) for stage, section in receipts.sections(document).items()}
+    for path, _ in leaves(held):
+        changed = copy.deepcopy(held)
+        inner: Any = changed
+        for step in path[:-1]:
+            inner = inner[step]
+        del inner[path[-1]]
+        yield ".".join(map(str, path)), receipts.receipt(*receipts.subject(document), changed)
+
+
+def is_said(path: str) -> bool:
+    """Tell whether a leaf, by its path below its section, is on the list of verify_leaves."""
+    named = ALSO.get(path, path)
+    return any(
+        fnmatchcase(named, pattern) or named == pattern.removesuffix(".*") for pattern, _ in SAID
+    )
 
 
 def pattern(name: str) -> str:

@@ -15,8 +15,10 @@ from typing import Any
 
 from wheel.wheelfile import WheelFile
 
+from blackwheel import __version__
 from blackwheel.audit import audit
-from blackwheel.core import archs
+from blackwheel.builder import workspace
+from blackwheel.core import archs, isolation
 from blackwheel.core.console import Console
 from blackwheel.core.site import Site
 from blackwheel.receipts import document as receipts
@@ -24,7 +26,9 @@ from blackwheel.shelf import index
 from blackwheel.sources.series import patch_digests, series_of
 from blackwheel.stacks import key as keys
 from blackwheel.stacks import loader
-from blackwheel.stacks.request import Request
+from blackwheel.stacks.request import Request, build_command, build_variables
+from blackwheel.toolchain import toolkit
+from blackwheel.toolchain.toolkit import Toolchain
 
 PYTHON = f"3.{sys.version_info.minor}"
 TAG = f"cp3{sys.version_info.minor}"
@@ -52,6 +56,9 @@ source = "registry"
 cuda = "13.0.2"
 nvcc = "13.0.88"
 """
+TOOLCHAIN = "cuda-toolkit==13.0.2\n" + "".join(
+    f"nvidia-{name}==13.0.88\n" for name in ("cuda-nvcc", "nvvm", "cuda-crt")
+)
 PROJECT = """\
 [projects.NAME]
 version = "1.0"
@@ -85,7 +92,7 @@ def new_checkout(root: Path) -> Site:
     locks.mkdir(parents=True)
     text = STACK + "".join(PROJECT.replace("NAME", name) for name in PROJECTS)
     (root / "constraints/toy.toml").write_text(text)
-    (locks / "toolchain.txt").write_text("nvidia-cuda-nvcc==13.0.88\n")
+    (locks / "toolchain.txt").write_text(TOOLCHAIN)
     for name in PROJECTS:
         lock = f"torch==2.11.0 \\\n    --hash=sha256:{'a' * 64}\n"
         (locks / f"build-{name}-py{PYTHON.replace('.', '')}.txt").write_text(lock)
@@ -147,6 +154,44 @@ def remember_smoke(site: Site, wheel: Path, kernels: Mapping[str, str]) -> None:
     path.write_text(json.dumps({"kernels": dict(kernels), "sha256": digest}))
 
 
+def built_sections(site: Site, request: Request) -> dict[str, Any]:
+    """The sections in which a build tells its torch, toolchain, isolation and command."""
+    paths = isolation.fixed_paths(isolation.NAMESPACES, site.store)
+    lock = request.stack.lock(site.constraints, "toolchain")
+    made = Toolchain(
+        source="registry",
+        root=Path("cuda"),
+        cuda_version="13.0.2",
+        nvcc_version="13.0.88",
+        digest=toolkit.lock_digest(lock),
+        parts=tuple(f"{name}=={found}" for name, found in toolkit.locked_versions(lock).items()),
+    )
+    variables = workspace.build_environment(
+        request,
+        build_variables(request, jobs=2, paths=paths),
+        paths=paths,
+        mode=isolation.NAMESPACES,
+        compiler=Path("/usr/bin/g++"),
+        toolchain=made,
+        pooled=False,
+    )
+    argv = build_command(request, jobs=2, paths=paths)
+    return {
+        "torch": {
+            "version": "2.11.0",
+            "runtime": "2.11.0+cu130",
+            "cuda": "13.0",
+            "git_version": GIT,
+            "cxx11_abi": True,
+            "wheel_sha256": ["a" * 64],
+            "source": "registry",
+        },
+        "toolchain": {**asdict(made), "root": "cuda", "parts": list(made.parts)},
+        "isolation": {"mode": "namespaces", "network": "none"},
+        "command": {"argv": list(argv), "variables": variables},
+    }
+
+
 def sections(site: Site, wheel: Path, kernels: Mapping[str, str]) -> dict[str, Any]:
     """What the stages of a build write."""
     project = wheel.name.split("-")[0]
@@ -163,30 +208,26 @@ def sections(site: Site, wheel: Path, kernels: Mapping[str, str]) -> dict[str, A
             "project": project,
             "version": "1.0",
             "archs": ["12.0a"],
+            "blackwheel": __version__,
             "key": {"digest": key.digest, "slug": request.slug, "parts": dict(key.parts)},
         },
         "sources": {
             "origin": "git",
-            "project": {"name": project, "digest": {"gitCommit": "c" * 40, "gitTree": "7" * 40}},
+            "reason": "",
+            "project": {
+                "name": project,
+                "uri": f"https://upstream.invalid/{project}",
+                "digest": {"gitCommit": "c" * 40, "gitTree": "7" * 40},
+            },
             "nested": [],
         },
         "patches": {"series": [], "tree": "7" * 40},
-        "torch": {
-            "version": "2.11.0",
-            "runtime": "2.11.0+cu130",
-            "cuda": "13.0",
-            "git_version": GIT,
-            "cxx11_abi": True,
-            "wheel_sha256": ["a" * 64],
-        },
-        "toolchain": {"cuda_version": "13.0.2", "nvcc_version": "13.0.88"},
+        **built_sections(site, request),
         "environment": {
             "name": f"build-{project}-py{PYTHON.replace('.', '')}.txt",
             "python": PYTHON,
             "digest": {"sha256": key.part("locks.build")},
         },
-        "isolation": {"mode": "namespaces", "network": "none"},
-        "command": {"argv": ["build"], "variables": {"MAX_JOBS": "2"}},
         "run": receipts.run_section(started=MOMENT, finished=MOMENT),
         "objects": {"count": 1, "jobs": 2},
         "audit": {"libraries": json.loads(json.dumps([asdict(one) for one in report.libraries]))},

@@ -31,7 +31,7 @@ def are_facts(found: Mapping[str, Any]) -> bool:
 
 
 def is_outcome(found: Mapping[str, Any]) -> bool:
-    """Tell whether an answer has the outcome of one check, and of each case what was seen."""
+    """Tell whether an answer has the outcome of one check and of each of its cases."""
     texts = all(isinstance(found.get(name), str) for name in ("name", "fact"))
     cases = found.get("cases")
     return (
