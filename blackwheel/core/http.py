@@ -42,6 +42,7 @@ _BROKEN: Final = (
     OverflowError,  # port 99999
 )
 """What requests and the layers below raise for a network, an address or an answer that is bad."""
+_FIRST: Final = {"Range": "bytes=0-0", "Accept-Encoding": "identity"}
 _T = TypeVar("_T")
 
 
@@ -108,13 +109,21 @@ def page(
             body = b"".join(chunks(answer, patience=patience, most=most))
             return Page(url=answer.url, headers=answer.headers, body=body)
 
-    failed = 0
-    while True:
-        try:
-            return within(patience.whole, once)
-        except FailedError as error:
-            failed += 1
-            wait(error, failed, patience)
+    return tried(lambda: within(patience.whole, once), patience)
+
+
+def whole_length(url: str, *, patience: Patience) -> int:
+    """Return how many bytes a file has, and read one of them; 0 where its host does not tell.
+
+    Raises `AbsentError`, `FailedError`.
+    """
+
+    def once() -> int:
+        with opened(url, patience=patience, headers=_FIRST) as answer:
+            told = re.fullmatch(r"bytes 0-0/([0-9]{1,18})", answer.headers.get("Content-Range", ""))
+            return int(told[1]) if told else length(answer) * (answer.status_code == 200)
+
+    return tried(once, patience)
 
 
 @contextmanager
@@ -212,6 +221,17 @@ def within(seconds: float, call: Callable[[], _T]) -> _T:
     if raised:
         raise raised[0]
     return result[0]
+
+
+def tried(once: Callable[[], _T], patience: Patience) -> _T:
+    """Return the result of `once`; call it again where that may help, then raise its error."""
+    failed = 0
+    while True:
+        try:
+            return once()
+        except FailedError as error:
+            failed += 1
+            wait(error, failed, patience)
 
 
 def wait(error: FailedError, failed: int, patience: Patience) -> None:

@@ -6,7 +6,7 @@ import io
 import re
 from typing import Final
 
-from blackwheel.core.http import FailedError, Patience, chunks, opened, wait
+from blackwheel.core.http import FailedError, Patience, chunks, opened, tried
 
 MOST: Final = 64 << 20
 """Bytes of one file in all: the tables of a torch wheel and three small members are 3 MB."""
@@ -54,13 +54,7 @@ class _Ranged(io.RawIOBase):
         self._read += last - first + 1
         if self._read > MOST:
             raise FailedError(f"a file of which more than {MOST} bytes must be read")
-        failed = 0
-        while True:
-            try:
-                return self._once(first, last)
-            except FailedError as error:
-                failed += 1
-                wait(error, failed, self._patience)
+        return tried(lambda: self._once(first, last), self._patience)
 
     def _once(self, first: int, last: int) -> bytes:
         headers = {"Range": f"bytes={first}-{last}", "Accept-Encoding": "identity"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,13 +16,12 @@ from packaging.version import InvalidVersion, Version
 
 from blackwheel.core.addresses import shown
 from blackwheel.core.errors import BlackwheelError, Exit
-from blackwheel.core.http import AbsentError, FailedError, Patience, length, opened
+from blackwheel.core.http import AbsentError, FailedError, Patience, whole_length
 from blackwheel.core.process import capture
 from blackwheel.core.site import Site
 from blackwheel.pytorch.nightly_index import build_date
 from blackwheel.sources import git_host, package_index
-from blackwheel.stacks import loader
-from blackwheel.stacks.locks import lock_text
+from blackwheel.stacks import loader, locks
 from blackwheel.stacks.records import GitPin, LockedWheel, Stack
 
 if TYPE_CHECKING:
@@ -32,17 +30,15 @@ if TYPE_CHECKING:
 State = Literal["there", "gone", "other", "unknown"]
 _PATIENCE: Final = Patience(tries=2)
 _GIT_SECONDS: Final = 60.0
-_PIN: Final = re.compile(r"^([A-Za-z0-9][\w.-]*)==([^\s\\;]+)((?:.*\\\n)*.*)", re.MULTILINE)
-_DIGEST: Final = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pin:
     """One file or commit that a stack wants."""
 
-    kind: Literal["torch", "toolchain", "sdist", "wheel", "package", "commit"]
+    kind: Literal["torch", "toolchain", "sdist", "wheel", "package", "commit", "lock"]
     name: str
-    """`torch==2.13.0`, a file's name, or `address at commit`."""
+    """`torch==2.13.0`, a file's name, `address at commit`, or `stack/file` of a missing lock."""
     sha256: frozenset[str] = frozenset()
     """Any of them will do."""
     url: str = ""
@@ -66,7 +62,7 @@ def show_availability(site: Site, stack: str, *, every: bool, as_json: bool) -> 
 
     Looks at torch, toolchain, sdists, wheels by address and commits; with `every` also at every
     package of its locks. The exit code is `Exit.SOURCE` where something is gone or has other bytes,
-    `Exit.AWAY` where something did not answer: that is no answer, neither good nor bad.
+    `Exit.AWAY` where something did not answer, or is not locked: that is neither good nor bad.
     """
     names = [stack] if stack else loader.names(site.constraints)
     look = cache(lambda pin: seen(site, pin))
@@ -89,19 +85,19 @@ def show_availability(site: Site, stack: str, *, every: bool, as_json: bool) -> 
 
 def pins_of(site: Site, stack: Stack, *, every: bool = False) -> Iterator[Pin]:
     """List files and commits that a stack wants; with `every` also each package of its locks."""
-    locks = site.constraints / stack.locks
     for torch in stack.torch.wheels.values():
         for wheel in (torch, *torch.family):
             yield _of_wheel(wheel)
-    for file in sorted(locks.glob("*.txt")) if locks.is_dir() else ():
+    for file in stack.lock_files(site.constraints):
         kind: Literal["toolchain", "package"]
         kind = "toolchain" if file.name == "toolchain.txt" else "package"
-        for name, version, rest in _PIN.findall(lock_text(file)):
-            digests = frozenset(_DIGEST.findall(rest))
-            if name == "torch":
-                yield Pin(kind="torch", name=f"{name}=={version}", sha256=digests)
-            elif every or kind == "toolchain":
-                yield Pin(kind=kind, name=f"{name}=={version}", sha256=digests)
+        if not file.exists():
+            yield Pin(kind="lock", name=f"{stack.locks}/{file.name}")
+            continue
+        for locked in locks.pins(locks.lock_text(file)):
+            if locked.version and (locked.name == "torch" or every or kind == "toolchain"):
+                what = "torch" if locked.name == "torch" else kind
+                yield Pin(kind=what, name=locked.words, sha256=locked.sha256)
     for project in stack.build:
         pin = stack.projects[project]
         if pin.sdist:
@@ -128,6 +124,8 @@ def _of_wheel(wheel: LockedWheel) -> Pin:
 
 def seen(site: Site, pin: Pin) -> Seen:
     """Ask for one pin where it was taken from; who does not answer is no reason to call it gone."""
+    if pin.kind == "lock":
+        return Seen(pin=pin, state="unknown", fact="there is no such file: nox -s lock")
     try:
         if pin.kind == "commit":
             return _commit(site, pin)
@@ -180,14 +178,15 @@ def _address(pin: Pin) -> Seen:
     """Ask for a file by its address, and read none of it: a build alone compares its bytes."""
     since = build_date(parse_wheel_filename(pin.name)[1])
     try:
-        with opened(pin.url, patience=_PATIENCE, headers={"Range": "bytes=0-0"}) as answer:
-            told = answer.headers.get("Content-Range", "").rpartition("/")[2]
-            size = int(told) if told.isdecimal() else length(answer)
+        size = whole_length(pin.url, patience=_PATIENCE)
     except AbsentError as error:
         return Seen(pin=pin, state="gone", fact=f"{shown(pin.url)} {error}", since=since)
     except FailedError as error:
         return Seen(pin=pin, state="unknown", fact=f"{shown(pin.url)} {error}", since=since)
-    if pin.size and size and size != pin.size:
+    if not size:
+        fact = f"{shown(pin.url)} does not tell how long the file is"
+        return Seen(pin=pin, state="unknown", fact=fact, since=since)
+    if pin.size and size != pin.size:
         fact = f"{size:,} bytes instead of {pin.size:,}"
         return Seen(pin=pin, state="other", fact=fact, since=since)
     return Seen(pin=pin, state="there", since=since)
@@ -209,9 +208,9 @@ def _commit(site: Site, pin: Pin) -> Seen:
                 return Seen(pin=pin, state="unknown", fact=f"no answer in {_GIT_SECONDS:g} s")
             code, out, said = done
             if code != 0:
-                why = git_host.reason(said)
-                fact = why or " ".join(git_host.said(shown(said))) or "git refused"
-                return Seen(pin=pin, state="unknown" if why else "gone", fact=shown(fact))
+                why = git_host.reason(said) or " ".join(git_host.said(said)) or "git refused"
+                gone = git_host.has_not(pin.commit, said)
+                return Seen(pin=pin, state="gone" if gone else "unknown", fact=shown(why))
     since = datetime.fromtimestamp(int(out), UTC).date() if out.strip().isdecimal() else None
     return Seen(pin=pin, state="there", since=since)
 

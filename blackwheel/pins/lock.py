@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -19,9 +18,6 @@ from blackwheel.stacks.records import LockedWheel
 
 PLATFORM: Final = "x86_64-manylinux_2_28"
 """What a lock is resolved for, on any machine: the floor of torch's own wheels."""
-
-PIN: Final = r"[A-Za-z0-9._-]+(?:\[[^\]]*\])?(?:==| @ )"
-"""The begin of a pin in a lock file: its name, and how it is taken."""
 
 
 class NoLockError(BlackwheelError):
@@ -47,11 +43,6 @@ def lock_text(compiled: str, *, source: str, before: str = "") -> str:
     head = f"# Regenerate: nox -s lock (from {source}). Do not edit."
     old = before.partition("\n")[0]
     return "\n".join([old if old.startswith("# Regenerate: ") else head, *lines]) + "\n"
-
-
-def pins_in(lock: str) -> tuple[str, ...]:
-    """Return `name==version`, or `name @ address`, of every pin of a lock file's text."""
-    return tuple(re.findall(rf"^({PIN}[^\s;\\]+)", lock, re.MULTILINE))
 
 
 def compile_lock(

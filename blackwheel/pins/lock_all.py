@@ -11,7 +11,7 @@ from typing import Final
 from blackwheel.core.site import Site
 from blackwheel.pins import lock
 from blackwheel.pytorch import archive
-from blackwheel.stacks import loader
+from blackwheel.stacks import loader, locks
 from blackwheel.stacks.records import LockedWheel, Stack, python_tag
 from blackwheel.stacks.request import filled
 
@@ -90,8 +90,7 @@ def _agreed(site: Site, stack: Stack, python: str, *, upgrade: bool) -> tuple[st
         if file.startswith("run-") and version == python
         for line in requirements
     }
-    folder = site.constraints / stack.name
-    known = [folder / f"run-{project}-py{python.replace('.', '')}.txt" for project in stack.build]
+    known = [stack.lock(site.constraints, "run", project, python) for project in stack.build]
     texts = [path.read_text(encoding="utf-8") for path in known if path.exists()]
     if len(known) == 1:
         return ()
@@ -100,7 +99,7 @@ def _agreed(site: Site, stack: Stack, python: str, *, upgrade: bool) -> tuple[st
         if texts:  # versions that are there stay
             out.write_text(max(texts, key=len), encoding="utf-8")
         _compile(site, stack, tuple(wanted), python=python, out=out, upgrade=upgrade)
-        return lock.pins_in(out.read_text(encoding="utf-8"))
+        return tuple(one.words for one in locks.pins(locks.lock_text(out)))
 
 
 def _wheels(site: Site, stack: Stack, python: str) -> tuple[LockedWheel, ...]:

@@ -17,10 +17,11 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from blackwheel.core.addresses import shown
+from blackwheel.core.download import no_answer
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.file_lock import held
 from blackwheel.core.files import replace_file
-from blackwheel.core.http import Patience
+from blackwheel.core.http import AbsentError, FailedError, Patience, whole_length
 from blackwheel.core.site import Site
 from blackwheel.core.units import duration
 from blackwheel.pins import lock, lock_all, move_torch, stack_file
@@ -28,7 +29,7 @@ from blackwheel.pytorch import wheel as torchwheel
 from blackwheel.pytorch.nightly_index import Offer, offered
 from blackwheel.pytorch.wheel import TorchFile
 from blackwheel.sources import package_index
-from blackwheel.stacks import loader
+from blackwheel.stacks import loader, locks
 from blackwheel.stacks.records import (
     LockedWheel,
     Stack,
@@ -42,8 +43,6 @@ from blackwheel.toolchain.releases import minor, release
 
 _PATIENCE: Final = Patience(tries=3)
 _TOOLKIT: Final = "cuda-toolkit"
-_FLOATING: Final = "nvidia-nvjitlink"
-"""The one part of a toolkit that its own release does not pin."""
 _DIGITS: Final = r"[0-9]+(?:\.[0-9]+)+"
 
 
@@ -164,9 +163,10 @@ def _at(known: Listed, project: str, version: Version, tag: str) -> Offer:
 def _locked(known: Listed, offer: Offer) -> LockedWheel:
     size = known.sizes[offer.name]
     if not size:  # a page of HTML tells none
-        with torchwheel.peeked(offer.url, offer.name, _PATIENCE) as wheel:
-            assert wheel.fp is not None  # noqa: S101  it is open
-            size = wheel.fp.seek(0, 2)
+        try:
+            size = whole_length(offer.url, patience=_PATIENCE)
+        except (AbsentError, FailedError) as error:
+            raise no_answer(offer.url, error) from None
     return LockedWheel(name=offer.name, sha256=offer.sha256, size=size)
 
 
@@ -213,9 +213,7 @@ def _resolved(site: Site, wanted: Sequence[str], python: str) -> dict[str, str]:
             uv=site.uv,
             environment=site.environment,
         )
-        pins = lock.pins_in(out.read_text(encoding="utf-8"))
-    pairs = [re.split(r"(?:\[[^\]]*\])?==", pin, maxsplit=1) for pin in pins if "==" in pin]
-    return {canonicalize_name(name): version for name, version in pairs}
+        return {one.name: one.version for one in locks.pins(locks.lock_text(out)) if one.version}
 
 
 def _toolchain(site: Site, stack: Stack, file: TorchFile) -> ToolchainPin:
@@ -348,7 +346,7 @@ def _difference(site: Site, copy: Site, changed: Sequence[Path]) -> Iterator[str
             )
             yield from lines
             continue
-        a, b = set(lock.pins_in(before)), set(lock.pins_in(after))
+        a, b = ({one.words for one in locks.pins(text)} for text in (before, after))
         yield f"{name}: {len(b - a)} of {len(b)} pins are others"
 
 

@@ -9,12 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
-
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.pytorch.libraries import TorchLibrary, libraries
-from blackwheel.stacks.locks import lock_text
+from blackwheel.stacks import locks
 from blackwheel.stacks.records import Stack, TorchPin
 
 VERSION_FILE: Final = "torch/version.py"
@@ -81,16 +78,8 @@ def not_locked(stack: Stack, tag: str = "") -> BlackwheelError:
 
 def locked_digests(lock: Path, name: str = "torch") -> tuple[str, ...]:
     """Return the sha256 digests that a hashed lock file accepts for one distribution."""
-    text = lock_text(lock).replace("\\\n", " ")
-    for line in text.splitlines():
-        words = line.split("--hash=")[0].partition("#")[0].strip()
-        try:
-            requirement = Requirement(words) if words else None
-        except InvalidRequirement:
-            continue
-        if requirement and canonicalize_name(requirement.name) == name:
-            return tuple(sorted(re.findall(r"--hash=sha256:([0-9a-f]{64})", line)))
-    return ()
+    found = (sorted(one.sha256) for one in locks.pins(locks.lock_text(lock)) if one.name == name)
+    return tuple(next(found, ()))
 
 
 def site_packages(environment: Path) -> Path:

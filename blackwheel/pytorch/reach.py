@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -13,7 +12,7 @@ from packaging.utils import parse_wheel_filename
 
 from blackwheel.core.addresses import shown
 from blackwheel.core.errors import BlackwheelError, Exit
-from blackwheel.core.http import AbsentError, FailedError, Patience, length, opened, wait
+from blackwheel.core.http import AbsentError, FailedError, Patience, whole_length
 from blackwheel.core.units import size
 from blackwheel.pytorch import archive, nightly_index
 from blackwheel.pytorch.archive import CARRIED, Archive
@@ -21,7 +20,6 @@ from blackwheel.stacks.records import LockedWheel, Stack, python_tag
 
 QUICK: Final = Patience(tries=2, connect=2.0, read=3.0, whole=3.0)
 """A host that is there answers within it; whoever waits longer for a byte waits hours for them."""
-_FIRST: Final = {"Range": "bytes=0-0", "Accept-Encoding": "identity"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,22 +61,12 @@ def require(
 
 def _bytes(stack: Stack, tag: str, wheel: LockedWheel, patience: Patience) -> int:
     """Return how long the file at a wheel's address is, 0 where the host does not tell."""
-    failed = 0
-    while True:
-        try:
-            with opened(wheel.url, patience=patience, headers=_FIRST) as answer:
-                told = re.fullmatch(
-                    r"bytes 0-0/([0-9]{1,18})", answer.headers.get("Content-Range", "")
-                )
-                return int(told[1]) if told else length(answer) * (answer.status_code == 200)
-        except AbsentError:
-            raise _gone(stack, tag, wheel, patience) from None
-        except FailedError as error:
-            failed += 1
-            try:
-                wait(error, failed, patience)
-            except FailedError as last:
-                raise _out_of_reach(stack, wheel, last) from None
+    try:
+        return whole_length(wheel.url, patience=patience)
+    except AbsentError:
+        raise _gone(stack, tag, wheel, patience) from None
+    except FailedError as error:
+        raise _out_of_reach(stack, wheel, error) from None
 
 
 def _gone(stack: Stack, tag: str, wheel: LockedWheel, patience: Patience) -> BlackwheelError:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
 
 from packaging.version import Version
 
@@ -14,11 +12,9 @@ from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
 from blackwheel.receipts.beside import key_section
 from blackwheel.shelf import index
+from blackwheel.stacks import locks
 from blackwheel.stacks.ask import requests
-from blackwheel.stacks.locks import lock_text
 from blackwheel.stacks.request import Request
-
-_PIN: Final = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?(?:==| @ )", re.MULTILINE)
 
 
 def lock_consumer(
@@ -40,7 +36,7 @@ def lock_consumer(
     wheels = [newest(site, request, revision) for request in asked]
     text = requirements(
         [
-            (wheel, lock_text(request.lock("run", site.constraints)))
+            (wheel, locks.lock_text(request.lock("run", site.constraints)))
             for wheel, request in zip(wheels, asked, strict=True)
         ],
         stack=stack,
@@ -91,12 +87,12 @@ def requirements(
     ours, pins = [], dict[str, str]()
     for wheel, lock in members:
         ours.append(f"{wheel.project}=={wheel.version} \\\n    --hash=sha256:{wheel.sha256}\n")
-        for name, pin in _pins(lock).items():
-            if pins.setdefault(name, pin) != pin:
+        for pin in locks.pins(lock):
+            if pins.setdefault(pin.name, pin.text) != pin.text:
                 raise BlackwheelError(
                     "locks-differ",
                     f"the projects of {stack} are pinned to run with different versions or files\n"
-                    f"of {name}",
+                    f"of {pin.name}",
                     where=f"constraints/{stack}.toml",
                     fix="nox -s lock, or a file for each project: --only",
                     code=Exit.CONFIG,
@@ -109,11 +105,3 @@ def requirements(
     own = {wheel.split("==")[0] for wheel in ours}
     others = [text for name, text in sorted(pins.items()) if name not in own]
     return "\n".join(head) + "\n" + "".join([*ours, *others])
-
-
-def _pins(lock: str) -> dict[str, str]:
-    """Each pin of a lock file with its hashes, by name."""
-    lines = "".join(line for line in lock.splitlines(keepends=True) if not line.startswith("#"))
-    found = list(_PIN.finditer(lines))
-    ends = [*(one.start() for one in found[1:]), len(lines)]
-    return {one[1]: lines[one.start() : end] for one, end in zip(found, ends, strict=False)}

@@ -17,7 +17,7 @@ from blackwheel.shelf import remote_index, verify_pages
 from blackwheel.shelf.gate import Proved
 from blackwheel.shelf.remote_index import Index, Limits, Offers
 from blackwheel.stacks import pythons
-from blackwheel.stacks.locks import lock_text
+from blackwheel.stacks.locks import lock_text, pins
 from blackwheel.stacks.request import Request
 
 IMPORT_SECONDS: Final = 300
@@ -157,7 +157,7 @@ def _pins(site: Site, asked: Request) -> Path:
 
 
 def _any_pins(locks: Sequence[Path]) -> bool:
-    return any("--hash=" in lock_text(lock) for lock in locks)
+    return any(pins(lock_text(lock)) for lock in locks)
 
 
 def _import(module: str, folder: Path, simple: str) -> None:

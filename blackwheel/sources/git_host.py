@@ -29,6 +29,8 @@ _NOT_REACHED: Final = re.compile(
 _TRY_LATER: Final = re.compile(r"(?:returned error:|HTTP) (408|425|429|5\d\d)\b")
 _NO_GIT: Final = re.compile(r"info/refs not valid|dumb http transport does not support")
 """What git says of an answer that is a web page: a login of the network, or no git host."""
+NO_COMMIT: Final = re.compile(r"not our ref ([0-9a-f]{40})|couldn't find remote ref")
+"""Git's words for a host that has no such commit; any other failure says nothing of it."""
 _OWN_WORDS: Final = re.compile(
     r"^(?:fatal|error|remote): |permission denied|host key verification|publickey|safe\.directory",
     re.IGNORECASE,
@@ -76,6 +78,12 @@ def reason(text: str) -> str | None:
 def said(text: str) -> list[str]:
     """Return the lines of git, ssh and the host that tell why it refused."""
     return [line.strip() for line in text.splitlines() if _OWN_WORDS.search(line)]
+
+
+def has_not(commit: str, text: str) -> bool:
+    """Tell whether git says that the host was asked for this commit, and does not have it."""
+    found = NO_COMMIT.search(text)
+    return found is not None and found[1] in (None, commit)
 
 
 def cure(text: str) -> str:

@@ -25,6 +25,7 @@ from blackwheel.sources.git_host import (
     cure,
     disk_full,
     git_program,
+    has_not,
     reason,
     said,
     store_path,
@@ -331,7 +332,7 @@ class GitStore:
             return self._broken("\n".join(said(text)) or text)
         if re.search("no space left|quota exceeded", text, re.IGNORECASE):
             return disk_full(self.path)
-        if re.search(rf"not our ref {self.pin.commit}|couldn't find remote ref", text):
+        if has_not(self.pin.commit, text):
             return self._error(
                 "wrong-commit",
                 f"{url} has no commit {self.pin.commit}{self._mirror()}",

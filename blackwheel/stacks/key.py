@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.stacks.locks import lock_text
 from blackwheel.stacks.request import COMPANIONS, Request, _text, filled, label
 
 
@@ -108,12 +108,4 @@ def _change(name: str, before: str | None, now: str | None) -> str:
 
 
 def _digest_of(path: Path) -> str:
-    if not path.is_file():
-        raise BlackwheelError(
-            "no-lock-file",
-            "there are no hashed pins of this environment",
-            where=f"constraints/{path.parent.name}/{path.name}",
-            fix="nox -s lock",
-            code=Exit.CONFIG,
-        )
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(lock_text(path).encode()).hexdigest()

@@ -2,13 +2,54 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from packaging.utils import canonicalize_name
 
 from blackwheel.core.errors import BlackwheelError, Exit
 
 MOST_BYTES: Final = 8 << 20
 """The longest has 5,000 lines and 0.4 MB."""
+
+_PIN: Final = re.compile(
+    r"^(([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?(==| @ )([^\s;\\]+))(?:.*\\\n)*.*\n?", re.MULTILINE
+)
+_DIGEST: Final = re.compile(r"--hash=sha256:([0-9a-f]{64})")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LockedPin:
+    """One pin of a lock file."""
+
+    name: str
+    """Canonical."""
+    version: str
+    """Empty of a file that is taken by its address."""
+    words: str
+    """`name==version`, or `name @ address`."""
+    text: str
+    """The lines of the pin with its hashes, as they are."""
+
+    @property
+    def sha256(self) -> frozenset[str]:
+        """Digests of the files that it accepts."""
+        return frozenset(_DIGEST.findall(self.text))
+
+
+def pins(text: str) -> tuple[LockedPin, ...]:
+    """Return the pins of a lock file's text, in its order."""
+    return tuple(
+        LockedPin(
+            name=canonicalize_name(one[2]),
+            version=one[4] if one[3] == "==" else "",
+            words=one[1],
+            text=one[0],
+        )
+        for one in _PIN.finditer(text)
+    )
 
 
 def lock_text(path: Path) -> str:

@@ -337,6 +337,16 @@ class Stack:
         tag = f"-{project}-py{python.replace('.', '')}" if project else ""
         return constraints / self.locks / f"{kind}{tag}.txt"
 
+    def lock_files(self, constraints: Path) -> tuple[Path, ...]:
+        """Return the hashed pins of every environment of the stack, also those that are missing."""
+        toolchain = (self.lock(constraints, "toolchain"),)
+        return (toolchain if self.toolchain.source == "registry" else ()) + tuple(
+            self.lock(constraints, kind, project, python)
+            for kind in ("build", "run")
+            for project in self.build
+            for python in self.python
+        )
+
     @property
     def remarks(self) -> tuple[str, ...]:
         """Warnings before hours begin: the note, and wheels whose bytes nobody here has had."""

@@ -25,7 +25,7 @@ from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.file_lock import held
 from blackwheel.core.process import capture, run
 from blackwheel.core.settled import Digests
-from blackwheel.stacks.locks import lock_text
+from blackwheel.stacks.locks import lock_text, pins
 from blackwheel.stacks.records import ToolchainPin
 from blackwheel.toolchain.host_compiler import host_compiler
 from blackwheel.toolchain.layout import (
@@ -38,7 +38,6 @@ from blackwheel.toolchain.layout import (
 )
 from blackwheel.toolchain.releases import minor
 
-_PIN: Final = re.compile(r"^([a-z0-9-]+)==([^\s\\;]+)", re.MULTILINE)
 _COMPILER: Final = ("nvidia-cuda-nvcc", "nvidia-nvvm", "nvidia-cuda-crt")
 
 
@@ -82,15 +81,7 @@ def toolchain_variables(toolchain: Toolchain, *, path: str) -> dict[str, str]:
 
 def locked_versions(lock: Path) -> dict[str, str]:
     """Read a lock's pins, name → version; raise `no-lock-file` or `mixed-release`."""
-    if not lock.is_file():
-        raise BlackwheelError(
-            "no-lock-file",
-            "the toolchain's lock file is missing",
-            where=str(lock),
-            fix="nox -s lock",
-            code=Exit.CONFIG,
-        )
-    versions = dict(_PIN.findall(lock_text(lock)))
+    versions = {one.name: one.version for one in pins(lock_text(lock))}
     strays = _strays(versions)
     if strays:
         raise BlackwheelError(

@@ -13,14 +13,14 @@ from target import CHECKOUT, Target, folder, scratch, written
 from blackwheel.core import caller, simple_index
 from blackwheel.core.http import FailedError, Page
 from blackwheel.doctor import machine_checks
-from blackwheel.pins import cmake, lock, requirements
+from blackwheel.pins import cmake, requirements
 from blackwheel.pipeline import probes
 from blackwheel.pytorch import identity, libraries, nightly_index
 from blackwheel.smoke import diagnosis
 from blackwheel.smoke.bench import results, serving
 from blackwheel.sources import git_host, package_index, series
 from blackwheel.sources.series import Patch, Series
-from blackwheel.stacks import faults, loader, projects, records
+from blackwheel.stacks import faults, loader, locks, projects, records
 from blackwheel.toolchain import toolkit
 
 STACKS = [
@@ -94,7 +94,7 @@ def page(kind: str):
 def lock_file(data: bytes) -> object:
     path = written(folder("lock") / "lock.txt", data)
     identity.locked_digests(path)
-    lock.pins_in(path.read_text(encoding="utf-8")) if path else None
+    locks.pins(path.read_text(encoding="utf-8"))
     toolkit.lock_digest(path)
     return toolkit.locked_versions(path)
 

@@ -122,6 +122,22 @@ def test_wheel_by_its_address(site: Site, index: Index) -> None:
     assert seen(site, pin).state == "unknown"
 
 
+@pytest.mark.parametrize("size", [0, 1, 5])
+def test_part_of_a_file_whose_length_nobody_tells_says_nothing_of_it(
+    site: Site, index: Index, size: int
+) -> None:
+    index.totals = False
+    found = seen(site, wheel_at(index, b"torch", size=size))
+    assert (found.state, found.fact.endswith("does not tell how long the file is")) == (
+        "unknown",
+        True,
+    )
+    index.ranges = False  # then the length of the whole answer counts
+    assert seen(site, wheel_at(index, b"torch", size=size)).state == (
+        "other" if size == 1 else "there"
+    )
+
+
 def test_commit_is_fetched_without_its_files(site: Site, tmp_path: Path) -> None:
     upstream = tmp_path / "upstream"
     upstream.mkdir()
@@ -144,11 +160,22 @@ def test_git_host_that_is_away_says_nothing_of_the_commit(site: Site) -> None:
     assert seen(site, pin).state == "unknown"
 
 
+def test_repository_that_git_may_not_read_says_nothing_of_the_commit(
+    site: Site, tmp_path: Path, index: Index
+) -> None:
+    for url in (f"file://{tmp_path}/nowhere", f"{index.root}/a/b"):  # the server refuses: 403
+        found = seen(site, Pin(kind="commit", name="u", url=url, commit="0" * 40))
+        assert (found.state, bool(found.fact)) == ("unknown", True)
+
+
 def shown(site: Site, sha256: str, **how: bool) -> tuple[int, str]:
     site.constraints.mkdir(parents=True, exist_ok=True)
     text = STACK.replace("@sha256@", sha256)
     (site.constraints / "own.toml").write_text(text)
     (site.checkout / "patches").mkdir(exist_ok=True)
+    for path in loader.load("own", site.constraints).lock_files(site.constraints):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
     console = Quiet()
     object.__setattr__(site, "console", console)
     code = show_availability(site, "own", **{"every": False, "as_json": False, **how})
@@ -190,6 +217,19 @@ def test_packages_of_the_locks_are_asked_for_only_on_demand(site: Site, index: I
     assert index.requests_for("/dep/")
 
 
+def test_missing_lock_file_is_told(site: Site, index: Index) -> None:
+    index.add("toy-1.0.tar.gz", b"data")
+    assert shown(site, digest(b"data"))[0] == Exit.OK
+    (site.constraints / "own" / "run-toy-py311.txt").unlink()
+    console = Quiet()
+    object.__setattr__(site, "console", console)
+    assert show_availability(site, "own", every=False, as_json=False) == Exit.AWAY
+    assert console.results == (
+        "own: cannot be told; 1 of 2 pins are there\n"
+        "  unknown lock own/run-toy-py311.txt: there is no such file: nox -s lock\n"
+    )
+
+
 @pytest.mark.parametrize("name", loader.names(ROOT / "constraints"))
 def test_every_stack_pins_something_that_can_be_asked_for(name: str) -> None:
     environment = persons_environment()
@@ -197,5 +237,6 @@ def test_every_stack_pins_something_that_can_be_asked_for(name: str) -> None:
     stack = loader.load(name, site.constraints)
     kinds = Counter(pin.kind for pin in pins_of(site, stack))
     assert kinds["sdist"] + kinds["commit"] >= len(stack.build)
+    assert (kinds["lock"] > 0) is (name == "report-2025-10")  # its torch is not locked
     if stack.torch.source == "registry":
         assert kinds["torch"] >= 1

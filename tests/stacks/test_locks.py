@@ -53,3 +53,18 @@ def test_folder_and_endless_file_are_named(lock: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(locks, "MOST_BYTES", 5)
     with pytest.raises(BlackwheelError, match="more than 5 bytes"):
         locks.lock_text(lock)
+
+
+def test_pins_are_read_with_their_hashes_and_nothing_else_is() -> None:
+    a, b = "a" * 64, "b" * 64
+    one = f"Dep.Two[extra]==2.0 ; python_version < '3.13' \\\n    --hash=sha256:{a}\n"
+    two = f"torch @ https://nightly.invalid/torch-3%2Bcu134.whl#sha256={b} \\\n"
+    two += f"    --hash=sha256:{b} \\\n    --hash=sha256:{a}\n"
+    found = locks.pins(f"# dep==1.0\n{one}    # via torch==9\n--index-url x\n{two}\nend==1")
+    assert [(pin.name, pin.version, pin.words) for pin in found] == [
+        ("dep-two", "2.0", "Dep.Two[extra]==2.0"),
+        ("torch", "", f"torch @ https://nightly.invalid/torch-3%2Bcu134.whl#sha256={b}"),
+        ("end", "1", "end==1"),
+    ]
+    assert [pin.text for pin in found] == [one, two, "end==1"]
+    assert [pin.sha256 for pin in found] == [{a}, {a, b}, set()]

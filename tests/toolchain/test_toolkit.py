@@ -170,8 +170,8 @@ def test_a_missing_lock_names_the_command_that_makes_it(tmp_path: Path) -> None:
         locked_versions(tmp_path / "toolchain.txt")
     assert str(refused.value) == (
         "error: no-lock-file\n"
-        "  the toolchain's lock file is missing\n"
-        f"  where: {tmp_path}/toolchain.txt\n"
+        "  there are no hashed pins of this environment\n"
+        f"  where: constraints/{tmp_path.name}/toolchain.txt\n"
         "  fix:   nox -s lock"
     )
 

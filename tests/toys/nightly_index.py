@@ -118,6 +118,8 @@ class Index:
     slow: dict[str, float] = field(default_factory=dict)
     """By file name: seconds between two halves of a body."""
     ranges: bool = True
+    totals: bool = True
+    """A part of a file says how long the whole is."""
     validators: bool = True
     missing: int = 404
     """Status of a page that is not there."""
@@ -245,7 +247,8 @@ def serving(index: Index | None = None) -> Iterator[Index]:
         def part(self, data: bytes, first: int, last: int) -> None:
             self.send_response(206)
             body = data[first : last + 1]
-            self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
+            total = len(data) if index.totals else "*"
+            self.send_header("Content-Range", f"bytes {first}-{last}/{total}")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
