@@ -12,6 +12,7 @@ from packaging.utils import canonicalize_name
 
 from blackwheel.core.units import duration
 from blackwheel.doctor.check import Check
+from blackwheel.receipts.beside import key_section
 from blackwheel.shelf import index
 from blackwheel.stacks import projects
 from blackwheel.stacks.projects import Ahead, AheadSet
@@ -40,9 +41,19 @@ class _Pair:
     @property
     def chosen(self) -> list[AheadSet]:
         """Sets that the stack builds."""
-        given = self.pin.variables.get(self.ahead.variable, "").split(",") if self.built else []
-        words = [word.strip() for word in given]
+        words = self.words(self.pin.variables.get(self.ahead.variable, "")) if self.built else ()
         return [one for one in self.ahead.sets if one.word in words]
+
+    @staticmethod
+    def words(value: str) -> set[str]:
+        """Sets that a value of the build variable names."""
+        return {word.strip() for word in value.split(",")}
+
+    @property
+    def unknown(self) -> list[str]:
+        """Sets that the stack names and nobody has."""
+        given = self.words(self.pin.variables.get(self.ahead.variable, ""))
+        return sorted(given - {one.word for one in self.ahead.sets}) if self.built else []
 
     @property
     def wanted(self) -> str:
@@ -84,6 +95,9 @@ def _told(pair: _Pair, patches: Path, shelf: Path | None, *, nvcc: bool) -> Iter
         if pair.built:  # else nobody counted the kernels of the version that is wanted
             yield _other_version(pair)
         return
+    if pair.unknown:
+        yield _no_set(pair)
+        return
     if pair.built:
         yield _ready(pair, patches, shelf)
     rest = [one for one in pair.ahead.sets if one not in pair.chosen]
@@ -104,8 +118,20 @@ def _other_version(pair: _Pair) -> Check:
         ok=False,
         fact=f"the stack builds {pair.wheel}, and {pair.server} {release} asks for {pair.wanted}:"
         " the loader takes no other version's",
-        cure=f"projects.{pair.project}: version, sdist and series of {pair.wanted};"
-        " then: nox -s lock",
+        cure=f"invoke pin {pair.project} VERSION --stack {pair.stack.name}, with that version;"
+        f" then: nox -s lock -- {pair.stack.name}",
+    )
+
+
+def _no_set(pair: _Pair) -> Check:
+    named = ", ".join(f"'{word}'" for word in pair.unknown)
+    words = ", ".join(one.word for one in pair.ahead.sets)
+    key = f"projects.{pair.project}.variables.{pair.ahead.variable}"
+    return Check(
+        name=NAME,
+        ok=False,
+        fact=f"{pair.ahead.variable} of the stack names {named}, which is none of its sets",
+        cure=f"{key}: one or more of, with commas: {words}",
     )
 
 
@@ -128,14 +154,21 @@ def _ready(pair: _Pair, patches: Path, shelf: Path | None) -> Check:
 
 
 def _shelved(pair: _Pair, shelf: Path | None) -> str:
-    """Return name and version of the newest wheel on the shelf; empty where there is none."""
+    """Return name and version of the newest wheel on the shelf that holds all chosen sets.
+
+    Empty where there is none. What a wheel holds is in the key of its receipt: two wheels of one
+    version may differ in it.
+    """
     if shelf is None:
         return ""
     name = pair.stack.distribution(pair.project)
+    part, chosen = f"variables.{pair.ahead.variable}", {one.word for one in pair.chosen}
     found = [
         wheel.version
         for wheel in index.shelved(shelf)
-        if wheel.project == name and wheel.version.partition("+")[0] == pair.pin.version
+        if wheel.project == name
+        and wheel.version.partition("+")[0] == pair.pin.version
+        and chosen <= pair.words(key_section(wheel.receipt).get("parts", {}).get(part, ""))
     ]
     return f"{name} {found[-1]}" if found else ""
 

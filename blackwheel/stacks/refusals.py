@@ -38,11 +38,11 @@ def _require_known(part: Part, request: Request) -> None:
     others = [word for word in words if word not in part.words]
     if not others:
         return
-    shown = ", ".join(f"'{word}'{nearest(word, list(part.words))}" for word in others)
+    shown = ", ".join(f"'{word}'" for word in others)
     raise BlackwheelError(
         "unknown-part",
         f"{request.project} {request.pin.version}: {part.variable} names {shown}, which is none of"
-        f" its {part.title}",
+        f" its {part.title}{nearest(others[0], list(part.words))}",
         where=f"constraints/{request.stack.name}.toml,"
         f" projects.{request.project}.variables.{part.variable}",
         fix=f"one or more of, with commas: {', '.join(part.words)}",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,10 +25,7 @@ SHELVED = "0.6.16.post3+cu130.sm120a.sampling.1"
 @pytest.fixture
 def stack() -> Stack:
     """stable, with the set that every server asks for alone."""
-    stable = loader.load("stable", ROOT / "constraints")
-    pin = stable.projects["flashinfer"]
-    told = replace(pin, variables={**pin.variables, "FLASHINFER_SETS": "sampling"})
-    return replace(stable, projects={**stable.projects, "flashinfer": told})
+    return with_sets(loader.load("stable", ROOT / "constraints"), "sampling")
 
 
 def told(
@@ -41,15 +40,33 @@ def other(stack: Stack, version: str) -> Stack:
     return replace(stack, projects={**stack.projects, "flashinfer": pin})
 
 
-def shelve(monkeypatch: pytest.MonkeyPatch, *versions: str) -> None:
-    wheels = [SimpleNamespace(project="flashinfer-jit-cache", version=one) for one in versions]
-    monkeypatch.setattr(index, "shelved", lambda folder: tuple(wheels))
+@pytest.fixture
+def shelve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+    """Puts one wheel on the shelf, with what its receipt says that it was built with."""
+
+    def put(version: str = SHELVED, sets: str = "sampling") -> None:
+        parts = {"python": "3.12", "archs": "12.0a", "variables.FLASHINFER_SETS": sets}
+        key = {"digest": "d", "slug": "stable/flashinfer/cp312", "parts": parts}
+        receipt = tmp_path / "receipt.json"
+        build = {"buildDefinition": {"externalParameters": {"stack": {"key": key}}}}
+        receipt.write_text(json.dumps({"predicate": build}), encoding="utf-8")
+        wheel = SimpleNamespace(project="flashinfer-jit-cache", version=version, receipt=receipt)
+        monkeypatch.setattr(index, "shelved", lambda folder: (wheel,))
+
+    return put
+
+
+def with_sets(stack: Stack, sets: str) -> Stack:
+    """The same stack, with other sets."""
+    pin = stack.projects["flashinfer"]
+    given = replace(pin, variables={**pin.variables, "FLASHINFER_SETS": sets})
+    return replace(stack, projects={**stack.projects, "flashinfer": given})
 
 
 def test_server_finds_the_wheel_of_the_shelf_and_the_rest_is_named_with_what_it_takes(
-    stack: Stack, monkeypatch: pytest.MonkeyPatch
+    stack: Stack, shelve: Callable[..., None]
 ) -> None:
-    shelve(monkeypatch, SHELVED)
+    shelve()
     ready, rest = told(stack, shelf=Path("wheels"), nvcc=True)
     cost = projects.load(PATCHES, "flashinfer").ahead
     assert cost
@@ -74,15 +91,35 @@ def test_without_nvcc_the_rest_is_not_there_at_all(stack: Stack) -> None:
 
 
 def test_wheel_that_is_not_shelved_is_a_note_with_the_command(
-    stack: Stack, monkeypatch: pytest.MonkeyPatch
+    stack: Stack, shelve: Callable[..., None]
 ) -> None:
-    shelve(monkeypatch, "0.6.14+cu130.sm120a.sampling.1")
+    shelve("0.6.14+cu130.sm120a.sampling.1")
     ready = told(stack, shelf=Path("wheels"))[0]
     assert (ready.ok, ready.cure) == (
         None,
         "no wheel of it is on the shelf: invoke build-wheels --stack stable",
     )
     assert ready.fact.startswith("vllm would find sampling and top-k")
+
+
+def test_wheel_of_other_sets_is_not_the_one_that_the_stack_builds(
+    stack: Stack, shelve: Callable[..., None]
+) -> None:
+    shelve(sets="sampling")
+    ready = told(with_sets(stack, "sampling,gpt-oss"), shelf=Path("wheels"))[0]
+    assert (ready.ok, ready.fact.startswith("vllm would find sampling and top-k")) == (None, True)
+    shelve(sets="sampling, gpt-oss")
+    assert told(stack, shelf=Path("wheels"))[0].ok is True, "it holds more"
+
+
+def test_set_that_does_not_exist_is_a_lack(stack: Stack) -> None:
+    (only,) = told(with_sets(stack, "sampling,samplin"))
+    assert only.ok is False
+    assert only.fact == "FLASHINFER_SETS of the stack names 'samplin', which is none of its sets"
+    assert only.cure == (
+        "projects.flashinfer.variables.FLASHINFER_SETS: one or more of, with commas:"
+        " sampling, gpt-oss, nvfp4"
+    )
 
 
 def test_version_that_the_server_does_not_want_is_a_lack(stack: Stack) -> None:
@@ -93,8 +130,8 @@ def test_version_that_the_server_does_not_want_is_a_lack(stack: Stack) -> None:
         " flashinfer-python==0.6.16.post3: the loader takes no other version's"
     )
     assert only.cure == (
-        "projects.flashinfer: version, sdist and series of flashinfer-python==0.6.16.post3;"
-        " then: nox -s lock"
+        "invoke pin flashinfer VERSION --stack stable, with that version;"
+        " then: nox -s lock -- stable"
     )
 
 

@@ -103,15 +103,15 @@ def test_nightly_is_refused_before_its_torch_is_locked(
 
 
 @pytest.mark.parametrize(
-    ("sets", "fact"),
+    ("sets", "named", "meant"),
     [
-        ("samplin", "'samplin'; did you mean 'sampling'?"),
-        ("sampling,fp8", "'fp8'; did you mean 'nvfp4'?"),
-        ("", "''"),
+        ("samplin", "'samplin'", "; did you mean 'sampling'?"),
+        ("sampling,fp8,fa9", "'fp8', 'fa9'", "; did you mean 'nvfp4'?"),
+        ("", "''", ""),
     ],
 )
 def test_set_that_does_not_exist_is_refused_before_anything_is_fetched(
-    site: Site, sets: str, fact: str
+    site: Site, sets: str, named: str, meant: str
 ) -> None:
     (site.constraints / "other-sets.toml").write_text(
         'extends = "flashinfer-quick"\n[projects.flashinfer.variables]\n'
@@ -123,7 +123,8 @@ def test_set_that_does_not_exist_is_refused_before_anything_is_fetched(
     assert raised.value.code == Exit.CONFIG
     assert str(raised.value) == (
         "error: unknown-part\n"
-        f"  flashinfer 0.6.16.post3: FLASHINFER_SETS names {fact}, which is none of its sets\n"
+        f"  flashinfer 0.6.16.post3: FLASHINFER_SETS names {named}, which is none of its sets"
+        f"{meant}\n"
         "  where: constraints/other-sets.toml, projects.flashinfer.variables.FLASHINFER_SETS\n"
         "  fix:   one or more of, with commas: sampling, gpt-oss, nvfp4"
     )
