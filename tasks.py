@@ -246,8 +246,20 @@ def plan(site: Site, ask: Ask) -> Any:
 
 @verb(
     "Look",
-    what=_place("WHAT", "a wheel, a folder, a stack, or NAME==VERSION of the package registry"),
-    arch=Option(help="count kernels against these (default: the stack's, else 12.0a)"),
+    what=Option(
+        help="wheels, a folder of them, an environment's folder, a stack, or NAME==VERSION of"
+        " the package registry",
+        word="WHAT",
+        place=True,
+        required=True,
+        several=True,
+    ),
+    gpu=Option(
+        help="the card that you have: 'RTX 5090' (default: the stack's, this machine's, else"
+        " RTX 50)",
+        word="NAME",
+    ),
+    arch=Option(help="or count kernels against these: '9.0;12.0a'"),
     torch=Option(
         help="would it link with these: versions, environments' folders, or `all` of the stacks",
         word="TORCH,...",
@@ -255,10 +267,10 @@ def plan(site: Site, ask: Ask) -> Any:
     load=_flag("load its libraries beside each --torch, too: this runs their code"),
     html=Option(help="write one page with the kernels drawn to this file", word="FILE"),
     json=JSON,
-    strict=_flag("hold a wheel of no stack to what a stack's own must be, too"),
+    strict=_flag("hold what no stack of yours built to what a stack's own must be, too"),
 )
 def audit(site: Site, ask: Ask) -> Any:
-    """Tell which archs, torch and symbols wheels need, e.g. invoke audit vllm==0.26.0."""
+    """Tell what wheels or an environment hold for your card, e.g. invoke audit vllm==0.33.0."""
     from blackwheel.commands import audit as auditing
 
     return auditing.show_audit(site, **ask.given)

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from blackwheel.audit import on_card
 from blackwheel.audit.audit import AuditReport, Library, Links
 from blackwheel.audit.summary import rows
 from blackwheel.core.archs import Arch, from_sm
-from blackwheel.core.cards import cards
+from blackwheel.core.cards import Card, cards
 from blackwheel.pages.render import render
 
 KINDS: Final = {
@@ -34,6 +35,17 @@ class Sheet:
     """The torch that its symbols were looked for in; empty where none was here."""
     closing: str
     """Need I build at all?"""
+    card: Card | None = None
+    """Of a wheel that nobody here built: the card that the reader asks for."""
+    state: str = ""
+    """How it runs on that card, in two or three words; of a stack's own wheel empty."""
+
+    @property
+    def tone(self) -> str:
+        """Class of its section, which gives the verdict its colour."""
+        if self.report.fatal:
+            return "refused"
+        return "passed" if self.state in on_card.WELL else "partly"
 
     @property
     def wanted(self) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from packaging.requirements import Requirement
 
-from blackwheel.audit import audit, contract
+from blackwheel.audit import audit, contract, on_card
 from blackwheel.audit.metadata import accepts_one
 from blackwheel.core.archs import Arch, from_sm
+from blackwheel.core.cards import Card
 
 
 def closing(
@@ -24,18 +25,37 @@ def closing(
         return f"Nothing of it can be used: {refused[0].name}."
     device = [one for one in report.libraries if not one.host_only]
     names = ", ".join(map(str, wanted))
-    accepts = _accepts(requires)
+    taken = accepts(requires)
     unread = [one for one in device if one.unreadable]
     lost = [one for one in unread if not _told(one, wanted)]
     if lost:
         return (
             f"Whether it serves {names} cannot be told: {len(lost)} of its libraries cannot"
-            f" be read; it {accepts}."
+            f" be read; it {taken}."
         )
     total = sum(one.kernels.total for one in device)
     if not total and not unread:
-        return f"It holds no kernels, so there is nothing to build for {names}; it {accepts}."
-    return _need(report, names, accepts, requires, buildable=buildable)
+        return f"It holds no kernels, so there is nothing to build for {names}; it {taken}."
+    return _need(report, names, taken, requires, buildable=buildable)
+
+
+def for_card(
+    report: audit.AuditReport,
+    card: Card,
+    requires: Sequence[Requirement],
+    *,
+    uncalled: on_card.Uncalled,
+    buildable: bool,
+) -> tuple[str, ...]:
+    """Say line by line how a wheel that nobody here built serves a card."""
+    if not report.libraries and report.fatal:
+        return (f"Nothing of it can be used: {report.fatal[0].name}.",)
+    device = [one for one in report.libraries if not one.host_only]
+    lines = [*on_card.lines(device, card, uncalled), f"It {accepts(requires)}."]
+    counts = on_card.tally(device)
+    if buildable and counts.native < counts.total:
+        lines.append("A stack here builds it natively: invoke stacks lists them.")
+    return tuple(lines)
 
 
 def _told(library: audit.Library, wanted: Sequence[Arch]) -> bool:
@@ -47,7 +67,7 @@ def _told(library: audit.Library, wanted: Sequence[Arch]) -> bool:
 def _need(
     report: audit.AuditReport,
     names: str,
-    accepts: str,
+    taken: str,
     requires: Sequence[Requirement],
     *,
     buildable: bool,
@@ -68,7 +88,7 @@ def _need(
         need = f"{native} of {total} kernels are native {names}, and the stack allows the others"
     if pieces:
         need += f", {pieces:,} pieces that cannot be read are not compiled for it"
-    need += f", and it {accepts}: "
+    need += f", and it {taken}: "
     if lacks:
         return need + ("build your own for native kernels." if buildable else "no stack builds it.")
     if report.fatal and any(one.name != "torch-not-pinned" for one in report.fatal):
@@ -87,7 +107,8 @@ def _others(libraries: Sequence[audit.Library]) -> str:
     return ", ".join(f"{count} {text}" for count, text in parts if count)
 
 
-def _accepts(requires: Sequence[Requirement]) -> str:
+def accepts(requires: Sequence[Requirement]) -> str:
+    """Say which torch a wheel takes."""
     if not requires:
         return "names no torch"
     shown = ", ".join(map(str, requires))

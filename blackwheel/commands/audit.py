@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from packaging.utils import canonicalize_name
 
-from blackwheel.audit import audit, environments, summary, torch_abi
+from blackwheel.audit import audit, environments, installed, on_card
 from blackwheel.audit.metadata import Expected
 from blackwheel.audit.page import Sheet, page
-from blackwheel.audit.verdict import closing
-from blackwheel.commands import audit_torch
-from blackwheel.core import archs
+from blackwheel.audit.verdict import closing, for_card
+from blackwheel.commands import audit_environment, audit_table, audit_torch
+from blackwheel.core import archs, cards
 from blackwheel.core.archs import Arch
+from blackwheel.core.cards import Card
 from blackwheel.core.errors import BlackwheelError, Exit
-from blackwheel.core.plain_text import one_line
 from blackwheel.core.site import Site
-from blackwheel.core.units import size
+from blackwheel.doctor import machine_checks
 from blackwheel.receipts.beside import key_section
 from blackwheel.shelf import index
-from blackwheel.stacks import loader, records
+from blackwheel.stacks import loader, projects, records
 from blackwheel.stacks.ask import requests
 from blackwheel.stacks.request import left_out
 
@@ -41,51 +41,81 @@ class Subject:
 
 def show_audit(
     site: Site,
-    what: str,
+    what: str | Sequence[str],
     *,
     arch: str = "",
+    gpu: str = "",
     torch: str = "",
     html: str = "",
     as_json: bool = False,
     strict: bool = False,
     load: bool = False,
 ) -> int:
-    """Audit a wheel file, a folder's wheels, a stack's shelf, or NAME==VERSION of the registry.
+    """Audit wheel files, folders of wheels, a stack's shelf, NAME==VERSION, or an environment.
 
-    The exit code is `Exit.AUDIT` where a finding is fatal or, with `torch`, where one would not
-    link there; `torch` may name several, and with `load` the libraries are loaded there, too. A
-    wheel of no stack is fatal where no installer or loader takes it, or if `strict` where none of
-    a stack's own may be so.
+    What nobody here built is told by how it serves the card: `gpu`, else the one of this machine,
+    else 12.0a. Then the exit code is `Exit.AUDIT` only for what no installer or loader takes, or
+    if `strict` where none of a stack's own may be so; with `torch`, where one would not link there.
+    `torch` may name several, and with `load` the libraries are loaded there, too.
     """
+    whats = [what] if isinstance(what, str) else list(what)
     target = _page_file(html)
-    wanted = archs.parse_list(arch) if arch else ()
-    subjects = subjects_of(site, what, arch=arch)
+    card = asked_card(site, gpu, arch)
+    if len(whats) == 1 and (places := installed.folders(Path(whats[0]).expanduser())):
+        if torch or load or target:
+            raise _refused(
+                "usage",
+                "an environment has its torch, and no page",
+                "invoke audit",
+                f"invoke audit {what}",
+            )
+        return audit_environment.show(site, whats[0], places, card, as_json=as_json, strict=strict)
+    wanted = card.archs if arch or gpu else ()
+    spoken = arch or ",".join(map(str, wanted))
+    subjects = [one for each in whats for one in subjects_of(site, each, arch=spoken)]
     words = audit_torch.torches(site, torch) if torch else []
     if words and target is None:
         paths = [one.path for one in subjects]
         return audit_torch.show_links(site, paths, words, load=load, as_json=as_json)
     if load or len(words) > 1:
-        raise BlackwheelError(
+        raise _refused(
             "usage",
             "a page is drawn for one torch at most, and loads nothing"
             if words
             else "--load loads libraries beside a torch, and none is named",
-            where="--torch" if words else "--load",
-            fix="without --html: --torch 2.11.0,2.13.0 --load",
-            code=Exit.USAGE,
+            "--torch" if words else "--load",
+            "without --html: --torch 2.11.0,2.13.0 --load",
         )
     places = [environments.environment_of(word, site=site) for word in words]
     other = environments.exports_in(places[0], site=site) if places else None
-    sheets = [_sheet(site, one, wanted, other, strict=strict) for one in subjects]
+    sheets = [_sheet(site, one, wanted, card, other, strict=strict) for one in subjects]
     if target is not None:
         target.write_text(page(sheets), encoding="utf-8")
         site.console.say(f"wrote {target}")
     if as_json:
         site.console.json([_document(sheet) for sheet in sheets])
+    elif len(sheets) > 1:
+        audit_table.show_several(site.console, sheets)
     else:
-        for sheet in sheets:
-            _show(site, sheet)
+        audit_table.show_one(site.console, sheets[0])
     return Exit.AUDIT if any(sheet.report.fatal for sheet in sheets) else Exit.OK
+
+
+def asked_card(site: Site, gpu: str, arch: str = "") -> Card:
+    """Return the card that counts: the one named, that of this machine, or 12.0a."""
+    if arch and gpu:
+        raise _refused("usage", "both --gpu and --arch say what to count", "--arch", "--gpu alone")
+    if arch:
+        return Card(title="", archs=archs.parse_list(arch))
+    if gpu:
+        return cards.card(gpu)
+    return machine_checks.card(site.environment) or Card(
+        title="RTX 50 and RTX PRO Blackwell", archs=archs.parse_list(ARCH)
+    )
+
+
+def _refused(name: str, fact: str, where: str, fix: str) -> BlackwheelError:
+    return BlackwheelError(name, fact, where=where, fix=fix, code=Exit.USAGE)
 
 
 def subjects_of(site: Site, what: str, *, arch: str = "") -> list[Subject]:
@@ -107,7 +137,8 @@ def subjects_of(site: Site, what: str, *, arch: str = "") -> list[Subject]:
             where="invoke audit",
             fix=f"invoke build-wheels --stack {what}"
             if what in loader.names(site.constraints)
-            else "name a wheel file, a folder with wheels, a stack, or NAME==VERSION",
+            else "name a wheel file, a folder with wheels, an environment, a stack,"
+            " or NAME==VERSION",
             code=Exit.USAGE,
         )
     return found
@@ -150,13 +181,15 @@ def _sheet(
     site: Site,
     subject: Subject,
     asked: Sequence[Arch],
+    card: Card,
     other: audit.Exports | None,
     *,
     strict: bool = False,
 ) -> Sheet:
     """Audit one wheel, in the torch it was asked for or one that the store has of its own."""
     expected, path = subject.expected, subject.path
-    wanted = tuple(asked) or (expected.archs if expected else archs.parse_list(ARCH))
+    foreign = expected is None and not strict
+    wanted = tuple(asked) or (expected.archs if expected else card.archs)
     requires = environments.requirements(path)
     own = environments.own_exports(requires, site=site)
     exports = other or own
@@ -169,13 +202,29 @@ def _sheet(
             expected=expected,
             strict=strict,
         )
+    buildable = _name(path) in _buildable(site)
+    uncalled = _uncalled(site, _name(path), wanted)
+    device = [one for one in report.libraries if not one.host_only]
+    lines = (
+        for_card(report, card, requires, uncalled=uncalled, buildable=buildable)
+        if foreign
+        else (closing(report, wanted, requires, buildable=buildable),)
+    )
     return Sheet(
         report=report,
         archs=wanted,
         requires=tuple(map(str, requires)),
         linked=exports.torch if exports else "",
-        closing=closing(report, wanted, requires, buildable=_name(path) in _buildable(site)),
+        closing="\n".join(lines),
+        card=card if foreign else None,
+        state=on_card.state(device, uncalled) if foreign else "",
     )
+
+
+def _uncalled(site: Site, name: str, wanted: Sequence[Arch]) -> on_card.Uncalled:
+    """Return the question why nothing calls a library of this distribution on these archs."""
+    known = projects.load(site.checkout / "patches", name)
+    return lambda path: known.uncalled(path, wanted)
 
 
 def _buildable(site: Site) -> set[str]:
@@ -192,55 +241,6 @@ def _name(path: Path) -> str:
     return canonicalize_name(path.name.partition("-")[0])
 
 
-def _show(site: Site, sheet: Sheet) -> None:
-    """Write one wheel's table, findings and closing sentence."""
-    report = sheet.report
-    title = f"{one_line(report.path.name)}  {size(report.size)}  sha256 {report.sha256}"
-    abi = {one.library: one for one in report.abi}
-    glibc = {one.library: one.glibc for one in report.links}
-    columns = ["library", "size", f"native {sheet.wanted}", "all kernels"]
-    columns += ["torch"] if any(one.bond != torch_abi.NONE for one in report.abi) else []
-    columns += ["glibc"] if glibc else []
-    rows = [
-        (one.path, size(one.size), *_kernels(one), *_bound(one.path, abi, glibc, columns))
-        for one in summary.rows(report.libraries)
-    ]
-    site.console.table(title, columns, rows)
-    if report.files:
-        shown = ", ".join(f"{count:,} {kind}" for kind, count in report.files)
-        site.console.result(f"files: {shown}")
-    for finding in report.findings:
-        site.console.result(f"{'FATAL' if finding.fatal else 'note'}  {finding}")
-    if sheet.linked:
-        site.console.result(f"symbols: looked for in torch {sheet.linked}")
-    elif report.libraries:
-        site.console.result("symbols: not checked, no torch that it requires is here; --torch does")
-    site.console.result(f"{sheet.closing}\n")
-
-
-def _kernels(library: audit.Library) -> tuple[str, str]:
-    if library.unreadable and not library.kernels.total:
-        return "unreadable", library.unreadable
-    if library.host_only:
-        return "", "host code only"
-    count = library.kernels
-    shown = ", ".join(f"{n} {a}" for a, n in library.kernels_by_arch)
-    ptx = ", ".join(f"{n} x PTX {a}" for a, n in library.ptx_archs)
-    unread = ", ".join(f"{n} unreadable {a}" for a, n in library.unread_archs)
-    unread = unread or ("some unreadable" if library.unreadable else "")
-    return f"{count.native} of {count.total}", ", ".join(filter(None, (shown, ptx, unread)))
-
-
-def _bound(
-    path: str, abi: Mapping[str, audit.TorchAbi], glibc: Mapping[str, str], columns: Sequence[str]
-) -> Iterator[str]:
-    """The columns torch and glibc, where there are any."""
-    if "torch" in columns:
-        yield str(abi.get(path, ""))
-    if "glibc" in columns:
-        yield glibc.get(path, "")
-
-
 def _document(sheet: Sheet) -> dict[str, Any]:
     """The report as it always was in JSON, and beside it what only the sheet knows."""
     return {
@@ -249,6 +249,8 @@ def _document(sheet: Sheet) -> dict[str, Any]:
         "requires_torch": list(sheet.requires),
         "symbols_looked_for_in": sheet.linked,
         "closing": sheet.closing,
+        "card": str(sheet.card) if sheet.card else None,
+        "state": sheet.state or None,
     }
 
 

@@ -21,6 +21,10 @@ SHORT: Final = {"stack": "s", "only": "o", "jobs": "j", "python": "p", "yes": "y
 """The one-letter forms; each means the same for every verb that has the option."""
 
 
+BETWEEN: Final = "\n"
+"""Between several words at one place: a path may hold blanks and commas."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Option:
     """One word of a verb: `--name VALUE`, a flag, or a word at its place."""
@@ -31,7 +35,7 @@ class Option:
     word: str = "TEXT"
     """What stands for the value in the help."""
     several: bool = False
-    """Takes `a,b`, and may come again: the values add up."""
+    """Takes `a,b`, and may come again: the values add up. At a place: takes several words."""
     counts: str = ""
     """The value is a whole number of these, from one on."""
     fix: str = ""
@@ -104,6 +108,8 @@ def _ask(
 
 
 def _value(name: str, option: Option, value: Any) -> Any:
+    if option.several and option.place:
+        return tuple(filter(None, str(value).split(BETWEEN)))
     if option.several:
         return tuple(str(value).replace(",", " ").split())
     if option.counts:
@@ -127,7 +133,7 @@ def usage(program: str, task: Task[Any], options: Mapping[str, Option]) -> str:
     """Return the help of one verb."""
     name = task.name.replace("_", "-")
     places = [
-        option.word if option.required else f"[{option.word}]"
+        (option.word if option.required else f"[{option.word}]") + (" …" if option.several else "")
         for option in options.values()
         if option.place
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from blackwheel.commands.verbs import SHORT, Option
+from blackwheel.commands.verbs import BETWEEN, SHORT, Option
 from blackwheel.core.errors import BlackwheelError, Exit, nearest
 
 HELP = ("--help", "-h")
@@ -76,7 +76,7 @@ class _Reader:
 
     def _placed(self, word: str) -> None:
         for name, option in self._options.items():
-            if option.place and name not in self._given:
+            if option.place and (option.several or name not in self._given):
                 self._keep(name, option, word, option.word)
                 return
         raise self.refused(
@@ -87,7 +87,7 @@ class _Reader:
         if name not in self._given:
             self._given[name] = value
         elif option.several:
-            self._given[name] += f",{value}"
+            self._given[name] += f"{BETWEEN if option.place else ','}{value}"
         else:
             fact = f"{spelled} was given as '{self._given[name]}' and as '{value}'"
             raise self.refused("given-twice", fact)

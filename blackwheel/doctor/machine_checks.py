@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from blackwheel.core import archs, isolation
+from blackwheel.core import archs, cards, isolation
 from blackwheel.core.addresses import index_address, index_cure, shown
+from blackwheel.core.cards import Card
 from blackwheel.core.errors import BlackwheelError
 from blackwheel.core.machine import Machine
 from blackwheel.core.process import capture
@@ -140,6 +141,14 @@ def gpu_checks(
         yield Check(name="gpu", ok=None, fact=fact)
     for name, _, capability in gpus:
         yield gpu_check(stack, name, capability)
+
+
+def card(environment: Mapping[str, str]) -> Card | None:
+    """Return the GPUs of this machine; None where none is seen."""
+    smi = shutil.which("nvidia-smi", path=f"{environment.get('PATH', '')}:{_WSL_TOOLS}")
+    seen = {one[2]: one[0] for one in (_gpus(smi, environment) if smi else ())}
+    found = {cards.best(capability, where="nvidia-smi") for capability in seen}
+    return Card(title=", ".join(seen.values()), archs=tuple(sorted(found))) if found else None
 
 
 def driver_check(stack: Stack | None, driver: str) -> Check:

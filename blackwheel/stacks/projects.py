@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -234,6 +235,17 @@ class Ahead:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
+class Elsewhere:
+    """Library of upstream's own wheels that is called on some cards alone."""
+
+    library: Line
+    """A glob of paths in the wheel."""
+    called: Annotated[tuple[ArchName, ...], Few]
+    """The cards that call it: `9.0`."""
+    why: Line
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class Project:
     """Facts about one upstream."""
 
@@ -243,6 +255,16 @@ class Project:
     smoke: Smoke = field(default_factory=Smoke)
     serve: Serve | None = None
     ahead: Ahead | None = None
+    elsewhere: Annotated[tuple[Elsewhere, ...], Few] = ()
+
+    def uncalled(self, path: str, devices: Sequence[archs.Arch]) -> str:
+        """Return why nothing calls a library on these cards; empty where that is not known."""
+        for one in self.elsewhere:
+            called = [archs.parse(name) for name in one.called]
+            if fnmatchcase(path, one.library):
+                here = any(a.runs_on(device) for a in called for device in devices)
+                return "" if here else one.why
+        return ""
 
     def largest_object(self, pin: ProjectPin) -> int:
         """Return the bytes that the hungriest object of this pin's selection takes."""

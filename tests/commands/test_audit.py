@@ -116,13 +116,12 @@ def test_wheel_that_needs_no_torch_library(site: Site, tmp_path: Path, library: 
     assert show_audit(site, str(wheel)) == Exit.OK
     assert said(site) == (
         f"{NAME}  {wheel.stat().st_size / 1024:.1f} KiB  sha256 {sha256(wheel)}\n"
-        "library    size    native 12.0a  all kernels     torch\n"
-        f"toy/_C.so  {library.stat().st_size / 1024:.0f} KiB"
-        "                host code only  this torch only\n"
+        "host code only: 1 more library\n"
+        "bound to torch: this torch only (1)\n"
         "files: 3 text, 1 native, 1 python\n"
         "symbols: not checked, no torch that it requires is here; --torch does\n"
-        "It holds no kernels, so there is nothing to build for 12.0a;"
-        " it accepts only torch===2.11.0.\n\n"
+        "It holds no kernels, so it runs on RTX 50 and RTX PRO Blackwell (12.0a) as on any card.\n"
+        "It accepts only torch===2.11.0.\n\n"
     )
 
 
@@ -174,7 +173,8 @@ def test_nothing_there(site: Site, tmp_path: Path) -> None:
     missing = str(tmp_path / "missing.whl")
     assert refusal(site, missing) == (
         f"error: no-wheel\n  there is no wheel in '{missing}'\n"
-        f"{usage}name a wheel file, a folder with wheels, a stack, or NAME==VERSION",
+        f"{usage}name a wheel file, a folder with wheels, an environment, a stack,"
+        " or NAME==VERSION",
         Exit.USAGE,
     )
 

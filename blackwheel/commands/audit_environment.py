@@ -1,0 +1,113 @@
+"""Shows which installed distributions do not serve a card (`invoke audit ENV`)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from blackwheel.audit import installed, on_card
+from blackwheel.commands.audit_table import SERVED, counted
+from blackwheel.core.archs import Arch
+from blackwheel.core.cards import Card
+from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.plain_text import one_line
+from blackwheel.core.site import Site
+from blackwheel.stacks import projects
+
+ORDER = (
+    *(on_card.NOT, on_card.PARTLY, on_card.UNKNOWN, on_card.PTX, on_card.PARTLY_PTX),
+    *(on_card.FAMILY, on_card.NATIVELY, on_card.NONE),
+)
+"""States, what needs a look first."""
+
+
+def show(
+    site: Site, what: str, places: list[Path], card: Card, *, as_json: bool, strict: bool
+) -> int:
+    """Write one table of the distributions that hold kernels, and those that do not serve it.
+
+    Exit code 0; if `strict`, `Exit.AUDIT` where a kernel is not native.
+    """
+    with site.console.stage("environment", f"read {what}") as stage:
+        found = list(
+            installed.installed(places, card, told=lambda d, t, n: stage.update(d, t, f"MiB, {n}"))
+        )
+    device = [one for one in found if one.libraries]
+    asked = {one.name: _uncalled(site, one.name, card.archs) for one in device}
+    states = {one.name: on_card.state(one.libraries, asked[one.name]) for one in device}
+    device.sort(key=lambda one: (ORDER.index(states[one.name]), one.name))
+    lines = _lines(device, card, asked)
+    if as_json:
+        site.console.json(_document(what, card, device, states, lines))
+    else:
+        rows = [
+            (*_named(one), *counted(on_card.tally(one.libraries)), states[one.name])
+            for one in device
+        ]
+        title = f"{one_line(what)} on {card}"
+        if rows:
+            columns = ("distribution", "version", *SERVED, "runs")
+            site.console.table(title, columns, rows)
+        site.console.result("\n".join(lines) + "\n")
+    native = all(one.kernels.native == one.kernels.total for d in device for one in d.libraries)
+    return Exit.AUDIT if strict and not native else Exit.OK
+
+
+def _named(one: installed.Installed) -> tuple[str, str]:
+    return one_line(one.name), one_line(one.version)
+
+
+def _uncalled(site: Site, name: str, wanted: tuple[Arch, ...]) -> on_card.Uncalled:
+    try:
+        known = projects.load(site.checkout / "patches", name)
+    except BlackwheelError:  # a name that is no folder's
+        known = projects.Project()
+    return lambda path: known.uncalled(path, wanted)
+
+
+def _lines(
+    device: list[installed.Installed], card: Card, asked: dict[str, on_card.Uncalled]
+) -> list[str]:
+    """Say what does not serve the card, each distribution in a line or two."""
+    if not device:
+        return [f"It holds no kernels, so it runs on {card} as on any card."]
+    lines = []
+    for one in device:
+        for line in on_card.lines(one.libraries, card, asked[one.name]):
+            if line.startswith(("Not at all", "Some of")):
+                lines.append(f"{one_line(one.name)}: {line}")
+    every = [library for one in device for library in one.libraries]
+    first = next(iter(on_card.lines(every, card, lambda _: "")))
+    if any(one.kernels.ptx for one in every):
+        lines.append(f"Through PTX: as the table says. {on_card.PTX_COST}")
+    return [first, *lines]
+
+
+def _document(
+    what: str,
+    card: Card,
+    device: list[installed.Installed],
+    states: dict[str, str],
+    lines: list[str],
+) -> dict[str, Any]:
+    return {
+        "schema": "blackwheel.audit-environment/1",
+        "environment": what,
+        "card": str(card),
+        "archs": [str(arch) for arch in card.archs],
+        "distributions": [
+            {
+                "name": one.name,
+                "version": one.version,
+                "runs": states[one.name],
+                "kernels": asdict(on_card.tally(one.libraries)),
+                "libraries": [
+                    {"path": library.path, **asdict(library.kernels), "archs": library.archs}
+                    for library in one.libraries
+                ],
+            }
+            for one in device
+        ],
+        "closing": "\n".join(lines),
+    }
