@@ -237,7 +237,7 @@ class Cluster:
         scheduler, worker = free_port(), free_port()
         address, named = f"http://127.0.0.1:{scheduler}", f"127.0.0.1:{worker}"
         key = self.told("auth", "generate-jwt-hs256-key")
-        words = ("generate-jwt-hs256-server-token", "--secret-key", key, "--server", named)
+        words = ("generate-jwt-hs256-server-token", f"--secret-key={key}", "--server", named)
         token = self.told("auth", *words)
         self.write(
             "scheduler",

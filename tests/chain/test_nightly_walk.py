@@ -220,6 +220,7 @@ def test_unlocked_stack_with_lock_names_a_missing_toolkit_before_the_first_byte(
     clone.toml.write_text(text.replace("[projects", toolkit, 1), encoding="utf-8")
     shutil.rmtree(clone.toml.with_suffix(""))
     walk.index.asked.clear()
+    clone.variables["BLACKWHEEL_CUDA_HOME"] = str(clone.home / "no-toolkit")
     done = clone.build("--lock")
     assert done.code == Exit.MACHINE, done.said
     assert "error: no-host-toolkit" in done.err
