@@ -78,15 +78,18 @@ def stack_exports(
 ) -> audit.Exports | None:
     """Return the exports of a stack's own torch, if the store has it for this Python.
 
-    Never installs. `cuda` is a toolkit for a torch that has no CUDA packages beside it.
+    Never installs. An environment without the libraries that the project's are loaded beside will
+    not do. `cuda` is a toolkit for a torch that has no CUDA packages beside it.
     """
     torch, lib = request.stack.torch, f"lib/python{request.python}"
     for environment in _kept(Requirement(torch.requirement), site):
         if not (environment / lib).is_dir():
             continue
         try:
-            found = audit.exports_of(environment, store=site.store, cuda=cuda)
-        except (BlackwheelError, OSError):  # another run changes it just now
+            found = audit.exports_of(
+                environment, store=site.store, cuda=cuda, beside=request.pin.beside
+            )
+        except (BlackwheelError, OSError):  # it lacks one, or another run changes it just now
             continue
         if found.torch == torch.runtime:
             return found

@@ -100,7 +100,8 @@ def _alone(wheel: Path, seen: Any, request: Request | None, *, must_link: bool) 
     system = audit.Exports(torch="", python="", libraries=system_exports())
     bonds, findings = audit.link_against(wheel, system)
     lacks = [str(one) for one in findings if one.fatal]
-    why = f"no environment here holds torch {version}"
+    beside = "".join(f" and {path}" for path in request.pin.beside) if request else ""
+    why = f"no environment here holds torch {version}{beside}"
     if not lacks:
         yield from _link_checks(bonds, seen, "which need nothing of torch")
     elif not must_link:
