@@ -108,7 +108,7 @@ def _summary(site: Site, wheels: Sequence[index.ShelvedWheel], stack: Stack) -> 
         held = document.sections(document.load(wheel.receipt))
         libraries = "\n         ".join(_archs(library) for library in held["audit"]["libraries"])
         slug = held["stack"]["key"]["slug"]
-        site.console.result(
+        site.console.summary(
             f"wheel    {_short(wheel.path)}\n"
             f"size     {size(wheel.size)}\n"
             f"sha256   {wheel.sha256}\n"
@@ -122,7 +122,7 @@ def _summary(site: Site, wheels: Sequence[index.ShelvedWheel], stack: Stack) -> 
         version = python if len(files) > 1 else "3"
         torch = stack.torch.wheels.get(python_tag(python))
         words = [f"'{one.requirement}'" for one in (torch.by_url if torch else ())] + names
-        site.console.result(
+        site.console.summary(
             "install, in your own environment:\n"
             f"  pip: python{version} -m pip install {' '.join(words)}\n"
             f"  uv:  uv pip install {' '.join(words)}\n"

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
+from blackwheel.core.actions import Actions
 from blackwheel.core.errors import BlackwheelError
 from blackwheel.core.plain_text import one_line, printable
 from blackwheel.core.progress import Relay, Stage, fitting
@@ -53,6 +54,7 @@ class Console:
         self._live: Live | None = None
         self.relay: Relay | None = None
         """Where another command shows it: gets lines for people and steps, but no results."""
+        self._actions = Actions(environment)
         self.is_terminal = self._err.isatty() and environment.get("TERM", "dumb") != "dumb"
 
     def say(self, line: str) -> None:
@@ -76,10 +78,17 @@ class Console:
             word, colon, name = head.partition(":")
             text = f"{_RED}{word}{colon}{_RESET}{_BOLD}{name}{_RESET}{newline}{rest}"
         self._say(text)
+        if self.relay is None:
+            self._actions.block(str(error))
 
     def result(self, text: str) -> None:
         """Write a result to stdout."""
         _write(self._out, printable(text) + "\n")
+
+    def summary(self, text: str) -> None:
+        """Write the result of a whole run to stdout, on GitHub to the step's summary, too."""
+        self.result(text)
+        self._actions.block(text)
 
     def json(self, value: Any) -> None:
         """Write one JSON document to stdout; a value that JSON lacks (a path) as its text."""
@@ -107,6 +116,7 @@ class Console:
                 rich.print(table, crop=False, overflow="ignore")
             lines += [line.rstrip() for line in captured.get().splitlines()]
         _write(self._out, "\n".join(lines) + "\n")
+        self._actions.table(title, columns, rows)
 
     def ask(self, question: str) -> bool:
         """Ask a person for a yes; without one at a terminal the answer is no."""
@@ -135,6 +145,8 @@ class Console:
         if self.relay is not None:
             self.relay.began(project, text)
         else:
+            for line in self._actions.begin(f"{project}: {text}"):
+                self._tell(line)
             self._tell(f"{project}: {text}")  # a bar says it on a terminal
         self._show(stage)
         return stage
@@ -150,10 +162,13 @@ class Console:
         if self.relay is not None:
             self.relay.ended(stage.last_line(verb), verb)
         else:
-            self.step(stage.last_line(verb), verb)
+            for line in self._actions.end():
+                self._tell(line)
+            self.step(stage.last_line(verb), verb, stage.elapsed)
 
-    def step(self, line: str, verb: str) -> None:
+    def step(self, line: str, verb: str, seconds: float | None = None) -> None:
         """Write the last line of a stage, on a terminal with a mark that tells how it ended."""
+        self._actions.step(line, verb, seconds)
         mark, colour = _MARKS.get(verb, ("", ""))
         if not self.is_terminal or not mark or not _can_write(self._err, mark):
             self.say(line)
@@ -220,11 +235,9 @@ class Console:
         return Group(*lines)
 
     def _coloured(self, stream: TextIO) -> bool:
-        return (
-            stream.isatty()
-            and self._environment.get("TERM", "dumb") != "dumb"
-            and not self._environment.get("NO_COLOR")
-        )
+        if self._environment.get("NO_COLOR") or self._environment.get("FORCE_COLOR"):
+            return not self._environment.get("NO_COLOR")
+        return stream.isatty() and self._environment.get("TERM", "dumb") != "dumb"
 
     def _rich(self, stream: TextIO) -> RichConsole:
         from rich.console import Console as RichConsole

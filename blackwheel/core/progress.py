@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from blackwheel.core.units import duration
+from blackwheel.core.units import duration, size
 
-QUIET_SECONDS: Final = 30.0
+QUIET_SECONDS: Final = 60.0
 """On a pipe, a stage says nothing for this long unless another tenth is done."""
+LEAST_SECONDS: Final = 5.0
+"""On a pipe, a stage says nothing for this long in any case."""
+_BYTES: Final = {"KiB": 1 << 10, "MiB": 1 << 20}
+"""A note that begins with one of these says what `done` and `total` count."""
 
 
 class Relay(Protocol):
@@ -88,7 +92,8 @@ class Stage:
             return
         tenth = done * 10 // total if total else 0
         now = self._clock()
-        due = tenth > self._tenth or now - self._said >= QUIET_SECONDS
+        silent = now - self._said
+        due = silent >= (LEAST_SECONDS if tenth > self._tenth else QUIET_SECONDS)
         if done < total and due:
             self._tenth, self._said = tenth, now
             self._tell(f"{self.project}: {self.text}: {', '.join(filter(None, self.parts()))}")
@@ -119,11 +124,15 @@ class Stage:
                 began_at=self._began_at or 0,
                 elapsed=self.elapsed,
             )
+        unit, _, rest = self._note.partition(", ")
+        many = _BYTES.get(unit, 0)
         return [
-            f"{self.done}/{self.total}",
+            f"{size(self.done * many)} of {size(self.total * many)}"
+            if many
+            else f"{self.done}/{self.total}",
             f"{100 * self.done // self.total} %",
             "" if left is None else f"{duration(left)} left",
-            self._note,
+            rest if many else self._note,
         ]
 
     def last_line(self, verb: str) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import pty
@@ -159,20 +160,91 @@ def test_stage_on_a_pipe_says_start_tenths_and_end(clock: Clock) -> None:
     assert len(console.lines) == 11
 
 
-def test_slow_stage_on_a_pipe_speaks_every_thirty_seconds(clock: Clock) -> None:
+def test_slow_stage_on_a_pipe_speaks_every_minute(clock: Clock) -> None:
     console = Quiet(clock=clock)
     with console.stage("vllm", "compile") as stage:
-        for _ in range(100):
+        for _ in range(190):
             clock.now += 1
             stage.update(1, 700)
     assert len(console.lines) == 2 + 3
+
+
+def test_fast_stage_on_a_pipe_says_start_and_end_alone(clock: Clock) -> None:
+    console = Quiet(clock=clock)
+    with console.stage("torch", "download") as stage:
+        for done in range(8250):
+            clock.now += 0.0005
+            stage.update(done, 8249, "KiB")
+    assert console.lines == ["torch: download", "torch: download: done in 4.1 s"]
+
+
+def test_bytes_are_told_in_their_unit(clock: Clock) -> None:
+    console = Quiet(clock=clock)
+    with console.stage("torch", "download") as stage:
+        stage.update(0, 8249, "KiB, torch.whl")
+        clock.now += 10
+        stage.update(831, 8249, "KiB, torch.whl")
+    assert console.lines[1] == (
+        "torch: download: 831 KiB of 8.1 MiB, 10 %, 1 min 29 s left, torch.whl"
+    )
+
+
+# GitHub Actions
+
+
+def test_stages_are_groups_and_the_summary_has_what_took_time(clock: Clock, tmp_path: Path) -> None:
+    said, file = io.StringIO(), tmp_path / "summary.md"
+    environment = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(file)}
+    console = Console(environment=environment, err=said, out=io.StringIO(), clock=clock)
+    with console.stage("vllm", "compile <x>"):
+        with console.stage("flash-attn", "compile"):
+            clock.now += 1
+        console.say("still there")
+        clock.now += 100
+    with pytest.raises(BlackwheelError), console.stage("vllm", "smoke"):
+        raise ERROR
+    console.table("", ("wheel", "state"), [("a|b.whl", "new")])
+    console.summary("wheel  a.whl")
+    console.error(ERROR)
+    assert said.getvalue().splitlines()[:-4] == [
+        "::group::vllm: compile <x>",
+        "vllm: compile <x>",
+        "flash-attn: compile",
+        "flash-attn: compile: done in 1.0 s",
+        "still there",
+        "::endgroup::",
+        "vllm: compile <x>: done in 1 min 41 s",
+        "::group::vllm: smoke",
+        "vllm: smoke",
+        "::endgroup::",
+        "vllm: smoke: failed after 0.0 s",
+    ]
+    assert file.read_text(encoding="utf-8") == (
+        "- \N{WHITE HEAVY CHECK MARK} vllm: compile \\<x\\>: done in 1 min 41 s\n"
+        "- \N{CROSS MARK} vllm: smoke: failed after 0.0 s\n"
+        "\n| wheel | state |\n| --- | --- |\n| a\\|b.whl | new |\n\n"
+        "\n```text\nwheel  a.whl\n```\n\n"
+        "\n```text\nerror: stale-patch\n  0002 does not apply\n"
+        "  where: series\n  fix:   refresh\n```\n\n"
+    )
+
+
+def test_no_group_elsewhere_and_a_summary_that_cannot_be_written_stops_nothing(
+    clock: Clock, tmp_path: Path
+) -> None:
+    for environment in ({"CI": "true"}, {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": "/"}):
+        said = io.StringIO()
+        console = Console(environment=environment, err=said, out=io.StringIO(), clock=clock)
+        with console.stage("vllm", "compile"):
+            clock.now += 9
+        assert ("::group::" in said.getvalue()) == ("GITHUB_ACTIONS" in environment)
 
 
 def test_known_time_left_goes_before_the_pace(clock: Clock) -> None:
     console = Quiet(clock=clock)
     with console.stage("vllm", "compile") as stage:
         stage.update(0, 10)
-        clock.now = 1
+        clock.now = 5
         stage.update(1, 10, left=600)
     assert console.lines[1] == "vllm: compile: 1/10, 10 %, 10 min 00 s left"
 
@@ -321,6 +393,14 @@ def test_error_is_coloured_on_a_terminal_only_and_not_with_no_color() -> None:
         assert on_terminal(script, **variables)[0] == "error: stale-patch\n  fact\n"
 
 
+def test_force_color_colours_a_pipe_and_no_color_goes_before_it() -> None:
+    for environment, coloured in (({"FORCE_COLOR": "1"}, True), ({}, False)):
+        for more, kept in (({}, coloured), ({"NO_COLOR": "1"}, False)):
+            said = io.StringIO()
+            Console(environment={**environment, **more}, err=said).error(ERROR)
+            assert ("\x1b[" in said.getvalue()) == kept
+
+
 def test_no_color_keeps_the_bar_and_drops_its_colours() -> None:
     text = on_terminal(BUILD, NO_COLOR="1")[0]
     assert "━" in text
@@ -329,7 +409,8 @@ def test_no_color_keeps_the_bar_and_drops_its_colours() -> None:
 
 
 def test_dumb_terminal_gets_plain_lines() -> None:
-    script = 'with console.stage("vllm", "compile") as s:\n  for n in range(3): s.update(n, 3)'
+    script = "from blackwheel.core import progress\nprogress.LEAST_SECONDS = 0\n"
+    script += 'with console.stage("vllm", "compile") as s:\n  for n in range(3): s.update(n, 3)'
     lines = on_terminal(script, TERM="dumb")[0].splitlines()
     assert lines[0] == "vllm: compile"
     assert lines[1].startswith("vllm: compile: 1/3, 33 %, ")

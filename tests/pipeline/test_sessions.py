@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from blackwheel.core import progress
 from blackwheel.core.console import Quiet
 from blackwheel.core.errors import BlackwheelError
 from blackwheel.core.site import Site
@@ -81,6 +82,13 @@ def test_lanes_run_at_the_same_time_and_sessions_of_one_lane_one_after_another(
     )
 
 
+@pytest.fixture
+def talkative(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe that is told each tenth, however soon."""
+    monkeypatch.setattr(progress, "LEAST_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("talkative")
 def test_lines_bear_the_name_of_their_lane_and_steps_move_its_bar(tmp_path: Path) -> None:
     step = (
         '{\\"record\\": \\"progress\\", \\"done\\": $n, \\"total\\": 4, \\"note\\": \\"2 jobs\\"}'
@@ -124,6 +132,7 @@ def test_what_nox_prints_goes_to_a_log_and_is_shown_where_nobody_named_a_failure
     assert (made.code, console.lines[1], len(console.lines)) == (4, "error: no-room", 3)
 
 
+@pytest.mark.usefixtures("talkative")
 def test_stages_of_a_session_become_the_text_of_its_bar_and_a_line_each(tmp_path: Path) -> None:
     records = (
         {"record": "began", "text": "download and install"},
