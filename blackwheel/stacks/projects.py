@@ -109,14 +109,18 @@ class Reason:
 class Refusal:
     """Kernels that are refused on archs that cannot run them, before anything is fetched."""
 
-    newer_than: ArchName
     what: Line
     """What follows the project's name and version, or the name asked for: `would build …`."""
     why: Annotated[tuple[Reason, ...], Few]
     fix: Line
+    newer_than: ArchName | None = None
+    """Archs newer than this one cannot run them."""
+    other_than: Annotated[int, Field(strict=True, ge=1, le=99)] | None = None
+    """Or: archs of another major compute capability than this one cannot."""
     variable: Variable | None = None
-    """The build variable that must name `lacks`."""
+    """The build variable that must name `lacks`, or must not name `has`."""
     lacks: Line | None = None
+    has: Line | None = None
     names: Annotated[tuple[Line, ...], Few] = ()
     """Names that people give to `--only`, which no stack builds."""
 
@@ -296,8 +300,12 @@ def _inconsistencies(project: Project) -> list[str]:
     """Find what no single key shows."""
     faults = []
     for number, one in enumerate(project.refuse):
-        if bool(one.names) == bool(one.variable) or bool(one.variable) != bool(one.lacks):
-            faults.append(f"refuse.{number}: either variable and lacks, or names")
+        if bool(one.names) == bool(one.variable) or bool(one.variable) != (
+            bool(one.lacks) ^ bool(one.has)
+        ):
+            faults.append(f"refuse.{number}: either variable and lacks or has, or names")
+        if bool(one.newer_than) == bool(one.other_than):
+            faults.append(f"refuse.{number}: either newer_than or other_than")
         if not one.why:
             faults.append(f"refuse.{number}.why: missing: say why")
     for number, near in enumerate(project.smoke.neighbours):

@@ -23,13 +23,18 @@ def refuse(request: Request, patches: Path) -> None:
         if part.closed:
             _require_known(part, request)
     for one in known.refuse:
-        if not one.variable:
-            continue
-        if one.lacks not in re.findall(r"\w+", request.pin.variables.get(one.variable, "")):
+        if one.variable and _selected(one, request.pin.variables.get(one.variable)):
             key = f"projects.{request.project}.variables.{one.variable}"
             where = f"constraints/{request.stack.name}.toml, {key}"
             what = f"{request.project} {request.pin.version} {one.what}"
             _refuse(one, what, request.archs, where=where, code=Exit.CONFIG)
+
+
+def _selected(one: Refusal, named: str | None) -> bool:
+    """Tell whether the build variable, unset or not, leaves the kernels of a refusal in."""
+    if one.has:
+        return named is None or one.has in re.split(r"[\s,;]+", named)
+    return one.lacks not in re.findall(r"\w+", named or "")
 
 
 def _require_known(part: Part, request: Request) -> None:
@@ -63,16 +68,19 @@ def _plain(name: str) -> str:
 
 
 def _refuse(one: Refusal, what: str, wanted: Iterable[str], *, where: str, code: Exit) -> None:
-    last = archs.parse(one.newer_than)
-    asked = map(archs.parse, wanted)
-    newer = [arch for arch in asked if (arch.major, arch.minor) > (last.major, last.minor)]
-    if not newer:
+    asked = list(map(archs.parse, wanted))
+    if one.newer_than:
+        last = archs.parse(one.newer_than)
+        cannot = [arch for arch in asked if (arch.major, arch.minor) > (last.major, last.minor)]
+    else:
+        cannot = [arch for arch in asked if arch.major != one.other_than]
+    if not cannot:
         return
-    majors = {arch.major for arch in newer}
+    majors = {arch.major for arch in cannot}
     reasons = [each.text for each in one.why if each.major is None or each.major in majors]
     raise BlackwheelError(
         "cannot-run-on-arch",
-        f"{what}, which cannot run on {', '.join(map(str, newer))}:\n" + "\n".join(reasons),
+        f"{what}, which cannot run on {', '.join(map(str, cannot))}:\n" + "\n".join(reasons),
         where=where,
         fix=one.fix,
         code=code,

@@ -23,7 +23,7 @@ from blackwheel.stacks.request import Request
 ROOT = Path(__file__).parents[2]
 PATCHES = ROOT / "patches"
 STABLE = loader.load("stable", ROOT / "constraints")
-EITHER = "refuse.0: either variable and lacks, or names"
+EITHER = "refuse.0: either variable and lacks or has, or names"
 PAGE = (ROOT / "docs" / "add-a-project.md").read_text(encoding="utf-8")
 
 
@@ -71,8 +71,8 @@ def test_every_fault_of_a_file_is_told_at_once(tmp_path: Path) -> None:
         "  build.costs.1.gib: missing\n"
         "  build.costs.1.seconds: missing\n"
         "  build.objekts: unknown key; did you mean 'objects'?\n"
-        "  refuse.0.newer_than: '9.x' is no compute capability, not '9.x'\n"
         "  refuse.0.fix: 'a\\nb' does not match ^[^\\r\\n\\t]+$\n"
+        "  refuse.0.newer_than: '9.x' is no compute capability, not '9.x'\n"
         "  serve.port: input should be greater than or equal to 1, not 0\n"
         "  serve.log.speed: a regular expression is wanted"
         " (missing ), unterminated subpattern at position 0), not '('\n"
@@ -84,19 +84,18 @@ def test_every_fault_of_a_file_is_told_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ('variable = "V"', "refuse.0: either variable and lacks, or names"),
-        (
-            'variable = "V"\nlacks = "w"\nnames = ["x"]',
-            "refuse.0: either variable and lacks, or names",
-        ),
-        ("", "refuse.0: either variable and lacks, or names"),
+        ('variable = "V"', EITHER),
+        ('variable = "V"\nlacks = "w"\nnames = ["x"]', EITHER),
+        ('variable = "V"\nlacks = "w"\nhas = "x"', EITHER),
+        ("", EITHER),
+        ('names = ["x"]\nother_than = 12', "refuse.0: either newer_than or other_than"),
         ('names = ["x"]', "refuse.0.why: missing: say why"),
     ],
 )
 def test_refusal_names_a_variable_or_names_and_says_why(
     tmp_path: Path, text: str, fault: str
 ) -> None:
-    why = "" if "why" in fault else '{ text = "because" }'
+    why = "" if "say why" in fault else '{ text = "because" }'
     rest = f'newer_than = "9.0"\nwhat = "is it"\nfix = "none"\nwhy = [{why}]\n'
     assert refused(written(tmp_path, f"[[refuse]]\n{text}\n{rest}")).fact == f"1 fault:\n{fault}"
 

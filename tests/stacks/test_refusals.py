@@ -128,3 +128,27 @@ def test_set_that_does_not_exist_is_refused_before_anything_is_fetched(
         "  where: constraints/other-sets.toml, projects.flashinfer.variables.FLASHINFER_SETS\n"
         "  fix:   one or more of, with commas: sampling, gpt-oss, nvfp4"
     )
+
+
+@pytest.mark.parametrize("sets", ["nvfp4", "sampling, nvfp4"])
+def test_set_of_one_family_of_archs_is_refused_for_others(site: Site, sets: str) -> None:
+    (site.constraints / "other-archs.toml").write_text(
+        'extends = "flashinfer-quick"\narchs = ["10.0a", "12.0a"]\n'
+        f'[projects.flashinfer.variables]\nFLASHINFER_SETS = "{sets}"\n',
+        encoding="utf-8",
+    )
+    assert str(refused(site, "other-archs", "flashinfer")) == (
+        "error: cannot-run-on-arch\n"
+        "  flashinfer 0.6.16.post3 would build its set nvfp4, which cannot run on 10.0a:\n"
+        "  its loader asks for fp4_quantization by the name of the family, 120f, which 12.x alone"
+        " has\n"
+        "  where: constraints/other-archs.toml, projects.flashinfer.variables.FLASHINFER_SETS\n"
+        "  fix:   leave nvfp4 out of it, or --arch 12.0a"
+    )
+    found, _ = ask.requests(site, "other-archs", arch="12.1a", python="3.11")
+    assert [one.archs for one in found] == [("12.1a",)]
+
+
+def test_set_that_every_arch_may_have_is_not_refused(site: Site) -> None:
+    found, _ = ask.requests(site, "flashinfer-quick", arch="9.0a;12.0a", python="3.11")
+    assert [one.project for one in found] == ["flashinfer"]
