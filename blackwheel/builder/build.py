@@ -11,6 +11,7 @@ from typing import Any
 
 from blackwheel.builder import (
     compile_cache,
+    compile_fault,
     memory_pool,
     network_attempts,
     objects,
@@ -197,11 +198,9 @@ def failure(plan: BuildPlan, log: Path, code: int, *, noted: Path) -> Blackwheel
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     refused = [line for line in lines if line.startswith("blackwheel: refused ")]
     killed = [line for line in lines if line.startswith("blackwheel: killed ")]
-    starts = [number for number, line in enumerate(lines) if line.startswith("FAILED: ")]
-    block = lines[starts[0] :] if starts else _without_frames(lines)[-process.TAIL_LINES :]
-    ends = [n for n, line in enumerate(block) if n and re.match(r"\[\d+/\d+\] |ninja: ", line)]
-    block = block[: ends[0] if ends else None][: process.TAIL_LINES]
-    words = "\n".join(line[:400] for line in block)
+    said = compile_fault.block(lines)[: process.TAIL_LINES]
+    said = said or _without_frames(lines)[-process.TAIL_LINES :]
+    words = "\n".join(line[:400] for line in said)
     stopped = code in (130, 143)
     if killed and not stopped:
         return _out_of_memory(plan, killed[0].removeprefix("blackwheel: killed "), log)

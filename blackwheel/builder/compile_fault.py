@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,8 @@ MOST: Final = 64 << 20
 """Bytes of a log that are read: its last ones."""
 _LINE: Final = 4000
 _FAILED: Final = re.compile(r"^FAILED: (?:\[code=\d+\] )?(\S+)")
+_ENDS: Final = re.compile(r"FAILED: |\[\d+/\d+\] |ninja: ")
+"""The line after an object's words: of the next object, or ninja's last."""
 _PLACE: Final = re.compile(r"^(/?[^\s:()]+)[:(](\d+)\)?(?::\d+)?: ?(?:fatal )?error\b ?:? ?(.*)")
 _INCLUDED: Final = re.compile(r"(?:In file included from|^\s+from) (\S+?):\d+")
 _QUOTED: Final = re.compile(r"[\u2018'\"`]([\w:~]{3,200})[\u2019'\"]")
@@ -36,6 +39,14 @@ class Fault:
         return tuple(dict.fromkeys(word for word in words if len(word) > 2))
 
 
+def block(lines: Sequence[str]) -> list[str]:
+    """Return the lines of the first object that failed, as ninja prints them; none without one."""
+    starts = (number for number, line in enumerate(lines) if _FAILED.match(line))
+    first = next(starts, len(lines))
+    ends = (number for number in range(first + 1, len(lines)) if _ENDS.match(lines[number]))
+    return list(lines[first : next(ends, None)])
+
+
 def first_fault(log: Path) -> Fault | None:
     """Return the first compile error of a log; None where it tells of none."""
     try:
@@ -44,19 +55,16 @@ def first_fault(log: Path) -> Fault | None:
             lines = file.read().decode("utf-8", "replace").splitlines()
     except OSError:
         return None
-    starts = [n for n, line in enumerate(lines) if _FAILED.match(line[:_LINE])]
-    if not starts:
-        return None
-    named = _FAILED.match(lines[starts[0]][:_LINE])
-    block = [line[:_LINE] for line in lines[starts[0] + 1 :]]
-    ends = [n for n, line in enumerate(block) if _FAILED.match(line) or line.startswith("ninja: ")]
-    return _read(named[1] if named else "", block[: ends[0] if ends else None])
+    failed = block([line[:_LINE] for line in lines])
+    return _read(failed[0], failed[1:]) if failed else None
 
 
-def _read(name: str, block: list[str]) -> Fault:
+def _read(failed: str, words: list[str]) -> Fault:
     """Read the words of one object: where it stopped, and by which header of torch."""
+    named = _FAILED.match(failed)
+    name = named[1] if named else ""
     included: list[str] = []
-    for line in block:
+    for line in words:
         if found := _INCLUDED.search(line):
             included.append(found[1])
         elif place := _PLACE.match(line):
@@ -68,4 +76,4 @@ def _read(name: str, block: list[str]) -> Fault:
                 error=place[3].strip() or line,
                 header=headers[0] if headers else "",
             )
-    return Fault(object=name, place="", error=block[-1] if block else "", header="")
+    return Fault(object=name, place="", error=words[-1] if words else "", header="")

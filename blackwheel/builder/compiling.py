@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from blackwheel.core.processes import above, processes, watching
+from blackwheel.core.processes import Process, above, processes, watching
 from blackwheel.core.progress import Stage
 from blackwheel.core.units import duration
 from blackwheel.stacks.records import ProjectPin
@@ -21,7 +21,6 @@ _EVERY: Final = 2.0
 _SHOWN: Final = 3
 _ALMOST: Final = 0.95
 """A running object counts as no more than this part of one."""
-_LAUNCHER: Final = "launcher.py"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,20 +119,30 @@ def running(ancestor: int) -> list[Running]:
     launchers = {
         one.number: name
         for one in found.values()
-        if (name := _object(one.words)) and ancestor in {each.number for each in above(one, found)}
+        if (name := _object(one)) and ancestor in {each.number for each in above(one, found)}
+    }
+    # Behind a compile cache the launcher has its client, and a step of the server waits.
+    stalled = {
+        one.variable("BLACKWHEEL_REST_OF")
+        for one in found.values()
+        if one.number not in busy and one.runs("cache_step.py")
     }
     # A launcher is forked once more for the compiler's own namespace: it is the same object.
     return [
-        Running(object=name, seconds=found[number].seconds, waits=number not in busy)
+        Running(
+            object=name,
+            seconds=found[number].seconds,
+            waits=number not in busy or name in stalled,
+        )
         for number, name in launchers.items()
         if found[number].parent not in launchers
     ]
 
 
-def _object(words: Sequence[str]) -> str:
+def _object(one: Process) -> str:
     """Return the file that a launcher's command compiles; empty for any other command."""
-    launched = any(word.rpartition("/")[2] == _LAUNCHER for word in words[1:5])
-    if not launched or "-c" not in words[2:]:
+    words = one.words
+    if not one.runs("launcher.py") or "-c" not in words[2:]:
         return ""
     behind = words[words.index("-c", 2) + 1 :]
     return next((word.rpartition("/")[2] for word in behind if word and word[0] != "-"), "")

@@ -58,7 +58,7 @@ def seen(pools: Sequence[tuple[Path, str]], *, own: int) -> Seen:
             continue  # a compiler has the file from its launcher
         build, name = _build_of(one, found, own)
         names[build] = name
-        busy, step = one.number in parents, any(w.endswith("/cache_step.py") for w in one.words)
+        busy, step = one.number in parents, one.runs("cache_step.py")
         if busy and not step:
             launched[build] += 1
         elif not busy:

@@ -30,6 +30,18 @@ class Process:
         """Its folder in /proc."""
         return PROC / str(self.number)
 
+    def runs(self, script: str) -> bool:
+        """Tell whether an interpreter runs a script of this name in it."""
+        return any(word.rpartition("/")[2] == script for word in self.words[1:5])
+
+    def variable(self, name: str) -> str:
+        """Return a variable of its environment; empty where it has none, or lets nobody look."""
+        with contextlib.suppress(OSError):
+            for pair in (self.folder / "environ").read_bytes().split(b"\0"):
+                if pair.startswith(f"{name}=".encode()):
+                    return pair.partition(b"=")[2].decode("utf-8", "replace")
+        return ""
+
 
 def processes() -> dict[int, Process]:
     """Return all processes by number; one that ends meanwhile is left out."""

@@ -73,3 +73,13 @@ def test_logs_without_an_object_and_of_one_that_was_killed(
     assert fault and (fault.place, fault.error, fault.names) == ("", "Killed", ())
     monkeypatch.setattr(compile_fault, "MOST", 5)
     assert first_fault(log) is None, "the end of a log alone is read"
+
+
+def test_words_of_the_next_object_are_not_those_of_the_failed_one(log: Path) -> None:
+    killed = ["FAILED: [code=137] /src/one.o", "g++ -c one.cpp", "Killed"]
+    later = ["[2/3] c++ two.o", "two.cpp:1: error: of another object", "FAILED: /src/two.o"]
+    log.write_text("\n".join([*killed, *later]), encoding="utf-8")
+    fault = first_fault(log)
+    assert fault and (fault.object, fault.place, fault.error) == ("/src/one.o", "", "Killed")
+    assert compile_fault.block(["[1/3] c++", *killed, *later]) == killed
+    assert compile_fault.block(later[:2]) == []

@@ -74,6 +74,23 @@ def test_compilers_of_this_build_are_seen_and_those_that_wait(
     assert running(started[-1].pid) == []  # below it runs no launcher
 
 
+def test_object_whose_step_behind_the_compile_cache_waits_for_memory_waits(
+    launcher: Path, tmp_path: Path, started: list[subprocess.Popen[bytes]]
+) -> None:
+    python = [sys.executable, "-I", "-S"]
+    step = tmp_path / "cache_step.py"
+    step.write_text(LAUNCHER)
+    for command, source in (
+        ([*python, str(launcher), "nvcc", "-c", "src/hit.cu"], "hit.cu"),
+        ([*python, str(launcher), "nvcc", "-c", "src/miss.cu"], "miss.cu"),
+        ([*python, str(step), "cicc", "a.ii"], "hit.cu"),  # it compiles
+        ([*python, str(step), "cicc", "a.ii", "waits"], "miss.cu"),
+    ):
+        own = {**os.environ, "BLACKWHEEL_REST_OF": source}
+        started.append(subprocess.Popen(command, start_new_session=True, env=own))
+    settled({"hit.cu", "miss.cu"}, {"miss.cu"})
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 0.0
