@@ -108,7 +108,7 @@ def _made(site: Site, item: Work, *, proofs: bool = False) -> tuple[int, Path]:
         if not path.exists():
             order = build_order(item, chain.installed_pins(site, item.request), proofs=proofs)
             one = sessions.session(site, f"plan({request.project})", item, order)
-            code = sessions.alone(site, one).code
+            code, _ = sessions.run(site, {request.project: [one]}, keep_going=False)
     return code, path
 
 

@@ -209,10 +209,8 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     records = _records(options)
     try:
-        shown = records is not None and session_file.is_shown(options.file)
-        relay = Recorder(records) if records and shown else None
-        inner = records is not None
-        code = entry.run(lambda site: _act(site, options), inner=inner, relay=relay)
+        relay = Recorder(records) if records else None
+        code = entry.run(lambda site: _act(site, options), relay=relay)
     finally:
         isolation.reap_descendants()
     if records and (code or options.verb != "sync"):  # a session goes on after that one

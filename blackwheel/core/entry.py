@@ -21,11 +21,11 @@ from blackwheel.core.site import Site
 from blackwheel.core.units import size
 
 
-def run(action: Callable[[Site], Any], *, inner: bool = False, relay: Relay | None = None) -> int:
+def run(action: Callable[[Site], Any], *, relay: Relay | None = None) -> int:
     """Run one command and return its exit code; an int that the action returns is that code.
 
-    Of an `inner` one the command that started it says that it was stopped, and what the console
-    would show goes to the `relay`.
+    With a `relay`, what the console would show goes there; the command that reads it says that this
+    one was stopped.
     """
     signal.signal(signal.SIGTERM, _stop)
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as __main__.py sets it for its imports
@@ -45,7 +45,7 @@ def run(action: Callable[[Site], Any], *, inner: bool = False, relay: Relay | No
         code = int(error.code)
     except (KeyboardInterrupt, SystemExit) as stop:
         code = stop.code if isinstance(stop, SystemExit) and isinstance(stop.code, int) else 130
-        if not inner:
+        if not relay:
             Console(environment=os.environ).say(
                 "stopped; what was compiled is kept: the same command continues"
             )

@@ -19,6 +19,8 @@ from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.isolation import bound_to_parent
 
 TAIL_LINES: Final = 40
+LOG_BYTES: Final = 16 << 20
+"""Of a log that is continued: a longer one is set aside, in the place of the one before it."""
 PRIVATE_WORDS: Final = (
     r"TOKEN|PASSW|PASSPHRASE|SECRET|CREDENTIAL|COOKIE"
     r"|(?:API|ACCESS|PRIVATE|ENCRYPTION|SIGNING)_?KEY"
@@ -222,6 +224,9 @@ def run(
     knows what the failure means.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        if log.stat().st_size > LOG_BYTES:
+            log.replace(log.with_name(f"{log.name}.old"))
     tail: deque[str] = deque(maxlen=TAIL_LINES)
     secrets = secrets_of(environment)
     with log.open("a", encoding="utf-8") as sink:
@@ -246,14 +251,6 @@ def run(
                     on_line(line)
             process.wait()
     return Completed(argv=tuple(argv), code=_exit_code(process.returncode), stdout="\n".join(tail))
-
-
-def hand_over(argv: Sequence[str], *, environment: Mapping[str, str], cwd: Path) -> int:
-    """Run with this terminal's own output (progress bars stay alive) and return the exit code."""
-    process = _start(argv, environment=environment, cwd=cwd, stdout=None, stderr=None)
-    with _ended(process):
-        process.wait()
-    return _exit_code(process.returncode)
 
 
 class Together:

@@ -29,7 +29,6 @@ _BEGUN: Final = re.compile(r"^\s*Downloading (\S+) \(([\d.]+)([KMG]?i?B)\)$")
 _ENDED: Final = re.compile(r"^\s*Downloaded (\S+)$")
 _INSTALLED: Final = re.compile(r"^Installed (\d+) packages? in ")
 _UNITS: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-_MIB: Final = 1 << 20
 
 
 class Downloads:

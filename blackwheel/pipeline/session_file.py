@@ -47,8 +47,6 @@ class BuildOrder:
     again: bool = False
     proofs: bool = False
     """Plan without each patch, too."""
-    beside: bool = False
-    """The command draws the bars of several sessions, and reads the progress of each."""
     schema: Literal[1] = 1
 
 
@@ -77,7 +75,6 @@ class SmokeOrder:
     stacks: dict[str, Stack]
     """By name: those of the groups."""
     require_gpu: bool = False
-    beside: bool = False
     schema: Literal[1] = 1
 
 
@@ -156,15 +153,6 @@ def read(path: Path, kind: type[_Kind]) -> _Kind:
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         raise _bad(path, "\n".join(faults[:10])) from None
-
-
-def is_shown(path: Path) -> bool:
-    """Tell whether the command that wrote an order shows the lines and steps of its session."""
-    try:
-        with path.open("rb") as source:
-            return json.loads(source.read(MOST_BYTES + 1)).get("beside") is True
-    except (OSError, ValueError, AttributeError):
-        return False  # `read` says what is wrong with it
 
 
 def records_of(path: Path) -> Path:

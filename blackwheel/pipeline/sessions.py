@@ -9,8 +9,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -64,12 +63,16 @@ class Outcome:
 class Running:
     """A session whose files exist until `close`."""
 
-    def __init__(self, one: Session, *, beside: bool = False) -> None:
+    def __init__(self, one: Session) -> None:
         self.item = one.item
         self.text = ""
         """What the whole of it is called, between its stages."""
         self.log = one.store / "logs" / f"{one.name}.log"
-        self.file = session_file.hand(one.store, one.name, replace(one.order, beside=beside))
+        self.tail: deque[str] = deque(maxlen=_TAIL)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self._sink = self.log.open("w", encoding="utf-8", buffering=1)
+        self._secrets = process.secrets_of(one.environment)
+        self.file = session_file.hand(one.store, one.name, one.order)
         self.argv = (*one.command, str(self.file))
         self._reader = Reader(session_file.records_of(self.file))
         self._wheel: Path | None = None
@@ -96,8 +99,15 @@ class Running:
             pass
         return Outcome(item=self.item, code=ended and (self._code or ended), wheel=self._wheel)
 
+    def keep(self, line: str) -> None:
+        """Keep a line of nox or of the tools below it: it explains a failure that nobody named."""
+        line = process.masked(line, self._secrets)
+        self.tail.append(line)
+        self._sink.write(line + "\n")
+
     def close(self) -> None:
-        """Remove its files."""
+        """Remove its files but for the log."""
+        self._sink.close()
         session_file.remove(self.file)
 
 
@@ -113,14 +123,6 @@ def session(site: Site, name: str, item: Work, order: Order) -> Session:
         store=site.store,
         environment=site.environment,
     )
-
-
-def alone(site: Site, one: Session) -> Outcome:
-    """Run one session on this terminal; return how the command inside ended."""
-    with closing(Running(one)) as running:
-        argv = running.argv
-        ended = process.hand_over(argv, environment=one.environment, cwd=site.checkout)
-        return running.outcome(ended)
 
 
 def run(
@@ -148,7 +150,6 @@ class Lanes:
     done: list[Outcome] = field(default_factory=list)
     _running: dict[str, tuple[Running, Stage]] = field(default_factory=dict)
     _group: process.Together = field(default_factory=process.Together)
-    _tails: dict[str, deque[str]] = field(default_factory=dict)
 
     def run(self) -> None:
         """Run all to their end; `code` and `done` tell how."""
@@ -161,7 +162,7 @@ class Lanes:
                     for running in tuple(self._running):
                         self._look(running)
                     if isinstance(event, str):
-                        self._log(name, event)
+                        self._running[name][0].keep(event)
                     elif event is not None:
                         self._ended(name, event)
         except (KeyboardInterrupt, SystemExit):
@@ -177,14 +178,11 @@ class Lanes:
         if not self.waiting[name]:
             return
         one = self.waiting[name].pop(0)
-        running = Running(one, beside=True)
+        running = Running(one)
         what = one.name.partition("-")[0]
         running.text = f"{what} for Python {one.item.request.python}"
         stage = self.site.console.begin(name or one.item.request.project, running.text)
         self._running[name] = running, stage
-        self._tails[name] = deque(maxlen=_TAIL)
-        running.log.parent.mkdir(parents=True, exist_ok=True)
-        running.log.write_text("", encoding="utf-8")
         self._group.start(name, running.argv, environment=one.environment, cwd=self.site.checkout)
 
     def _look(self, name: str) -> None:
@@ -211,21 +209,13 @@ class Lanes:
             return f"{stage.project}: {line.removeprefix(prefix)}"
         return f"{stage.project}: {line}" if len(self.waiting) > 1 else line
 
-    def _log(self, name: str, line: str) -> None:
-        """Keep what nox and the tools below it say: it explains a failure that nobody named."""
-        one, _ = self._running[name]
-        line = process.masked(line, process.secrets_of(self.site.environment))
-        self._tails[name].append(line)
-        with one.log.open("a", encoding="utf-8") as sink:
-            sink.write(line + "\n")
-
     def _ended(self, name: str, ended: int) -> None:
         self._look(name)
         one, stage = self._running.pop(name)
         try:
             outcome = one.outcome(ended)
             if outcome.code and not one.named and not self.code:
-                for line in self._tails[name]:
+                for line in one.tail:
                     self.site.console.say(line)
                 self.site.console.say(f"log: {one.log}")
         finally:

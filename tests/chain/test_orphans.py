@@ -31,7 +31,10 @@ from blackwheel.core import process
 def wait(_context, url):
     nox = [sys.executable, "-m", "nox", "-f", {noxfile!r}, "-R", "-s", "bench", "--"]
     serving = [*nox, "serving", "--url", url]
-    sys.exit(process.hand_over(serving, environment=os.environ, cwd=Path.cwd()))
+    with process.Together() as group:
+        group.start("nox", serving, environment=os.environ, cwd=Path.cwd())
+        for _, event in group.events():
+            print(event) if isinstance(event, str) else sys.exit(event)
 """
 
 

@@ -41,7 +41,10 @@ from blackwheel.core import process
 @task
 def build_wheels(_context):
     nox = [sys.executable, "-m", "nox", "-f", "noxfile.py", "-s", "build"]
-    sys.exit(process.hand_over(nox, environment=os.environ, cwd=Path.cwd()))
+    with process.Together() as group:
+        group.start("nox", nox, environment=os.environ, cwd=Path.cwd())
+        for _, event in group.events():
+            print(event) if isinstance(event, str) else sys.exit(event)
 """
 
 NOXFILE = """

@@ -160,9 +160,9 @@ def test_stages_of_a_session_become_the_text_of_its_bar_and_a_line_each(tmp_path
 
 
 def test_secret_of_the_environment_reaches_no_log(tmp_path: Path) -> None:
-    made, _ = lanes(tmp_path, vllm=[session(tmp_path, "echo got hunter2hunter2")])
-    variables = {**made.site.environment, "INDEX_PASSWORD": "hunter2" * 2}
-    made.site = replace(made.site, environment=variables)
+    one = session(tmp_path, "echo got hunter2hunter2")
+    variables = {**one.environment, "INDEX_PASSWORD": "hunter2" * 2}
+    made, _ = lanes(tmp_path, vllm=[replace(one, environment=variables)])
     made.run()
     assert "hunter2" not in (tmp_path / "logs" / "build-vllm-3.12.log").read_text()
 
