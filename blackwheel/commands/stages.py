@@ -31,13 +31,5 @@ def refresh_patches(site: Site, stack: str, project: str) -> None:
     (request,), _ = requests(site, stack, only=[project])
     tree = chain.source_tree(site, request)
     series = series_of(site, request)
-    rebase.refresh(
-        series,
-        old=tree,
-        new=tree,
-        folder=series.folder,
-        date=datetime.now(UTC).date().isoformat(),
-        store=site.store,
-        environment=site.environment,
-        console=site.console,
-    )
+    today = datetime.now(UTC).date().isoformat()
+    rebase.refresh(site, series, old=tree, new=tree, folder=series.folder, date=today)

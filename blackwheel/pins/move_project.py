@@ -278,13 +278,7 @@ def _fetched(site: Site, project: str, pin: ProjectPin) -> SourceTree:
     """Fetch a source, less those optional nested ones that cannot be had."""
     while True:
         try:
-            return fetch.fetch(
-                project,
-                pin,
-                store=site.store,
-                environment=site.environment,
-                console=site.console,
-            )
+            return fetch.fetch(site, project, pin)
         except fetch.SourceUnreachableError as error:
             lacking = error.path
             if lacking.rpartition("/")[2] not in pin.optional:
@@ -339,15 +333,8 @@ def _series(site: Site, project: str, *, old: SourceTree, new: SourceTree, made:
         return Rebased(series=series.Series(folder=there, patches=()), patches=(), contents={})
     if there != own and there.exists():  # by hand, for another stack, or by a run that was killed
         own, old = there, new
-    return rebase.rebase(
-        series.load_series(own),
-        old=old,
-        new=new,
-        date=datetime.now(UTC).date().isoformat(),
-        store=site.store,
-        environment=site.environment,
-        console=site.console,
-    )
+    today = datetime.now(UTC).date().isoformat()
+    return rebase.rebase(site, series.load_series(own), old=old, new=new, date=today)
 
 
 def _require_same(

@@ -167,13 +167,11 @@ def _outlook(
         old = _tree(site, project, pin, folder / "old")
         new = _tree(site, project, moved, folder / "new")
         found = rebase.rebase(
+            site,
             replace(own, patches=tuple(tried)),
             old=old,
             new=new,
             date=datetime.now(UTC).date().isoformat(),
-            store=site.store,
-            environment=site.environment,
-            console=site.console,
             keep_going=True,
         )
     outcomes = {patch.name: patch.outcome for patch in found.patches}
@@ -191,14 +189,7 @@ def _tree(site: Site, project: str, pin: ProjectPin, root: Path) -> SourceTree:
     try:
         if pin.source.only_sdist or pin.source.commit == _UNTAGGED:
             raise UnreachableError(f"no tag for {pin.version}", url=pin.source.url, where="")
-        store = GitStore(
-            pin.source,
-            project=project,
-            where=f"projects.{project}.source",
-            store=site.store,
-            environment=site.environment,
-            console=site.console,
-        )
+        store = GitStore(site, pin.source, project=project, where=f"projects.{project}.source")
         store.fetch()
         entries = store.entries()
     except UnreachableError as error:

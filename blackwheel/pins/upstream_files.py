@@ -44,14 +44,7 @@ class Reading:
 
 def read_git(site: Site, pin: GitPin, *, project: str, where: str) -> Reading:
     """Fetch a commit into the store and read it; raise `UnreachableError` and git's errors."""
-    store = GitStore(
-        pin,
-        project=project,
-        where=where,
-        store=site.store,
-        environment=site.environment,
-        console=site.console,
-    )
+    store = GitStore(site, pin, project=project, where=where)
     store.fetch()
     return Reading(
         tree=store.tree,

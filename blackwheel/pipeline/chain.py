@@ -110,25 +110,12 @@ def installed_pins(site: Site, asked: Request) -> Path:
 
 def source_tree(site: Site, asked: Request) -> fetch.SourceTree:
     """Fetch the pinned source, from git or the sdist of the same release."""
-    return fetch.fetch(
-        asked.project,
-        asked.pin,
-        store=site.store,
-        environment=site.environment,
-        console=site.console,
-    )
+    return fetch.fetch(site, asked.project, asked.pin)
 
 
 def patched_tree(site: Site, asked: Request, series: Series) -> patch.PatchedTree:
     """Fetch and patch; raise where a folder that the build needs is absent."""
-    tree = patch.apply(
-        source_tree(site, asked),
-        series,
-        store=site.store,
-        environment=site.environment,
-        console=site.console,
-        stack=asked.stack.name,
-    )
+    tree = patch.apply(site, source_tree(site, asked), series, stack=asked.stack.name)
     source_folders.require_folders(asked, tree.root)
     return tree
 

@@ -12,8 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.site import Site
 from blackwheel.sources import listing
 from blackwheel.sources.listing import Listing, UnprovedError
 from blackwheel.sources.tree import differing, few, rows
@@ -73,11 +73,9 @@ def require_written(folder: Path, pin: ProjectPin, listed: Listing) -> None:
     listed.write(folder / _MARKER)
 
 
-def kept(
-    project: str, pin: ProjectPin, origin: Origin, *, store: Path, console: Console
-) -> Listing | None:
+def kept(site: Site, project: str, pin: ProjectPin, origin: Origin) -> Listing | None:
     """Return the lists of an earlier export whose files are those that its pins name."""
-    folder = folder_of(project, pin, origin, store)
+    folder, say = folder_of(project, pin, origin, site.store), site.console.say
     if not folder.is_dir():
         return None
     found = listing.read(folder / _MARKER)
@@ -85,12 +83,12 @@ def kept(
         wanted = found.files(pin) if found else {}
     except UnprovedError as error:
         found = None
-        console.say(f"{project}: the list of the kept source is not of its pins ({error})")
+        say(f"{project}: the list of the kept source is not of its pins ({error})")
     if not found or not (folder / "tree").is_dir():
-        console.say(f"{project}: nothing proves the kept source: it is written anew")
+        say(f"{project}: nothing proves the kept source: it is written anew")
         return None
     if other := differing(rows(folder / "tree"), wanted):
-        console.say(f"{project}: files of the kept source were changed: {few(other)}")
-        console.say(f"{project}: the source is written anew")
+        say(f"{project}: files of the kept source were changed: {few(other)}")
+        say(f"{project}: the source is written anew")
         return None
     return found

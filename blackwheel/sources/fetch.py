@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.file_lock import held
+from blackwheel.core.site import Site
 from blackwheel.sources import sdist, stand_in
-from blackwheel.sources.export import Origin, digest, folder_of, kept, new_export, require_written
+from blackwheel.sources.export import Origin, folder_of, kept, new_export, require_written
 from blackwheel.sources.git_host import UnreachableError, disk_full
 from blackwheel.sources.git_store import GitStore
 from blackwheel.sources.listing import Listing, Part, part_of
@@ -22,13 +22,9 @@ from blackwheel.sources.tree import (
     is_selected,
     listed_tree_id,
     rows,
-    selected_paths,
-    tree_id,
     write_entries,
 )
 from blackwheel.stacks.records import GitPin, NestedPin, ProjectPin, SdistPin
-
-__all__ = ["NestedTree", "SourceTree", "digest", "fetch", "selected_paths", "tree_id"]
 
 
 class SourceUnreachableError(BlackwheelError):
@@ -75,14 +71,7 @@ class SourceTree:
         return self.commit[:12] or (self.pin.sdist.name if self.pin.sdist else "")
 
 
-def fetch(
-    project: str,
-    pin: ProjectPin,
-    *,
-    store: Path,
-    environment: Mapping[str, str],
-    console: Console,
-) -> SourceTree:
+def fetch(site: Site, project: str, pin: ProjectPin) -> SourceTree:
     """Return the project's sources out of the per-user store, fetched if they are not there yet.
 
     What was exported before is used again, from either origin and without network, when its files
@@ -96,22 +85,18 @@ def fetch(
             fix=f"invoke pin {project} {pin.version} --stack STACK",
             code=Exit.SOURCE,
         )
-    with held(store, f"sources-{project}", project=project, console=console), _space(store):
+    lock = held(site.store, f"sources-{project}", project=project, console=site.console)
+    with lock, _space(site.store):
         for origin in _origins(pin):
-            found = kept(project, pin, origin, store=store, console=console)
-            if found:
-                return _announced(project, pin, origin, found, store=store, console=console)
+            if found := kept(site, project, pin, origin):
+                return _announced(site, project, pin, origin, found)
         reason = None
         if not pin.source.only_sdist:
             try:
-                return _from_git(
-                    project, pin, store=store, environment=environment, console=console
-                )
+                return _from_git(site, project, pin)
             except UnreachableError as error:
                 reason = error
-        return _from_sdist(
-            project, pin, reason, store=store, environment=environment, console=console
-        )
+        return _from_sdist(site, project, pin, reason)
 
 
 def _origins(pin: ProjectPin) -> tuple[Origin, ...]:
@@ -120,21 +105,14 @@ def _origins(pin: ProjectPin) -> tuple[Origin, ...]:
     return ("git", "sdist") if pin.sdist else ("git",)
 
 
-def _from_git(
-    project: str,
-    pin: ProjectPin,
-    *,
-    store: Path,
-    environment: Mapping[str, str],
-    console: Console,
-) -> SourceTree:
+def _from_git(site: Site, project: str, pin: ProjectPin) -> SourceTree:
     places = [("", f"projects.{project}.source", pin.source), *_nested_places(project, pin)]
-    stores = _fetched(places, project, store=store, environment=environment, console=console)
+    stores = _fetched(site, places, project)
     listed = Listing(parts=tuple(part_of(path, one) for path, _, one in stores))
-    with new_export(project, pin, "git", store) as folder:
+    with new_export(project, pin, "git", site.store) as folder:
         _written(stores, folder / "tree")
         require_written(folder, pin, listed)
-    return _announced(project, pin, "git", listed, store=store, console=console)
+    return _announced(site, project, pin, "git", listed)
 
 
 _Place = tuple[str, str, GitPin]
@@ -146,14 +124,7 @@ def _nested_places(project: str, pin: ProjectPin) -> list[_Place]:
     return [(n.path, f"projects.{project}.nested.{i}", n) for i, n in enumerate(pin.nested)]
 
 
-def _fetched(
-    places: Sequence[_Place],
-    project: str,
-    *,
-    store: Path,
-    environment: Mapping[str, str],
-    console: Console,
-) -> _Fetched:
+def _fetched(site: Site, places: Sequence[_Place], project: str) -> _Fetched:
     """Fetch all before anything is written; raise `nested-not-pinned`, never take HEAD."""
     if unknown := [path for path, _, source in places if not source.commit]:
         raise BlackwheelError(
@@ -165,25 +136,17 @@ def _fetched(
         )
     stores: _Fetched = []
     for path, where, source in places:
-        repository = GitStore(
-            source,
-            project=project,
-            where=where,
-            store=store,
-            environment=environment,
-            console=console,
-        )
+        repository = GitStore(site, source, project=project, where=where)
         try:
             repository.fetch()
         except UnreachableError as reason:
             if not isinstance(source, NestedPin):
                 raise
-            known: Any = {"store": store, "environment": environment, "console": console}
-            found = stand_in.obtain(source, reason, project=project, where=where, **known)
+            found = stand_in.obtain(site, source, reason, project=project, where=where)
             stores.append((path, where, found))
             continue
         if isinstance(source, NestedPin):
-            stand_in.require_same(source, repository.entries(), where=where, store=store)
+            stand_in.require_same(source, repository.entries(), where=where, store=site.store)
         stores.append((path, where, repository))
     return stores
 
@@ -194,31 +157,23 @@ def _written(stores: _Fetched, root: Path) -> None:
 
 
 def _from_sdist(
-    project: str,
-    pin: ProjectPin,
-    reason: UnreachableError | None,
-    *,
-    store: Path,
-    environment: Mapping[str, str],
-    console: Console,
+    site: Site, project: str, pin: ProjectPin, reason: UnreachableError | None
 ) -> SourceTree:
     if pin.sdist is None:
         assert reason is not None  # noqa: S101  without an sdist the stack names a whole commit
         raise _unreachable(reason, project, pin, "no sdist is pinned that could stand in")
     if reason:
-        console.say(f"{project}: {reason.url} cannot be reached ({reason})")
-        console.say(f"{project}: the sdist of the same release stands in: {pin.sdist.name}")
+        site.console.say(f"{project}: {reason.url} cannot be reached ({reason})")
+        site.console.say(f"{project}: the sdist of the same release stands in: {pin.sdist.name}")
     try:
-        archive = sdist.obtain(
-            pin.sdist, project=project, store=store, environment=environment, console=console
-        )
+        archive = sdist.obtain(site, pin.sdist, project=project)
     except sdist.UnavailableError as error:
         if reason is None:
             raise _no_sdist(project, pin, pin.sdist, error) from None
         lack = f"{pin.sdist.name} cannot be had either: {error}"
         raise _unreachable(reason, project, pin, lack) from None
     inner = {n.path: n.sparse for n in pin.nested}
-    with new_export(project, pin, "sdist", store) as folder:
+    with new_export(project, pin, "sdist", site.store) as folder:
         root = folder / "tree"
         files = sdist.entries(archive, lambda path: is_selected(path, pin.source.sparse, inner))
         write_entries(files, root, where=f"{archive.name}, projects.{project}.sdist")
@@ -228,9 +183,7 @@ def _from_sdist(
         inside = {one.path for one in pin.nested if (root / one.path).is_dir()}
         lacking = [place for place in _nested_places(project, pin) if place[0] not in inside]
         try:
-            stores = _fetched(
-                lacking, project, store=store, environment=environment, console=console
-            )
+            stores = _fetched(site, lacking, project)
         except UnreachableError as error:
             raise _nested_unreachable(error, project, pin) from None
         _written(stores, root)
@@ -239,13 +192,13 @@ def _from_sdist(
             reason=str(reason) if reason else _only_sdist(pin.source),
         )
         require_written(folder, pin, listed)
-    return _announced(project, pin, "sdist", listed, store=store, console=console)
+    return _announced(site, project, pin, "sdist", listed)
 
 
 def _announced(
-    project: str, pin: ProjectPin, origin: Origin, listed: Listing, *, store: Path, console: Console
+    site: Site, project: str, pin: ProjectPin, origin: Origin, listed: Listing
 ) -> SourceTree:
-    root = folder_of(project, pin, origin, store) / "tree"
+    root = folder_of(project, pin, origin, site.store) / "tree"
     parts = {part.path: part for part in listed.parts}
     own = parts[""]
     source = SourceTree(
@@ -261,7 +214,7 @@ def _announced(
     what = f"commit {source.named} from git"
     if origin == "sdist" and pin.sdist:
         what = f"{pin.sdist.name} instead of git ({source.reason})"
-    console.say(f"{project}: source: {what}, tree {source.tree[:12]}")
+    site.console.say(f"{project}: source: {what}, tree {source.tree[:12]}")
     return source
 
 

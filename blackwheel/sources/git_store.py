@@ -11,15 +11,14 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from blackwheel.core.addresses import shown
-from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.file_lock import held
 from blackwheel.core.isolation import bound_to_parent
+from blackwheel.core.site import Site
 from blackwheel.sources.git_host import (
     UnreachableError,
     cure,
@@ -53,23 +52,15 @@ class BrokenStoreError(BlackwheelError):
 class GitStore:
     """The bare store of one pin's repository, opened for one project."""
 
-    def __init__(
-        self,
-        pin: GitPin,
-        *,
-        project: str,
-        where: str,
-        store: Path,
-        environment: Mapping[str, str],
-        console: Console,
-    ) -> None:
+    def __init__(self, site: Site, pin: GitPin, *, project: str, where: str) -> None:
         self.pin = pin
-        self._project, self._where, self._console = project, where, console
-        self._store, self.path = store, store_path(pin.url, store)
-        self._git = git_program(environment)(store)
+        self._project, self._where, self._console = project, where, site.console
+        self._store, self.path = site.store, store_path(pin.url, site.store)
+        self._rows: Rows = {}
+        self._git = git_program(site.environment)(site.store)
         self._git.update_environment(
             **{
-                **environment,
+                **site.environment,
                 "GIT_DIR": str(self.path),  # also where a git hook's own GIT_DIR is inherited
                 "GIT_TERMINAL_PROMPT": "0",
                 "LC_ALL": "C",
@@ -111,6 +102,7 @@ class GitStore:
     def _fetch_anew(self) -> None:
         """Fetch into an empty store; where the host is away, what other commits need stays."""
         self._git.clear_cache()  # its git reads the store that goes
+        self._rows = {}
         aside = self.path.with_name(f".{self.path.name}.broken")
         shutil.rmtree(aside, ignore_errors=True)
         self.path.replace(aside)
@@ -163,14 +155,14 @@ class GitStore:
         return {path: oid for mode, oid, path in self._listed() if mode != GITLINK}
 
     def rows(self) -> Rows:
-        """Return mode and object id of all that the commit holds."""
-        listing = self._read("ls-tree", "-r", "-z", "--full-tree", self.pin.commit)
-        rows: Rows = {}
-        for row in filter(None, listing.split(b"\0")):
-            head, _, name = row.partition(b"\t")
-            mode, _, oid = head.decode().split()
-            rows[os.fsdecode(name)] = (int(mode, 8), oid)
-        return rows
+        """Return mode and object id of all that the commit holds; git is asked once."""
+        if not self._rows:
+            listing = self._read("ls-tree", "-r", "-z", "--full-tree", self.pin.commit)
+            for row in filter(None, listing.split(b"\0")):
+                head, _, name = row.partition(b"\t")
+                mode, _, oid = head.decode().split()
+                self._rows[os.fsdecode(name)] = (int(mode, 8), oid)
+        return self._rows
 
     def _listed(self) -> list[tuple[int, str, str]]:
         """Mode, object id and path of what the pin selects."""

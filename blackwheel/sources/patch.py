@@ -15,26 +15,15 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from blackwheel.core import records
-from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.file_lock import held
 from blackwheel.core.progress import Stage
-from blackwheel.sources.fetch import SourceTree, digest
+from blackwheel.core.site import Site
+from blackwheel.sources.export import digest
+from blackwheel.sources.fetch import SourceTree
 from blackwheel.sources.scratch_git import Scratch, allowed_paths
-from blackwheel.sources.series import Patch, Series, load_series, patch_digests
+from blackwheel.sources.series import Patch, Series, patch_digests
 from blackwheel.sources.tree import Rows, differing, few, listed_tree_id, rows
-
-__all__ = [
-    "AppliedPatch",
-    "Patch",
-    "PatchedTree",
-    "Series",
-    "apply",
-    "load_series",
-    "patch_digests",
-    "stale",
-    "sync",
-]
 
 _PART: Final = ".part-"
 _State = tuple[int, bytes] | None
@@ -60,15 +49,7 @@ class PatchedTree:
     """Git tree id of everything below `root`, nested sources included."""
 
 
-def apply(
-    source: SourceTree,
-    series: Series,
-    *,
-    store: Path,
-    environment: Mapping[str, str],
-    console: Console,
-    stack: str = "",
-) -> PatchedTree:
+def apply(site: Site, source: SourceTree, series: Series, *, stack: str = "") -> PatchedTree:
     """Copy the source into the store and apply every patch, or find that done before.
 
     Every context line of a hunk must be there, and where the patch says: a hunk that moved fits a
@@ -77,6 +58,7 @@ def apply(
     `patch-makes-link`, `patch-is-binary`, `patch-unreadable`, `patch-skipped`, and
     `patched-tree-changed` when somebody edited the copy.
     """
+    store, console = site.store, site.console
     shelf = store / "patched" / source.project
     shelf.mkdir(parents=True, exist_ok=True)
     digests = patch_digests(series)
@@ -93,7 +75,7 @@ def apply(
         part = Path(tempfile.mkdtemp(prefix=_PART, dir=shelf))
         try:
             with console.stage(source.project, f"apply {count}") as stage:
-                made = _applied(source, series, part, environment, stage=stage, fix=fix)
+                made = _applied(source, series, part, site.environment, stage=stage, fix=fix)
             if place.exists():
                 # Made anew and compared: nothing that lies in the store proves itself.
                 _require(place / "tree", made)

@@ -14,9 +14,9 @@ from typing import Final, Literal
 
 import tomlkit
 
-from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.scratch import scratch as scratch_folder
+from blackwheel.core.site import Site
 from blackwheel.sources.fetch import SourceTree
 from blackwheel.sources.patch import stale
 from blackwheel.sources.scratch_git import QUIET, Scratch, allowed_paths, reasons
@@ -65,15 +65,7 @@ class Rebased:
 
 
 def refresh(
-    series: Series,
-    *,
-    old: SourceTree,
-    new: SourceTree,
-    folder: Path,
-    date: str,
-    store: Path,
-    environment: Mapping[str, str],
-    console: Console,
+    site: Site, series: Series, *, old: SourceTree, new: SourceTree, folder: Path, date: str
 ) -> tuple[Refreshed, ...]:
     """Rebase a series from its own source onto another, and write it to `folder`.
 
@@ -89,9 +81,7 @@ def refresh(
             fix="refresh that one, or remove its folder",
             code=Exit.PATCH,
         )
-    found = rebase(
-        series, old=old, new=new, date=date, store=store, environment=environment, console=console
-    )
+    found = rebase(site, series, old=old, new=new, date=date)
     if folder != series.folder or found.changed:
         part = staged(found, folder)
         try:
@@ -102,14 +92,12 @@ def refresh(
 
 
 def rebase(
+    site: Site,
     series: Series,
     *,
     old: SourceTree,
     new: SourceTree,
     date: str,
-    store: Path,
-    environment: Mapping[str, str],
-    console: Console,
     keep_going: bool = False,
 ) -> Rebased:
     """Rebase a series in a scratch folder; a changed patch gets the `date` (2026-11-22).
@@ -117,17 +105,17 @@ def rebase(
     Raises `refresh-conflict`, and `stale-patch` for one that fits neither source; with `keep_going`
     such a patch is left out, and said to conflict.
     """
-    store.mkdir(parents=True, exist_ok=True)
+    site.store.mkdir(parents=True, exist_ok=True)
     count = len(series.patches)
     contents: dict[str, bytes] = {}
     results = []
     with (
-        scratch_folder(store, "refresh-") as place,
-        console.stage(
+        scratch_folder(site.store, "refresh-") as place,
+        site.console.stage(
             series.project, f"refresh {count} patch{'' if count == 1 else 'es'}"
         ) as stage,
     ):
-        bench = _bench(place, old, new, environment)
+        bench = _bench(place, old, new, site.environment)
         for done, patch in enumerate(series.patches):
             stage.update(done, count, patch.name)
             outcome: Outcome = "dropped"
@@ -145,7 +133,7 @@ def rebase(
         stage.update(count, count)
     for result in results:
         why = ": upstream has taken it" if result.outcome == "dropped" else ""
-        console.say(f"{result.name}: {result.outcome}{why}")
+        site.console.say(f"{result.name}: {result.outcome}{why}")
     return Rebased(series=series, patches=tuple(results), contents=contents)
 
 

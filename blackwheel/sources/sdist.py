@@ -8,15 +8,15 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 from blackwheel.core.addresses import index_address, shown
-from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.file_lock import held
 from blackwheel.core.files import component, sha256
+from blackwheel.core.site import Site
 from blackwheel.sources.tree import FILE, LINK, PROGRAM, Entry
 from blackwheel.stacks.records import ArchivePin, SdistPin
 
@@ -28,43 +28,35 @@ class UnavailableError(Exception):
     """Raised where the sdist could not be obtained; the text is the reason."""
 
 
-def obtain(
-    pin: SdistPin | ArchivePin,
-    *,
-    project: str,
-    store: Path,
-    environment: Mapping[str, str],
-    console: Console,
-    where: str = "",
-) -> Path:
+def obtain(site: Site, pin: SdistPin | ArchivePin, *, project: str, where: str = "") -> Path:
     """Return the verified file in `sdists/`: kept, brought along or downloaded.
 
     Raises `UnavailableError`, `wrong-sha256` and `wrong-size`; a wrong file is deleted, a carried
     one stays.
     """
     where = where or f"projects.{project}.sdist"
-    kept = store / "sdists" / component(pin.name, where=f"{where}.name")
+    kept = site.store / "sdists" / component(pin.name, where=f"{where}.name")
     kept.parent.mkdir(parents=True, exist_ok=True)
-    carried = Path(environment[CARRIED]) / pin.name if environment.get(CARRIED) else None
-    with held(store, f"sdist-{pin.name}", project=project, console=console):
+    folder = site.environment.get(CARRIED)
+    carried = Path(folder) / pin.name if folder else None
+    say = site.console.say
+    with held(site.store, f"sdist-{pin.name}", project=project, console=site.console):
         if kept.is_file():
             if kept.stat().st_size == pin.size and sha256(kept) == pin.sha256:
                 return kept
-            console.say(f"{project}: {kept} is not the pinned file: it is fetched anew")
+            say(f"{project}: {kept} is not the pinned file: it is fetched anew")
             kept.unlink()
         for stale in kept.parent.glob(f".{pin.name}-*"):
             shutil.rmtree(stale)  # of a run that was killed: the lock is ours
-        with tempfile.TemporaryDirectory(prefix=f".{pin.name}-", dir=kept.parent) as folder:
-            new = Path(folder) / pin.name
+        with tempfile.TemporaryDirectory(prefix=f".{pin.name}-", dir=kept.parent) as part:
+            new = Path(part) / pin.name
             if carried and carried.is_file():
                 shutil.copyfile(carried, new)
                 origin = str(carried)
             else:
                 if carried:
-                    console.say(f"{project}: {carried} is not there: the package index is asked")
-                origin = _download(
-                    new, pin, project=project, where=where, environment=environment, console=console
-                )
+                    say(f"{project}: {carried} is not there: the package index is asked")
+                origin = _download(site, new, pin, project=project, where=where)
             _verify(new, pin, where=where, origin=origin)
             new.replace(kept)
     return kept
@@ -115,13 +107,7 @@ def _wrong_size(
 
 
 def _download(
-    path: Path,
-    pin: SdistPin | ArchivePin,
-    *,
-    project: str,
-    where: str,
-    environment: Mapping[str, str],
-    console: Console,
+    site: Site, path: Path, pin: SdistPin | ArchivePin, *, project: str, where: str
 ) -> str:
     """Take the file from the package index and return its address, without any password."""
     from packaging.utils import parse_sdist_filename, parse_wheel_filename
@@ -131,10 +117,10 @@ def _download(
 
     wheel = pin.name.endswith(".whl")
     name = parse_wheel_filename(pin.name)[0] if wheel else parse_sdist_filename(pin.name)[0]
-    endpoint = index_address(environment) or PYPI_SIMPLE_ENDPOINT
+    endpoint = index_address(site.environment) or PYPI_SIMPLE_ENDPOINT
     patience = http.Patience(tries=2)
     try:
-        with console.stage(project, f"download {pin.name}") as stage:
+        with site.console.stage(project, f"download {pin.name}") as stage:
             page = simple_index.project_page(endpoint, name, patience=patience)
             found = [package for package in page.packages if package.filename == pin.name]
             if not found:

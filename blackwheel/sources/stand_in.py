@@ -7,13 +7,13 @@ Where git answers, the same files of the commit must make that tree: one key has
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.scratch import scratch
+from blackwheel.core.site import Site
 from blackwheel.sources import sdist
 from blackwheel.sources.git_host import UnreachableError
 from blackwheel.sources.tree import FILE, Entry, tree_id, write_entries
@@ -46,14 +46,7 @@ class StandIn:
 
 
 def obtain(
-    pin: NestedPin,
-    reason: UnreachableError,
-    *,
-    project: str,
-    where: str,
-    store: Path,
-    environment: Mapping[str, str],
-    console: Console,
+    site: Site, pin: NestedPin, reason: UnreachableError, *, project: str, where: str
 ) -> StandIn:
     """Return the wheel's files for a nested source whose git host is away.
 
@@ -62,22 +55,15 @@ def obtain(
     archive = pin.archive
     if archive is None:
         raise reason
-    console.say(f"{project}: {reason.url} cannot be reached ({reason})")
-    console.say(f"{project}: files of {archive.name} stand in for {pin.path}")
+    site.console.say(f"{project}: {reason.url} cannot be reached ({reason})")
+    site.console.say(f"{project}: files of {archive.name} stand in for {pin.path}")
     try:
-        path = sdist.obtain(
-            archive,
-            project=project,
-            store=store,
-            environment=environment,
-            console=console,
-            where=f"{where}.archive",
-        )
+        path = sdist.obtain(site, archive, project=project, where=f"{where}.archive")
     except sdist.UnavailableError as error:
         lack = f"{reason}; {archive.name} cannot be had either: {error}"
         raise UnreachableError(lack, url=reason.url, where=reason.where) from None
-    found = StandIn(pin=pin, archive=archive, path=path)
-    _require(archive, found.entries(), where=f"{where}.archive", what=archive.name, store=store)
+    found, where = StandIn(pin=pin, archive=archive, path=path), f"{where}.archive"
+    _require(archive, found.entries(), where=where, what=archive.name, store=site.store)
     return found
 
 

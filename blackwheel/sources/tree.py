@@ -55,15 +55,6 @@ def is_selected(
     )
 
 
-def selected_paths(
-    paths: Iterable[str],
-    sparse: Sequence[str],
-    nested: Mapping[str, Sequence[str]] | None = None,
-) -> list[str]:
-    """Return those of `paths` that a pin selects, in their order."""
-    return [path for path in paths if is_selected(path, sparse, nested)]
-
-
 def write_entries(entries: Iterable[Entry], root: Path, *, where: str) -> None:
     """Write entries into the new folder `root`; raise `unsafe-path` for one that leaves it.
 

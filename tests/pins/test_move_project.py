@@ -350,13 +350,7 @@ def test_first_pin_measures_the_sdist_that_a_stack_names(
     empty = loader.load("toy", site.constraints).projects["toy"]
     assert empty.sdist and not empty.sdist.measured
     with pytest.raises(BlackwheelError) as caught:
-        fetch.fetch(
-            "toy",
-            empty,
-            store=site.store,
-            environment=site.environment,
-            console=site.console,
-        )
+        fetch.fetch(site, "toy", empty)
     assert str(caught.value) == (
         "error: sdist-not-measured\n"
         "  the stack names toy-1.0.tar.gz, and not which bytes it has\n"

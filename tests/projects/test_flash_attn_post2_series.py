@@ -13,8 +13,8 @@ from typing import Final
 
 import pytest
 import uv
+from checkout import site_with
 
-from blackwheel.core.console import Quiet
 from blackwheel.core.process import capture
 from blackwheel.sources import sdist
 from blackwheel.sources.series import load_series
@@ -65,7 +65,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def archive(store: Path) -> Path:
-    return sdist.obtain(SDIST, project="flash-attn", store=store, environment=HERE, console=Quiet())
+    return sdist.obtain(site_with(store, HERE), SDIST, project="flash-attn")
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,11 @@ from typing import Any, Final
 
 import pytest
 import uv
+from checkout import site_with
 
-from blackwheel.core.console import Quiet
 from blackwheel.core.process import capture
 from blackwheel.sources import fetch, patch
+from blackwheel.sources.series import load_series
 from blackwheel.stacks import loader
 from blackwheel.stacks.request import Request, build_variables
 from blackwheel.toolchain.toolkit import Toolchain, assemble, toolchain_variables
@@ -101,10 +102,10 @@ class Upstream:
 def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstream]:
     store = tmp_path_factory.mktemp("store")
     pin = loader.load("torch211", CONSTRAINTS).project("flash-attn")
-    said = Quiet()
-    source = fetch.fetch("flash-attn", pin, store=store, environment=HERE, console=said)
-    series = patch.load_series(ROOT / "patches" / "flash-attn" / pin.version)
-    tree = patch.apply(source, series, store=store, environment=HERE, console=said)
+    site = site_with(store, HERE)
+    source = fetch.fetch(site, "flash-attn", pin)
+    series = load_series(ROOT / "patches" / "flash-attn" / pin.version)
+    tree = patch.apply(site, source, series)
     lock = CONSTRAINTS / "torch211" / f"build-flash-attn-py{PYTHON.replace('.', '')}.txt"
     python = store / "env" / "bin" / "python"
     for argv in (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -11,8 +10,8 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
+from checkout import site_with
 
-from blackwheel.core.console import Console
 from blackwheel.sources import sdist
 from blackwheel.stacks import loader
 from blackwheel.stacks.records import Stack
@@ -171,8 +170,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, list[str]]:
     for project, paths in wanted.items():
         pin = STACKS[0].projects[project].sdist
         assert pin
-        known: Any = {"store": store, "environment": os.environ, "console": Console(environment={})}
-        archive = sdist.obtain(pin, project=project, **known)
+        archive = sdist.obtain(site_with(store), pin, project=project)
         for entry in sdist.entries(archive, paths.__contains__):
             found[entry.path] = entry.data.decode().splitlines()
     return found

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tarfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from checkout import site_with
 from packaging.requirements import Requirement
 
 from blackwheel.audit.metadata import companion_findings, torch_findings
 from blackwheel.builder.inside import launcher
 from blackwheel.builder.requirements import set_requirements
-from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError
 from blackwheel.core.site import here
 from blackwheel.sources import sdist, series
@@ -61,13 +60,7 @@ def differing(pin: ProjectPin, cmake: dict[str, str]) -> list[str]:
 def texts(pin: ProjectPin, store: Path) -> dict[str, str]:
     """What the sdist of a release holds: CMake's files, the requirements, and its version."""
     assert pin.sdist
-    archive = sdist.obtain(
-        pin.sdist,
-        project="vllm",
-        store=store,
-        environment=os.environ,
-        console=Console(environment={}),
-    )
+    archive = sdist.obtain(site_with(store), pin.sdist, project="vllm")
     ends = (".cmake", "CMakeLists.txt", "requirements/common.txt", "requirements/cuda.txt")
     with tarfile.open(archive) as tar:
         return {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 import tarfile
 import zipfile
@@ -11,9 +10,8 @@ from pathlib import Path
 
 import pytest
 import uv
-from checkout import decoy, persons_environment
+from checkout import decoy, persons_environment, site_with
 
-from blackwheel.core.console import Console
 from blackwheel.sources import sdist
 from blackwheel.stacks import loader
 
@@ -41,13 +39,7 @@ class Upstream:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         assert VLLM.sdist
-        archive = sdist.obtain(
-            VLLM.sdist,
-            project="vllm",
-            store=folder,
-            environment=os.environ,
-            console=Console(environment={}),
-        )
+        archive = sdist.obtain(site_with(folder), VLLM.sdist, project="vllm")
         self.tree = folder / "tree"
         with tarfile.open(archive) as tar:
             for member in tar:

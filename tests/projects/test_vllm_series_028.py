@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,9 +13,8 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
-from checkout import git
+from checkout import git, site_with
 
-from blackwheel.core.console import Console
 from blackwheel.sources import sdist
 from blackwheel.stacks.records import SdistPin
 
@@ -124,13 +122,7 @@ class Upstream:
 
 def unpacked(pin: SdistPin, wanted: Sequence[str], folder: Path) -> Path:
     """Take files out of a release's sdist."""
-    archive = sdist.obtain(
-        pin,
-        project=pin.name,
-        store=folder,
-        environment=os.environ,
-        console=Console(environment={}),
-    )
+    archive = sdist.obtain(site_with(folder), pin, project=pin.name)
     for entry in sdist.entries(archive, lambda path: path in wanted):
         path = folder / "tree" / entry.path
         path.parent.mkdir(parents=True, exist_ok=True)

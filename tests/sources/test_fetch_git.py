@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checkout import site_with
 
 from blackwheel.core.console import Quiet
 from blackwheel.core.errors import BlackwheelError, Exit
@@ -29,8 +30,9 @@ from blackwheel.core.file_lock import held
 from blackwheel.core.progress import Stage
 from blackwheel.sources import fetch as sources
 from blackwheel.sources import git_host, git_store
+from blackwheel.sources.export import digest
 from blackwheel.sources.fetch import SourceTree
-from blackwheel.sources.tree import listed_tree_id, row
+from blackwheel.sources.tree import listed_tree_id, row, tree_id
 from blackwheel.stacks.records import GitPin, NestedPin, ProjectPin, SdistPin
 
 NOBODY = "0" * 40
@@ -126,9 +128,7 @@ def fetch(
     console: Quiet | None = None,
     name: str = "toy",
 ) -> SourceTree:
-    return sources.fetch(
-        name, pin, store=store, environment=environment, console=console or Quiet()
-    )
+    return sources.fetch(site_with(store, environment, console), name, pin)
 
 
 def failure(pin: ProjectPin, store: Path, environment: dict[str, str]) -> BlackwheelError:
@@ -292,7 +292,7 @@ def test_exactly_the_pinned_commit_arrives_without_a_git_folder(
     found = fetch(project(upstream.pin()), store, environment)
 
     assert (found.origin, found.commit, found.reason) == ("git", upstream.commit, "")
-    assert found.tree == upstream.tree(upstream.commit) == sources.tree_id(found.root)
+    assert found.tree == upstream.tree(upstream.commit) == tree_id(found.root)
     assert files(found.root) == [
         "docs/big.md",
         "setup.py",
@@ -314,7 +314,7 @@ def test_no_filter_or_attribute_of_the_user_or_the_source_changes_a_byte(
 
     found = fetch(project(upstream.pin(commit)), store, environment)
 
-    assert sources.tree_id(found.root) == upstream.tree(commit)
+    assert tree_id(found.root) == upstream.tree(commit)
 
 
 def test_the_second_fetch_needs_no_repository(
@@ -429,7 +429,7 @@ def test_a_changed_file_in_the_store_is_written_anew_without_network(
     upstream.path.rename(upstream.path.with_name("gone"))
     console = Quiet()
 
-    assert sources.tree_id(fetch(pin, store, environment, console).root) == pin.source.tree
+    assert tree_id(fetch(pin, store, environment, console).root) == pin.source.tree
     assert console.lines[:2] == [
         "toy: files of the kept source were changed: setup.py",
         "toy: the source is written anew",
@@ -442,7 +442,7 @@ def test_a_list_that_was_changed_with_its_files_proves_nothing(
 ) -> None:
     pins = {"whole": {}, "sparse": {"sparse": ("src",)}, "unpinned": {"tree": None}}
     pin = project(upstream.pin(**pins[how]))
-    right = sources.tree_id(root := fetch(pin, store, environment).root)
+    right = tree_id(root := fetch(pin, store, environment).root)
     (root / "setup.py").write_text("import os\n", encoding="utf-8")
     listed = root.parent / "fetched.json"
     made = json.loads(listed.read_text(encoding="utf-8"))
@@ -452,7 +452,7 @@ def test_a_list_that_was_changed_with_its_files_proves_nothing(
     listed.write_text(json.dumps(made), encoding="utf-8")
     console = Quiet()
 
-    assert sources.tree_id(fetch(pin, store, environment, console).root) == right
+    assert tree_id(fetch(pin, store, environment, console).root) == right
     assert console.lines[0].startswith("toy: the list of the kept source is not of its pins (the ")
 
 
@@ -464,7 +464,7 @@ def test_a_list_that_cannot_be_read_proves_nothing(
     root = fetch(pin, store, environment).root
     (root.parent / "fetched.json").write_text(text, encoding="latin-1")
     (root / "setup.py").unlink()
-    assert sources.tree_id(fetch(pin, store, environment).root) == pin.source.tree
+    assert tree_id(fetch(pin, store, environment).root) == pin.source.tree
 
 
 def test_the_repository_of_a_git_hook_that_runs_us_is_left_alone(
@@ -513,7 +513,7 @@ def test_what_a_killed_run_left_behind_does_not_stop_the_next(
         path.parent.mkdir(exist_ok=True)
         path.touch()
     pin = project(upstream.pin(upstream.newest))
-    half = store / "sources" / "toy" / f".{sources.digest(pin, 'git')}-half"
+    half = store / "sources" / "toy" / f".{digest(pin, 'git')}-half"
     half.mkdir()
 
     second = fetch(pin, store, environment)
@@ -591,18 +591,27 @@ def test_a_commit_that_nobody_knows_is_said_to_be_so_and_nobody_asks_git(
     assert found.reason == "nobody here knows its commit"
     assert not list(store.glob("git/*"))
     with pytest.raises(BlackwheelError) as caught:
-        git_store.GitStore(
-            pin,
-            project="toy",
-            where="projects.toy.source",
-            store=store,
-            environment=environment,
-            console=console,
-        ).fetch()
+        site = site_with(store, environment, console)
+        git_store.GitStore(site, pin, project="toy", where="projects.toy.source").fetch()
     assert (caught.value.name, caught.value.where) == (
         "commit-unknown",
         "projects.toy.source.commit",
     )
+
+
+def test_tree_of_a_commit_is_listed_once(
+    upstream: Upstream,
+    store: Path,
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    real = git_store.GitStore._read
+    monkeypatch.setattr(
+        git_store.GitStore, "_read", lambda self, *args: asked.append(args) or real(self, *args)
+    )
+    fetch(project(upstream.pin(sparse=("src",))), store, environment)
+    assert [args[0] for args in asked].count("ls-tree") == 1
 
 
 def test_nested_sources_whose_commits_nobody_knows_are_all_named_and_never_head(
@@ -750,12 +759,15 @@ from blackwheel.sources import fetch
 from blackwheel.stacks import records
 from blackwheel.core.console import Quiet
 from blackwheel.core.errors import BlackwheelError
+from blackwheel.core.site import Site
 store, url, commit, tree = sys.argv[1:]
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "none", store], check=True)
 source = records.GitPin(url=url, commit=commit, tree=tree)
 pin = records.ProjectPin(version="1", modules=(), source=source)
 try:
-    fetch.fetch("toy", pin, store=Path(store), environment=os.environ, console=Quiet())
+    place = Path(store)
+    site = Site(checkout=place, store=place, environment=os.environ, console=Quiet())
+    fetch.fetch(site, "toy", pin)
 except BlackwheelError as error:
     print(error, *Path(store).glob("sources/*/*"), sep="\\n")
 """
@@ -798,7 +810,7 @@ def test_a_damaged_store_is_fetched_anew(
     shutil.rmtree(store / "sources")
     console = Quiet()
 
-    assert sources.tree_id(fetch(project(upstream.pin()), store, environment, console).root)
+    assert tree_id(fetch(project(upstream.pin()), store, environment, console).root)
     assert f"toy: git cannot read what it fetched of {upstream.url}: " in console.lines[0]
     assert console.lines[0].endswith(": it is fetched anew")
 
@@ -827,7 +839,7 @@ def test_a_flipped_bit_of_the_store_never_reaches_an_export(
     upstream: Upstream, store: Path, environment: dict[str, str]
 ) -> None:
     pin = project(upstream.pin())
-    right = sources.tree_id(fetch(pin, store, environment).root)
+    right = tree_id(fetch(pin, store, environment).root)
     bare = git_host.store_path(upstream.url, store)
     kept = bare.with_name("kept")
     shutil.copytree(bare, kept)
@@ -842,7 +854,7 @@ def test_a_flipped_bit_of_the_store_never_reaches_an_export(
         (bare / name).chmod(0o644)
         (bare / name).write_bytes(data)
         console = Quiet()
-        assert sources.tree_id(fetch(pin, store, environment, console).root) == right, name
+        assert tree_id(fetch(pin, store, environment, console).root) == right, name
         said += any("it is fetched anew" in line for line in console.lines)
     assert said >= len(names)
 
@@ -874,7 +886,7 @@ def test_the_sdist_stands_in_when_nobody_listens_and_the_output_says_so(
 
     assert (found.origin, found.tree) == ("sdist", release.tree)
     assert files(found.root) == ["setup.py", "src/kernel.cu"]
-    assert sources.tree_id(found.root) == release.tree
+    assert tree_id(found.root) == release.tree
     port = pin.source.url.rpartition(":")[2].removesuffix("/toy")
     assert found.reason.startswith(f"Failed to connect to 127.0.0.1 port {port}")
     url, commit = pin.source.url, upstream.commit[:12]
@@ -1182,7 +1194,7 @@ def test_an_object_of_other_content_under_its_id_is_never_built(
     console = Quiet()
     found = fetch(project(upstream.pin()), store, environment, console)
 
-    assert sources.tree_id(found.root) == upstream.tree(upstream.commit)
+    assert tree_id(found.root) == upstream.tree(upstream.commit)
     wrong = f"object {oid} holds another" if kind == "blob" else "not those that its id says"
     assert wrong in console.lines[0]
     assert console.lines[0].endswith("it is fetched anew")

@@ -12,7 +12,8 @@ import pytest
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.sources import patch as patches
 from blackwheel.sources.fetch import SourceTree
-from blackwheel.sources.patch import PatchedTree, load_series, patch_digests, sync
+from blackwheel.sources.patch import PatchedTree, sync
+from blackwheel.sources.series import load_series, patch_digests
 from blackwheel.stacks.records import GitPin, ProjectPin
 
 ROOT = Path(__file__).parents[2]

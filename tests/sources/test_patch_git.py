@@ -11,20 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from checkout import site_with
 from killing import forked, killed
 
 from blackwheel.core.console import Quiet
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.sources.fetch import SourceTree
-from blackwheel.sources.patch import (
-    PatchedTree,
-    Series,
-    apply,
-    load_series,
-    require_unchanged,
-    sync,
-)
+from blackwheel.sources.patch import PatchedTree, apply, require_unchanged, sync
 from blackwheel.sources.rebase import Refreshed, refresh
+from blackwheel.sources.series import Series, load_series
 from blackwheel.sources.tree import tree_id
 from blackwheel.stacks.records import GitPin, ProjectPin
 
@@ -135,13 +130,7 @@ class Bench:
         )
 
     def apply(self, root: Path, series: Series, **environment: str) -> PatchedTree:
-        return apply(
-            source(root),
-            series,
-            store=self.store,
-            environment=HERE | environment,
-            console=self.console,
-        )
+        return apply(site_with(self.store, HERE | environment, self.console), source(root), series)
 
     def refused(self, root: Path, series: Series) -> BlackwheelError:
         before = tree_id(root)
@@ -156,14 +145,12 @@ class Bench:
         self, series: Series, old: Path, new: Path, folder: Path | None = None
     ) -> tuple[Refreshed, ...]:
         return refresh(
+            site_with(self.store, HERE, self.console),
             series,
             old=source(old),
             new=source(new, "a" * 40),
             folder=folder or series.folder,
             date="2026-11-22",
-            store=self.store,
-            environment=HERE,
-            console=self.console,
         )
 
 

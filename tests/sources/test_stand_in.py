@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from checkout import git
+from checkout import git, site_with
 
 from blackwheel.core.console import Quiet
 from blackwheel.core.errors import BlackwheelError
@@ -75,13 +75,7 @@ def fetch(project: ProjectPin, tmp_path: Path, console: Quiet | None = None) -> 
         "UV_DEFAULT_INDEX": "nothing://at.all/simple",
         "BLACKWHEEL_SDISTS": str(tmp_path / "carried"),
     }
-    return sources.fetch(
-        "toy",
-        project,
-        store=tmp_path / "store",
-        environment=environment,
-        console=console or Quiet(),
-    )
+    return sources.fetch(site_with(tmp_path / "store", environment, console), "toy", project)
 
 
 def changed(project: ProjectPin, **how: object) -> ProjectPin:

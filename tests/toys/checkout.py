@@ -9,9 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from blackwheel.core.console import Quiet
+from blackwheel.core.site import Site
 
 TOYS = Path(__file__).parent
 REPOSITORY = TOYS.parents[1]
@@ -53,6 +56,14 @@ def persons_environment() -> dict[str, str]:
         "LC_ALL": "C.UTF-8",
         "TERM": "dumb",
     }
+
+
+def site_with(
+    store: Path, environment: Mapping[str, str] | None = None, console: Quiet | None = None
+) -> Site:
+    """A store without a checkout; the environment is this process's unless given."""
+    variables = os.environ if environment is None else environment
+    return Site(checkout=store, store=store, environment=variables, console=console or Quiet())
 
 
 def git(folder: Path, *words: str) -> str:
