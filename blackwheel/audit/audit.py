@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,6 @@ __all__ = [
     "expectation",
     "exports_of",
     "inspect",
-    "link_against",
     "link_with",
 ]
 
@@ -61,11 +60,25 @@ class AuditReport:
     """How closely each library is bound to torch; in no receipt."""
     files: tuple[tuple[str, int], ...] = ()
     """How many files of each kind it holds."""
+    elves: Mapping[str, Elf] = field(default_factory=dict)
+    """Its libraries and programs as the loader reads them, by path; in no document."""
 
     @property
     def fatal(self) -> tuple[Finding, ...]:
         """The findings that stop the wheel."""
         return tuple(finding for finding in self.findings if finding.fatal)
+
+    def document(self) -> dict[str, Any]:
+        """Return the report as a JSON value."""
+        told = asdict(replace(self, elves={}))
+        del told["elves"]
+        return told
+
+    def linked(self, exports: Exports) -> tuple[tuple[Links, ...], tuple[Finding, ...]]:
+        """Link what was read in another environment; reads no file."""
+        bonds, findings = symbols.links(self.elves, exports)
+        broken = [one for one in self.findings if one.name == "unreadable-library"]
+        return bonds, judged((*broken, *findings), own=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,12 +174,15 @@ def inspect(
     before: Exports | None = None,
     expected: Expected | None = None,
     strict: bool = False,
+    digest: str = "",
 ) -> AuditReport:
     """Look at any wheel without judging it; `archs` are those that kernels are counted against.
 
     `exports` is the environment to link in, `before` the one that the wheel was built for. A wheel
     of no stack is refused only for what installers or the loader refuse, unless that is `strict`.
+    `digest` is the sha256 of its bytes where that is known already.
     """
+    digest = digest or _digest(path)
     own = expected is not None
     contracts = expected.contracts if expected else ()
     reading = Reading(archs=archs, entry_points=[n for one in contracts for n in one.entry_points])
@@ -174,7 +190,7 @@ def inspect(
         wheel = _read(path, reading, expected)
     except RefusedError as error:
         found = judged(error.findings, own=own or strict)
-        return AuditReport(path=path, sha256=_digest(path), size=_size(path), findings=found)
+        return AuditReport(path=path, sha256=digest, size=_size(path), findings=found)
     elves = _elves(wheel)
     bonds: tuple[Links, ...] = ()
     unresolved: tuple[Finding, ...] = ()
@@ -196,32 +212,22 @@ def inspect(
         *symbols.system_findings(elves, wheel.tags, floor=expected.glibc if expected else ""),
     ]
     if expected is not None and not expected.torch:
-        findings += symbols.torch_findings(elves, bonds)
+        findings += symbols.torch_findings(elves, before or exports)
     if expected is not None:
         findings += contract.content_findings(
             wheel.libraries, wheel.natives, expected.contracts, reading.kernels
         )
     return AuditReport(
         path=path,
-        sha256=_digest(path),
+        sha256=digest,
         size=_size(path),
         libraries=wheel.libraries,
         links=bonds,
         abi=torch_abi(elves, before or exports),
         findings=judged(findings, own=own or strict),
         files=wheel.files,
+        elves=elves,
     )
-
-
-def link_against(
-    path: Path, exports: Exports, *, before: Exports | None = None
-) -> tuple[tuple[Links, ...], tuple[Finding, ...]]:
-    """Tell whether a wheel would link in another environment, without compiling anything.
-
-    Raises `wheel-refused` for a file that is no wheel.
-    """
-    (links,), _ = link_with(path, [exports], before=before)
-    return links
 
 
 def link_with(

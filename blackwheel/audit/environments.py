@@ -75,13 +75,15 @@ def own_exports(requires: Sequence[Requirement], *, site: Site) -> audit.Exports
 
 def stack_exports(
     request: Request, *, site: Site, cuda: Path | None = None
-) -> audit.Exports | None:
+) -> tuple[audit.Exports | None, list[str]]:
     """Return the exports of a stack's own torch, if the store has it for this Python.
 
     Never installs. An environment without the libraries that the project's are loaded beside will
-    not do. `cuda` is a toolkit for a torch that has no CUDA packages beside it.
+    not do. `cuda` is a toolkit for a torch that has no CUDA packages beside it. Also returns why
+    environments with that torch could not be read.
     """
     torch, lib = request.stack.torch, f"lib/python{request.python}"
+    broken = []
     for environment in _kept(Requirement(torch.requirement), site):
         if not (environment / lib).is_dir():
             continue
@@ -89,11 +91,16 @@ def stack_exports(
             found = audit.exports_of(
                 environment, store=site.store, cuda=cuda, beside=request.pin.beside
             )
-        except (BlackwheelError, OSError):  # it lacks one, or another run changes it just now
+        except BlackwheelError as error:
+            if error.name != "no-library-beside":
+                broken.append(f"{environment}: {error.fact.splitlines()[0]}")
+            continue
+        except OSError as error:  # another run changes it just now
+            broken.append(f"{environment}: {error}")
             continue
         if found.torch == torch.runtime:
-            return found
-    return None
+            return found, []
+    return None, broken
 
 
 def requirements(path: Path) -> tuple[Requirement, ...]:

@@ -14,7 +14,7 @@ from blackwheel.audit.elf import Elf, Wanted
 from blackwheel.audit.exports import Exports, Shelf, system_exports
 from blackwheel.audit.findings import Finding
 from blackwheel.audit.glibc import glibc_need, of_system, system_libraries
-from blackwheel.audit.torch_abi import OF_TORCH, RUNTIME, SHIM
+from blackwheel.audit.torch_abi import OF_TORCH, RUNTIME, SHIM, of_torch
 
 SHOWN: Final = 5
 DRIVER: Final = {
@@ -130,14 +130,13 @@ def unlinked(
                 yield Finding(name="unresolved-symbol", fact=fact, library=path, fatal=False)
 
 
-def torch_findings(elves: Mapping[str, Elf], bonds: Sequence[Links]) -> Iterator[Finding]:
+def torch_findings(elves: Mapping[str, Elf], exports: Exports | None) -> Iterator[Finding]:
     """Find libraries that are bound to torch, of a wheel that is said to link none."""
-    used = {one.library for one in bonds if one.torch != "none"}
+    taken = of_torch(elves, exports)
     for path, elf in elves.items():
         needed = [name for name in elf.needed if OF_TORCH.match(name)]
-        own = sorted(one.name for one in elf.wanted if _TORCH_SYMBOL.match(one.name))
-        if needed or own or path in used:
-            shown = ", ".join([*needed, *map(demangled, own[:SHOWN])]) or "symbols of its libraries"
+        if needed or taken[path]:
+            shown = ", ".join([*needed, *map(demangled, taken[path][:SHOWN])])
             fact = f"takes {shown} from torch, and its stack says that it links no torch"
             yield Finding(name="links-torch", fact=fact, library=path)
 

@@ -56,6 +56,20 @@ def torch_abi(elves: Mapping[str, Elf], exports: Exports | None = None) -> tuple
     return tuple(_of(path, elf, own, exports) for path, elf in elves.items())
 
 
+def of_torch(elves: Mapping[str, Elf], exports: Exports | None = None) -> dict[str, list[str]]:
+    """Return the symbols that each library takes from torch, weak ones too; none of its own.
+
+    The names are read as `torch_abi` reads them.
+    """
+    own = {name for elf in elves.values() for name in elf.exports}
+    found = {}
+    for path, elf in elves.items():
+        names = (one.name for one in elf.wanted if not of_system(one))
+        outside = {name for name in names if not RUNTIME.match(name) and name not in own}
+        found[path] = sorted(name for name in outside if _kind(name, exports) in (STABLE, EXACT))
+    return found
+
+
 def _of(path: str, elf: Elf, own: set[str], exports: Exports | None) -> TorchAbi:
     from torch_abi_audit.torch_versions import (  # noqa: PLC0415  60 ms, and only an audit asks
         format_version,
@@ -66,14 +80,12 @@ def _of(path: str, elf: Elf, own: set[str], exports: Exports | None) -> TorchAbi
     shims: list[str] = []
     strange: list[str] = []
     for name in _undefined(elf, own):
-        if SHIM.fullmatch(name):
+        kind = _kind(name, exports)
+        if kind == STABLE:
             shims.append(name)
-        elif _NAMES_TORCH.match(name):
+        elif kind == EXACT:
             exact.append(name)
-        elif exports is not None and (owners := set(_owners(name, exports))):
-            if all(OF_TORCH.match(owner) for owner in owners):
-                exact.append(name)
-        elif not _OTHERS.match(name) and not _may_be_elsewhere(elf, exports):
+        elif kind == UNKNOWN and not _may_be_elsewhere(elf, exports):
             strange.append(name)
     if exact:
         return TorchAbi(library=path, bond=EXACT, because=tuple(sorted(exact)))
@@ -83,6 +95,18 @@ def _of(path: str, elf: Elf, own: set[str], exports: Exports | None) -> TorchAbi
     if since is None:
         return TorchAbi(library=path, bond=NONE)
     return TorchAbi(library=path, bond=STABLE, since=format_version(since), because=defining)
+
+
+def _kind(name: str, exports: Exports | None) -> str:
+    """Tell whose a symbol is: torch's, by its stable interface or not, another's, or unknown."""
+    if SHIM.fullmatch(name):
+        return STABLE
+    if _NAMES_TORCH.match(name):
+        return EXACT
+    owners = set(_owners(name, exports)) if exports else set()
+    if owners:
+        return EXACT if all(OF_TORCH.match(owner) for owner in owners) else NONE
+    return NONE if _OTHERS.match(name) else UNKNOWN
 
 
 def _undefined(elf: Elf, own: set[str]) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -244,7 +244,7 @@ def _name(path: Path) -> str:
 def _document(sheet: Sheet) -> dict[str, Any]:
     """The report as it always was in JSON, and beside it what only the sheet knows."""
     return {
-        **asdict(sheet.report),
+        **sheet.report.document(),
         "archs": [str(arch) for arch in sheet.archs],
         "requires_torch": list(sheet.requires),
         "symbols_looked_for_in": sheet.linked,

@@ -18,7 +18,7 @@ from blackwheel.pipeline.session_file import BuildOrder, SmokeOrder, build_order
 from blackwheel.pipeline.sessions import Outcome
 from blackwheel.pipeline.todo import Work, taken_labels
 from blackwheel.pytorch import identity, nightly_index
-from blackwheel.shelf import admission, index, sbom, shelved_here
+from blackwheel.shelf import admission, index
 from blackwheel.stacks import loader, pythons, records
 from blackwheel.stacks.records import Stack
 from blackwheel.stacks.request import Request
@@ -265,9 +265,7 @@ def _shelve(site: Site, members: _Built) -> list[index.ShelvedWheel]:
         for _, old, _ in taken:
             if old.path.name == one.wheel.name:
                 index.withdraw(old, shelf)
-        shelved_here.remember(site.store, one.wheel.name, one.receipt)
-        made = sbom.sbom(one.wheel, one.receipt)
-        shelved.append(index.shelve(one.wheel, one.receipt, shelf, sbom=made))
+        shelved.append(admission.shelved(site, one))
         shutil.rmtree(one.wheel.parent)
     return shelved
 

@@ -118,7 +118,7 @@ def adopted(site: Site, item: Work) -> Work:
     wheel, shelf = item.shelved, site.wheels / item.request.stack.name
     if wheel is None or wheel.path.parent == shelf:
         return item
-    from blackwheel.shelf import admission, sbom, shelved_here  # noqa: PLC0415  1 s that only such a move pays
+    from blackwheel.shelf import admission  # noqa: PLC0415  1 s that only such a move pays
 
     try:
         one = admission.admitted(site, wheel.path, item.request, key=item.key)
@@ -126,9 +126,7 @@ def adopted(site: Site, item: Work) -> Work:
         site.console.error(error)
         why = f"{wheel.path.name} on the shelf of {item.request.stack.formerly} is not proved"
         return _refused(site, replace(item, shelved=None, reasons=(why,)))
-    shelved_here.remember(site.store, one.wheel.name, one.receipt)
-    made = sbom.sbom(one.wheel, one.receipt)
-    moved = index.shelve(one.wheel, one.receipt, shelf, sbom=made)
+    moved = admission.shelved(site, one)
     index.show_all(site.wheels)
     return replace(item, shelved=moved)
 

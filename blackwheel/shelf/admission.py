@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from blackwheel.audit.linkage import Linkage
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
 from blackwheel.receipts import document as receipts
-from blackwheel.shelf import verify
+from blackwheel.shelf import index, sbom, shelved_here, verify
 from blackwheel.stacks.key import Key
 from blackwheel.stacks.request import Request
 
@@ -22,6 +23,8 @@ class Admitted:
     receipt: receipts.Document
     """Names the sha256 of the bytes that were audited."""
     request: Request
+    bound: tuple[Linkage, ...]
+    """Its libraries, as they were audited."""
 
 
 def examined(
@@ -48,7 +51,14 @@ def admitted(
             where=str(wheel),
             fix=f"invoke build-wheels --stack {asked.stack.name} --again makes the wheel anew",
         )
-    return Admitted(wheel=wheel, receipt=done.receipt, request=asked)
+    return Admitted(wheel=wheel, receipt=done.receipt, request=asked, bound=done.bound)
+
+
+def shelved(site: Site, one: Admitted) -> index.ShelvedWheel:
+    """Shelve an admitted wheel with its SBOM, and note its receipt in the store."""
+    shelved_here.remember(site.store, one.wheel.name, one.receipt)
+    made = sbom.sbom(one.receipt, one.bound)
+    return index.shelve(one.wheel, one.receipt, site.wheels / one.request.stack.name, sbom=made)
 
 
 def unproved(

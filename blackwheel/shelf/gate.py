@@ -12,6 +12,7 @@ from blackwheel.core.site import Site
 from blackwheel.receipts import document as receipts
 from blackwheel.shelf import admission, index, signing
 from blackwheel.shelf import sbom as sboms
+from blackwheel.shelf.admission import Admitted
 from blackwheel.shelf.index import current
 from blackwheel.shelf.signing import Policy
 from blackwheel.shelf.smoke_record import archs_that_ran
@@ -69,7 +70,7 @@ def proved_set(
     order = {project: number for number, project in enumerate(stack.build)}
     proved = sorted(
         (
-            _proved(wheel, asked, read[wheel.path], signed[wheel.path], ran=ran(wheel, asked))
+            _proved(wheel, read[wheel.path], signed[wheel.path], ran=ran(wheel, asked))
             for wheel, asked in chosen
         ),
         key=lambda one: (order[one.request.project], one.wheel.path.name),
@@ -126,8 +127,8 @@ def _require_whole(
 
 def _require_proved(
     site: Site, chosen: Sequence[tuple[index.ShelvedWheel, Request]], stack: records.Stack
-) -> dict[Path, receipts.Document]:
-    """Return each wheel's receipt as it was verified; raise `unproved` with all faults of all."""
+) -> dict[Path, Admitted]:
+    """Return each wheel as it was verified; raise `unproved` with all faults of all."""
     done = [admission.examined(site, wheel.path, asked) for wheel, asked in chosen]
     if any(one.faults for one in done):
         raise admission.unproved(
@@ -137,22 +138,22 @@ def _require_proved(
             fix=f"invoke verify {stack.name} tells all of it;\n"
             f"invoke build-wheels --stack {stack.name} --again makes the wheel anew",
         )
-    return {one.path: one.receipt for one in done if one.receipt is not None}
+    return {
+        one.path: Admitted(wheel=one.path, receipt=one.receipt, request=asked, bound=one.bound)
+        for one, (_, asked) in zip(done, chosen, strict=True)
+        if one.receipt is not None
+    }
 
 
 def _proved(
-    wheel: index.ShelvedWheel,
-    asked: Request,
-    receipt: receipts.Document,
-    signed: bytes,
-    *,
-    ran: Container[str],
+    wheel: index.ShelvedWheel, one: Admitted, signed: bytes, *, ran: Container[str]
 ) -> Proved:
     """Bind what was signed to the receipt that was verified."""
+    asked, receipt = one.request, one.receipt
     if signed:
         signing.require_same(wheel.path, signed, receipt)
     held = receipts.sections(receipt)
-    bom = sboms.sbom(wheel.path, receipt)
+    bom = sboms.sbom(receipt, one.bound)
     unrun = tuple(_unrun(asked.archs, held["smoke"].get("kernels"), ran))
     return Proved(wheel=wheel, request=asked, receipt=receipt, unrun=unrun, signed=signed, sbom=bom)
 

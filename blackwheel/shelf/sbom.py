@@ -6,7 +6,6 @@ import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from blackwheel.receipts import document as receipts
@@ -27,15 +26,13 @@ HEADERS: Final = ("nvidia-cuda-cccl", "nvidia-cuda-runtime", "nvidia-cuda-crt", 
 """Packages whose headers are templates and inline code: what is used of them is in the library."""
 
 
-def sbom(wheel: Path, receipt: receipts.Document) -> bytes:
-    """Return the SBOM of a wheel as it is stored: a function of the wheel and its receipt.
+def sbom(receipt: receipts.Document, bound: Sequence[Linkage]) -> bytes:
+    """Return the SBOM of a wheel as it is stored: a function of its receipt and its libraries.
 
     Raises KeyError, TypeError or ValueError for a receipt that blackwheel did not write.
     """
     from cyclonedx.model.bom import Bom  # noqa: PLC0415  0.5 s that only shelving pays
     from cyclonedx.output.json import JsonV1Dot6  # noqa: PLC0415
-
-    from blackwheel.audit.linkage import linkage  # noqa: PLC0415
 
     name, sha256 = receipts.subject(receipt)
     held = receipts.sections(receipt)
@@ -44,7 +41,6 @@ def sbom(wheel: Path, receipt: receipts.Document) -> bytes:
     bom.metadata.timestamp = datetime.strptime(finished, receipts.TIME).replace(tzinfo=UTC)
     main = _main(name, sha256, held)
     bom.metadata.component = main
-    bound = linkage(wheel)
     parts = [*_sources(held), *_files(bound, held), *_packages(bound, held)]
     for part in parts:
         bom.components.add(part)

@@ -57,7 +57,7 @@ def sign_wheel(site: Site, wheel: Path, signer: Signer) -> None:
             where=str(wheel),
             fix=f"invoke verify {wheel} tells all of it",
         )
-    made = sbom.sbom(wheel, done.receipt)
+    made = sbom.sbom(done.receipt, done.bound)
     files.replace_file(sbom_path(wheel), made)
     payloads = [receipts.content(done.receipt), sbom.statement(done.receipt, made)]
     data = envelope.signed(payloads, signer)

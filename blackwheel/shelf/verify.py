@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from blackwheel.audit.linkage import Linkage, linkage
 from blackwheel.core import process
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
@@ -25,7 +26,7 @@ from blackwheel.shelf import (
     verify_receipt,
     verify_signature,
 )
-from blackwheel.shelf.verify_audit import audit_checks
+from blackwheel.shelf.verify_audit import audit_checks, audited
 from blackwheel.shelf.verify_checkout import checkout_checks
 from blackwheel.shelf.verify_pages import Check, compared
 from blackwheel.stacks import loader
@@ -50,6 +51,8 @@ class Verified:
     checks: tuple[Check, ...]
     receipt: receipts.Document | None = None
     """As it was read for these checks."""
+    bound: tuple[Linkage, ...] = ()
+    """The wheel's libraries as the audit read them."""
 
     @property
     def faults(self) -> tuple[Check, ...]:
@@ -181,7 +184,7 @@ def verify(
     its build. A wheel must be `smoked` on a shelf, and where that is asked for. With `signers` one
     of them must have signed it: then the signed receipt is enough, and its stack may be unknown.
     """
-    document = None
+    document, bound = None, tuple[Linkage, ...]()
     signed, signature = verify_signature.signature_checks(wheel, signers)
     checks = [signature] if signature else []
     trusted = bool(signers and signed)
@@ -193,13 +196,27 @@ def verify(
             document = signed[0].statement
         else:
             document = receipts.load(receipt_path(wheel))
-        broken = list(_receipt_checks(document, wheel, on_shelf if smoked is None else smoked))
+        digest = verify_pages.sha256(wheel)
+        must_be_smoked = on_shelf if smoked is None else smoked
+        broken = list(_receipt_checks(document, wheel, digest, must_be_smoked))
         checks += broken
         if all(check.ok for check in broken):
             held = receipts.sections(document)
             known = shelved_here.is_known(site.store, wheel.name, document) if on_shelf else None
-            checks += _section_checks(site, wheel, held, asked, key, trusted=trusted)
-            checks += verify_signature.sbom_checks(wheel, document, signed, trusted=trusted)
+            parts: dict[str, str] = held["stack"]["key"]["parts"]
+            request, told = checkout_checks(
+                site, wheel, held, parts, asked=asked, key=key, trusted=trusted
+            )
+            seen = audited(site, wheel, parts, request, digest=digest)
+            bound = linkage(seen.report)
+            checks += verify_receipt.title_checks(wheel, held, parts)
+            checks += verify_receipt.key_checks(held, parts)
+            checks += verify_receipt.torch_checks(held["torch"], parts)
+            checks += told
+            must_link = asked is not None
+            checks += audit_checks(seen, held["audit"], request, must_link=must_link)
+            checks += _section_checks(site, wheel, held, parts, request, trusted=trusted)
+            checks += verify_signature.sbom_checks(wheel, document, signed, bound, trusted=trusted)
             checks += _witness_checks(known=known, trusted=trusted)
     except BlackwheelError as error:
         found = f"{error.name}: {'; '.join(error.fact.splitlines())}"
@@ -207,15 +224,17 @@ def verify(
     except _MALFORMED as error:
         found = f"a section is not as blackwheel writes it: {type(error).__name__} {error}"
         checks.append(Check(what="receipt", ok=False, found=found, expected="a whole receipt"))
-    return Verified(path=wheel, checks=tuple(checks), receipt=document)
+    return Verified(path=wheel, checks=tuple(checks), receipt=document, bound=bound)
 
 
-def _receipt_checks(document: receipts.Document, wheel: Path, smoked: bool) -> Iterator[Check]:
+def _receipt_checks(
+    document: receipts.Document, wheel: Path, digest: str, smoked: bool
+) -> Iterator[Check]:
     """The wheel's bytes and the chain."""
     expected = receipts.subject(document)[1]
-    yield compared("wheel sha256", verify_pages.sha256(wheel), expected)
+    yield compared("wheel sha256", digest, expected)
     stages = receipts.STAGES if smoked else BEFORE_SMOKE
-    faults = receipts.verify(document, wheel, stages=stages)
+    faults = receipts.verify(document, wheel, stages=stages, digest=digest)
     for fault in faults:
         stage, _, words = fault.partition(": ")
         if not words.startswith("the wheel's sha256"):  # said above
@@ -229,21 +248,12 @@ def _section_checks(
     site: Site,
     wheel: Path,
     held: Mapping[str, receipts.Section],
-    asked: Request | None,
-    key: Key | None,
+    parts: Mapping[str, str],
+    request: Request | None,
     *,
     trusted: bool,
 ) -> Iterator[Check]:
-    parts: dict[str, str] = held["stack"]["key"]["parts"]
-    yield from verify_receipt.title_checks(wheel, held, parts)
-    yield from verify_receipt.key_checks(held, parts)
-    yield from verify_receipt.torch_checks(held["torch"], parts)
-    request, checks = checkout_checks(
-        site, wheel, held, parts, asked=asked, key=key, trusted=trusted
-    )
-    yield from checks
-    must_link = asked is not None
-    yield from audit_checks(site, wheel, held["audit"], parts, request, must_link=must_link)
+    """The guard in the wheel, what the receipt says twice, and the command."""
     yield from _guard_checks(wheel, held, parts)
     modules = request.pin.modules if request else None
     yield from verify_leaves.twice_checks(wheel, held, parts, modules)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,27 +22,43 @@ from blackwheel.toolchain import toolkit
 SHOWN: Final = 3
 
 
-def audit_checks(
-    site: Site,
-    wheel: Path,
-    seen: Section,
-    parts: Mapping[str, str],
-    request: Request | None,
-    *,
-    must_link: bool,
-) -> Iterator[Check]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Audited:
+    """The audit of a wheel as it is today, and the torch that it was linked with."""
+
+    report: audit.AuditReport
+    exports: audit.Exports | None
+    broken: str = ""
+    """Why the torch that is here cannot be read."""
+
+
+def audited(
+    site: Site, wheel: Path, parts: Mapping[str, str], request: Request | None, *, digest: str
+) -> Audited:
     """Run the whole audit of a stack's wheel again, links included where the store has its torch.
 
-    Without that torch only a wheel links that needs nothing of it; of another one nothing is known:
-    open, or a fault where it `must_link`.
+    `digest` is the sha256 of its bytes. Nothing is installed or downloaded.
     """
-    exports = _exports(site, request)
+    exports, broken = _exports(site, request)
     report = audit.inspect(
         wheel,
         archs=[archs.parse(arch) for arch in parts["archs"].split(";")],
         exports=exports,
         expected=audit.expectation(request) if request else None,
+        digest=digest,
     )
+    return Audited(report=report, exports=exports, broken=broken)
+
+
+def audit_checks(
+    done: Audited, seen: Section, request: Request | None, *, must_link: bool
+) -> Iterator[Check]:
+    """Compare the audit of today with the one in the receipt.
+
+    Without its torch only a wheel links that needs nothing of it; of another one nothing is known:
+    open, or a fault where it `must_link`.
+    """
+    report, exports = done.report, done.exports
     for finding in report.fatal:
         yield Check(what="audit", ok=False, found=str(finding), expected="no fatal finding")
     now, before = _by(report.libraries, "path"), {one["path"]: one for one in seen["libraries"]}
@@ -56,30 +72,28 @@ def audit_checks(
     if report.fatal:
         return
     if exports is None:
-        yield from _alone(wheel, seen.get("links"), request, must_link=must_link)
+        yield from _alone(done, seen.get("links"), request, must_link=must_link)
     else:
         how = f"with torch {exports.torch}"
         yield from _link_checks(report.links, seen.get("links"), how)
 
 
-def _exports(site: Site, request: Request | None) -> audit.Exports | None:
+def _exports(site: Site, request: Request | None) -> tuple[audit.Exports | None, str]:
+    """Return the exports of a stack's torch, if that is here; else why it cannot be read."""
     if request is None:
-        return None
+        return None, ""
     cuda = None
     if request.stack.torch.source == "installed":  # a vendor's torch may have no CUDA beside it
         lock = request.stack.lock(site.constraints, "toolchain")
         try:
-            cuda = toolkit.toolchain_for(
-                request.stack.toolchain,
-                lock=lock,
-                store=site.store,
-                uv=site.uv,
-                environment=site.environment,
-                console=site.console,
-            ).root
-        except BlackwheelError:
-            return None
-    return environments.stack_exports(request, site=site, cuda=cuda)
+            found = toolkit.present(
+                request.stack.toolchain, lock=lock, store=site.store, environment=site.environment
+            )
+            cuda = found.root if found else None
+        except BlackwheelError as error:
+            return None, f"{error.name}: {error.fact.splitlines()[0]}"
+    exports, broken = environments.stack_exports(request, site=site, cuda=cuda)
+    return exports, "; ".join(broken)
 
 
 def _link_checks(links: Sequence[Links], seen: Any, how: str) -> Iterator[Check]:
@@ -94,18 +108,20 @@ def _link_checks(links: Sequence[Links], seen: Any, how: str) -> Iterator[Check]
         yield Check(what="links", ok=True, found=f"{len(now)} libraries, {how}")
 
 
-def _alone(wheel: Path, seen: Any, request: Request | None, *, must_link: bool) -> Iterator[Check]:
+def _alone(
+    done: Audited, seen: Any, request: Request | None, *, must_link: bool
+) -> Iterator[Check]:
     """Link without any torch: right for a wheel that needs none of it, unknown for another."""
-    version = request.stack.torch.runtime if request else "of its stack"
     system = audit.Exports(torch="", python="", libraries=system_exports())
-    bonds, findings = audit.link_against(wheel, system)
+    bonds, findings = done.report.linked(system)
     lacks = [str(one) for one in findings if one.fatal]
+    torch = request.stack.torch.runtime if request else "of its stack"
     beside = "".join(f" and {path}" for path in request.pin.beside) if request else ""
-    why = f"no environment here holds torch {version}{beside}"
+    why = done.broken or f"no environment here holds torch {torch}{beside}"
     if not lacks:
         yield from _link_checks(bonds, seen, "which need nothing of torch")
     elif not must_link:
-        yield Check(what="links", ok=None, found=f"{why}: nox -s smoke makes one")
+        yield Check(what="links", ok=None, found=done.broken or f"{why}: nox -s smoke makes one")
     else:
         name = request.stack.name if request else "NAME"
         expected = f"an environment to link in: nox -s smoke -- --stack {name}"

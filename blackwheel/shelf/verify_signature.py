@@ -17,6 +17,7 @@ from blackwheel.shelf.verify_pages import Check
 if TYPE_CHECKING:
     from securesystemslib.signer import SSlibKey
 
+    from blackwheel.audit.linkage import Linkage
     from blackwheel.receipts.envelope import Signed
 
 WHAT: Final = "signature"
@@ -31,17 +32,28 @@ def public_keys(names: Sequence[str]) -> tuple[SSlibKey, ...]:
 
 
 def sbom_checks(
-    wheel: Path, receipt: receipts.Document, statements: Sequence[Signed], *, trusted: bool
+    wheel: Path,
+    receipt: receipts.Document,
+    statements: Sequence[Signed],
+    bound: Sequence[Linkage],
+    *,
+    trusted: bool,
 ) -> Iterator[Check]:
-    """Compare the SBOM of a wheel with the one that was signed, else with one computed again."""
+    """Compare the SBOM of a wheel with the one that was signed, else with one computed again.
+
+    `bound` are the wheel's libraries as the audit read them.
+    """
     path = sbom_path(wheel)
     told = [one.statement for one in statements if _is_sbom(one)]
+    if not path.exists():
+        why = f"there is no {path.name}: nothing tells what the wheel was made from in one list"
+        yield Check(what="sbom", ok=None, found=why)
     if not path.exists() and not told:
         return
     if trusted and told:
         made, source = told[0]["predicate"], "the list that was signed"
     else:
-        made, source = json.loads(sbom.sbom(wheel, receipt)), "all that wheel and receipt tell"
+        made, source = json.loads(sbom.sbom(receipt, bound)), "all that wheel and receipt tell"
     wanted = json.loads(sbom.statement(receipt, json.dumps(made).encode()))
     if any(one != wanted for one in told):
         yield Check(what="signed sbom", ok=False, found="another list", expected=source)

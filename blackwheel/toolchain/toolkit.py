@@ -134,17 +134,8 @@ def assemble(
     `changed-package` and `toolchain-incomplete`, and what `host_compiler` raises.
     """
     console = console or Quiet()
-    versions = locked_versions(lock)
-    digest = lock_digest(lock)
-    home = store / "toolchains" / digest[:16]
-    toolchain = Toolchain(
-        source="registry",
-        root=home / "cuda",
-        cuda_version=versions["cuda-toolkit"],
-        nvcc_version=versions["nvidia-cuda-nvcc"],
-        digest=digest,
-        parts=tuple(f"{name}=={version}" for name, version in versions.items()),
-    )
+    toolchain = _locked(lock, store)
+    digest, home = toolchain.digest, toolchain.root.parent
     if home.is_dir() and not faults(home, digest, store):
         return toolchain
     compiler = host_compiler(environment, cuda=toolchain.cuda_version)
@@ -167,6 +158,35 @@ def assemble(
         (fresh / "toolchain.json").write_text(json.dumps(marker), encoding="utf-8")
         fresh.replace(home)
     return toolchain
+
+
+def _locked(lock: Path, store: Path) -> Toolchain:
+    """Return the toolchain of a lock, as it is or would be in the store."""
+    versions, digest = locked_versions(lock), lock_digest(lock)
+    return Toolchain(
+        source="registry",
+        root=store / "toolchains" / digest[:16] / "cuda",
+        cuda_version=versions["cuda-toolkit"],
+        nvcc_version=versions["nvidia-cuda-nvcc"],
+        digest=digest,
+        parts=tuple(f"{name}=={version}" for name, version in versions.items()),
+    )
+
+
+def present(
+    pin: ToolchainPin, *, lock: Path, store: Path, environment: Mapping[str, str]
+) -> Toolchain | None:
+    """Return the toolchain of a stack if it is here, whole; nothing is installed.
+
+    Raises what `toolchain_for` raises for a host's toolkit or another lock.
+    """
+    if pin.source == "host":
+        return _of_host(pin, environment)
+    _require_same(pin, lock)
+    toolchain = _locked(lock, store)
+    home = toolchain.root.parent
+    whole = home.is_dir() and not faults(home, toolchain.digest, store)
+    return toolchain if whole else None
 
 
 def _install(
@@ -293,8 +313,18 @@ def toolchain_for(
 ) -> Toolchain:
     """Return the toolchain that a stack asks for; raise `stale-lock` when the lock differs."""
     if pin.source == "host":
-        where = host_candidates(pin.cuda, environment)
-        return host_toolchain(where, cuda=pin.cuda, nvcc=pin.nvcc, environment=environment)
+        return _of_host(pin, environment)
+    _require_same(pin, lock)
+    return assemble(lock, store=store, uv=uv, environment=environment, console=console)
+
+
+def _of_host(pin: ToolchainPin, environment: Mapping[str, str]) -> Toolchain:
+    where = host_candidates(pin.cuda, environment)
+    return host_toolchain(where, cuda=pin.cuda, nvcc=pin.nvcc, environment=environment)
+
+
+def _require_same(pin: ToolchainPin, lock: Path) -> None:
+    """Raise `stale-lock` where a lock is of another release than the stack's."""
     versions = locked_versions(lock)
     locked = (versions["cuda-toolkit"], versions["nvidia-cuda-nvcc"])
     same = Version(locked[0]) == Version(pin.cuda)  # 13.0.3.0 is 13.0.3
@@ -307,4 +337,3 @@ def toolchain_for(
             fix="nox -s lock",
             code=Exit.CONFIG,
         )
-    return assemble(lock, store=store, uv=uv, environment=environment, console=console)

@@ -12,7 +12,7 @@ from packaging.tags import parse_tag
 from toytorch import C10, build_library, make_torch
 from wheelwright import BARE, NAME, make_wheel
 
-from blackwheel.audit.audit import Exports, audit, exports_of, inspect, link_against
+from blackwheel.audit.audit import Exports, audit, exports_of, inspect, link_with
 from blackwheel.audit.blob import Blob
 from blackwheel.audit.elf import read_elf, read_elf_of
 from blackwheel.audit.symbols import links, system_findings, unlinked
@@ -90,22 +90,22 @@ def test_removed_export_is_named_demangled(
     ]
 
 
-def test_link_against_another_torch_tells_where_a_symbol_used_to_be(
+def test_link_with_another_torch_tells_where_a_symbol_used_to_be(
     environment: Path, exports: Exports, other: Exports, tmp_path: Path
 ) -> None:
     wheel = make_wheel(tmp_path, {PATH: built(environment, tmp_path)})
-    ((before,), none) = link_against(wheel, exports)
+    ([((before,), none)], _) = link_with(wheel, [exports])
     assert (before.missing, none) == ((), ())
-    ((after,), (finding,)) = link_against(wheel, other, before=exports)
+    ([((after,), (finding,))], _) = link_with(wheel, [other], before=exports)
     assert [str(one) for one in after.missing] == ["c10::stream_of(int) (was in libc10.so)"]
     assert finding.fact.endswith("c10::stream_of(int) (was in libc10.so)")
 
 
-def test_link_against_refuses_what_is_no_wheel(exports: Exports, tmp_path: Path) -> None:
+def test_link_with_refuses_what_is_no_wheel(exports: Exports, tmp_path: Path) -> None:
     wheel = tmp_path / NAME
     wheel.write_bytes(b"")
     with pytest.raises(BlackwheelError, match="empty-file: the file is empty"):
-        link_against(wheel, exports)
+        link_with(wheel, [exports])
 
 
 def test_symbol_of_a_library_that_nobody_loads_is_missing(
@@ -417,7 +417,9 @@ def test_library_that_is_cut_off_is_refused(
 ) -> None:
     whole = built(environment, tmp_path)
     whole.write_bytes(whole.read_bytes()[:200])
-    _, (finding,) = link_against(make_wheel(tmp_path / "w", {PATH: whole}), exports)
+    wheel = make_wheel(tmp_path / "w", {PATH: whole})
+    ([(_, (finding,))], _) = link_with(wheel, [exports])
+    assert inspect(wheel, archs=()).linked(exports)[1] == (finding,), "the same of what was read"
     assert finding.fatal
     assert str(finding).startswith(
         "unreadable-library: toy/_C.so: not an ELF file that can be read"
@@ -485,14 +487,25 @@ def test_library_bound_to_torch_is_refused_where_the_stack_says_that_none_is_lin
 def test_symbol_of_torchs_stable_interface_alone_is_a_bond_too(
     environment: Path, exports: Exports, tmp_path: Path
 ) -> None:
-    """Nothing but a table of what torch exports tells that it is torch's."""
+    """Of the environment nothing is needed: the one reader of torch's ABI knows the names."""
     source = 'extern "C" int aoti_torch_get_dim(int);\n'
     source += 'extern "C" int f() { return aoti_torch_get_dim(1); }'
     file = build_library(tmp_path / "_C.so", source)
     wheel = make_wheel(tmp_path, {PATH: file}, requires=["einops"])
-    report = inspect(wheel, archs=FREE.archs, exports=exports, expected=FREE)
+    for there in (exports, None):
+        report = inspect(wheel, archs=FREE.archs, exports=there, expected=FREE)
+        (found,) = (one for one in report.findings if one.name == "links-torch")
+        assert found.fact.startswith("takes aoti_torch_get_dim from torch")
+
+
+def test_symbol_of_torchs_python_library_is_a_bond_too(tmp_path: Path) -> None:
+    source = 'extern "C" void* THPVariable_Wrap(void*);\n'
+    source += 'extern "C" void* f() { return THPVariable_Wrap(nullptr); }'
+    file = build_library(tmp_path / "_C.so", source)
+    wheel = make_wheel(tmp_path, {PATH: file}, requires=["einops"])
+    report = inspect(wheel, archs=FREE.archs, expected=FREE)
     (found,) = (one for one in report.findings if one.name == "links-torch")
-    assert found.fact.startswith("takes symbols of its libraries from torch")
+    assert found.fact.startswith("takes THPVariable_Wrap from torch")
 
 
 def test_library_that_links_no_torch_is_what_its_stack_says(

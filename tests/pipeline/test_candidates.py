@@ -12,6 +12,8 @@ import proved
 import pytest
 from wheel.wheelfile import WheelFile
 
+from blackwheel.audit.audit import inspect
+from blackwheel.audit.linkage import linkage
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
 from blackwheel.pipeline import chain, run, todo
@@ -154,6 +156,6 @@ def test_wheel_that_passes_is_shelved_with_its_sbom_and_the_store_notes_its_rece
     whole = receipts.with_section(document, "smoke", smoke)
     receipts.write(receipt_path(wheel), whole)
     (one,) = run._shelve(site, [(item, wheel)])
-    assert one.sbom.read_bytes() == sbom.sbom(one.path, whole)
+    assert one.sbom.read_bytes() == sbom.sbom(whole, linkage(inspect(one.path, archs=())))
     assert shelved_here.is_known(site.store, one.path.name, whole)
     assert not wheel.exists()

@@ -11,7 +11,10 @@ import proved
 import pytest
 from cyclonedx.model.bom import Bom
 
-from blackwheel.audit.linkage import linkage
+from blackwheel.audit import audit
+from blackwheel.audit.audit import inspect
+from blackwheel.audit.linkage import Linkage, linkage
+from blackwheel.core import files
 from blackwheel.core.errors import Exit
 from blackwheel.core.site import Site
 from blackwheel.receipts import document as receipts
@@ -44,16 +47,20 @@ def faults(site: Site, wheel: Path, **how: Any) -> list[str]:
     return [check.what for check in verify.verify(site, wheel, **how).faults]
 
 
+def bound(wheel: Path) -> tuple[Linkage, ...]:
+    return linkage(inspect(wheel, archs=()))
+
+
 def write(wheel: Path) -> dict[str, Any]:
-    made = sbom.sbom(wheel, receipts.load(receipt_path(wheel)))
+    made = sbom.sbom(receipts.load(receipt_path(wheel)), bound(wheel))
     sbom_path(wheel).write_bytes(made)
     return dict(json.loads(made))
 
 
 def test_list_is_of_the_format_and_the_same_each_time(wheel: Path) -> None:
     receipt = receipts.load(receipt_path(wheel))
-    made = sbom.sbom(wheel, receipt)
-    assert made == sbom.sbom(wheel, receipt)
+    made = sbom.sbom(receipt, bound(wheel))
+    assert made == sbom.sbom(receipt, bound(wheel))
     told = json.loads(made)
     assert (told["bomFormat"], told["specVersion"]) == ("CycloneDX", "1.6")
     bom = Bom.from_json(data=told)  # type: ignore[attr-defined]
@@ -69,14 +76,20 @@ def test_list_is_of_the_format_and_the_same_each_time(wheel: Path) -> None:
 
 
 def test_library_without_kernels_has_no_cuda_runtime(wheel: Path) -> None:
-    (one,) = linkage(wheel)
+    (one,) = bound(wheel)
     assert (one.library, one.own_cuda_runtime) == ("toy/_c.so", False)
     wheel.write_bytes(b"no wheel")
-    assert linkage(wheel) == ()
+    assert bound(wheel) == ()
 
 
-def test_changed_list_is_a_fault_and_a_missing_one_is_none(site: Site, wheel: Path) -> None:
-    assert faults(site, wheel) == []
+def test_changed_list_is_a_fault_and_a_missing_one_is_open(site: Site, wheel: Path) -> None:
+    done = verify.verify(site, wheel)
+    (missing,) = [check for check in done.checks if check.what == "sbom"]
+    assert (missing.ok, missing.found, done.faults) == (
+        None,
+        f"there is no {NAME}.cdx.json: nothing tells what the wheel was made from in one list",
+        (),
+    )
     told = write(wheel)
     assert faults(site, wheel) == []
     for change in (
@@ -92,6 +105,25 @@ def test_changed_list_is_a_fault_and_a_missing_one_is_none(site: Site, wheel: Pa
         assert faults(site, wheel) == ["sbom"], text[:9]
 
 
+def test_wheel_is_read_and_hashed_once_for_all_that_verify_tells(
+    site: Site, wheel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(wheel)
+    read: list[str] = []
+    for module, name in ((audit, "unpack"), (audit, "sha256"), (files, "sha256")):
+        real = getattr(module, name)
+
+        def counted(
+            path: Path, *given: Any, name: str = name, real: Any = real, **named: Any
+        ) -> Any:
+            read.extend([name] * (path == wheel))
+            return real(path, *given, **named)
+
+        monkeypatch.setattr(module, name, counted)
+    assert verify.verify(site, wheel).faults == ()
+    assert sorted(read) == ["sha256", "unpack"]
+
+
 def test_list_is_published_and_taken_back_with_its_wheel(
     site: Site, wheel: Path, tmp_path: Path
 ) -> None:
@@ -102,7 +134,7 @@ def test_list_is_published_and_taken_back_with_its_wheel(
     assert len(published) == 2
     for there in published:
         receipt = receipts.load(there.receipt)
-        assert there.sbom.read_bytes() == sbom.sbom(there.path, receipt)
+        assert there.sbom.read_bytes() == sbom.sbom(receipt, bound(there.path))
         index.withdraw(there, to / "toy")
     assert list((to / "toy").glob("*.cdx.json")) == []
 
@@ -125,7 +157,7 @@ def test_signature_covers_the_list(site: Site, wheel: Path, tmp_path: Path) -> N
 
 def test_signed_list_of_another_wheel_is_a_fault(site: Site, wheel: Path, tmp_path: Path) -> None:
     receipt = receipts.load(receipt_path(wheel))
-    made = sbom.sbom(wheel, receipt)
+    made = sbom.sbom(receipt, bound(wheel))
     signer = keys.signer(str(tmp_path / "key"), {})
     other = receipts.receipt("other.whl", "f" * 64, {})
     for wrong in (sbom.statement(other, made), sbom.statement(receipt, b'{"components": []}')):

@@ -176,9 +176,7 @@ def sections(site: Site, wheel: Path, mode: str = "namespaces") -> dict[str, Any
         request, patches=patch_digests(series), constraints=site.constraints, isolation=mode
     )
     report = audit.inspect(wheel, archs=[archs.parse("12.0a")], expected=audit.expectation(request))
-    bonds, _ = audit.link_against(
-        wheel, audit.Exports(torch="", python="", libraries=system_exports())
-    )
+    bonds, _ = report.linked(audit.Exports(torch="", python="", libraries=system_exports()))
     patches = [{"name": p.name, "digest": {"sha256": p.sha256}} for p in series.patches]
     return {
         "stack": {
@@ -288,6 +286,10 @@ def test_whole_shelf_has_no_fault_and_says_what_it_could_not_compute_again(site:
             for what, leaf in UNTOLD.items()
         ),
         ("sources", "no git host is asked: commits and trees are held to the pin alone"),
+        (
+            "sbom",
+            f"there is no {NAME}.cdx.json: nothing tells what the wheel was made from in one list",
+        ),
         *((f"said {what}", f"not proved: {why}") for what, why in SAID),
         ("upload-time", "nothing but the page records it"),
     ]
