@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -23,6 +21,7 @@ from blackwheel.core.file_lock import held
 from blackwheel.core.files import component
 from blackwheel.core.process import run
 from blackwheel.core.site import Site
+from blackwheel.core.zips import UNREADABLE
 from blackwheel.pytorch import identity
 from blackwheel.stacks.request import Request
 
@@ -31,7 +30,6 @@ _WHOLE: Final = "whole"
 """Lies in an environment whose installation came to its end."""
 _TAIL: Final = 6
 _METADATA: Final = ".dist-info/METADATA"
-_UNREADABLE: Final = (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def environment_of(other: str, *, site: Site) -> Path:
@@ -115,7 +113,7 @@ def requirements(path: Path) -> tuple[Requirement, ...]:
                 return ()
             with opened.reading(info) as stream:
                 required = core_metadata(stream.read(info.file_size + 1)).requires
-    except (*_UNREADABLE, RefusedError):
+    except (*UNREADABLE, RefusedError):
         return ()
     return tuple(one for one in required if canonicalize_name(one.name) == "torch")
 

@@ -7,7 +7,6 @@ and uv install several of the wheels that are refused here: a wrong RECORD, an u
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -25,16 +24,9 @@ from blackwheel.audit.kernels import Library
 from blackwheel.audit.loading import EXTENSION, LIBRARY
 from blackwheel.audit.texts import UnheldError
 from blackwheel.core.plain_text import one_line
+from blackwheel.core.zips import DAMAGED
 
 _Title = tuple[NormalizedName, Version, BuildTag, frozenset[Tag]]
-_UNREADABLE: Final = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    ValueError,
-)
 HARMLESS: Final = ("python", "text", "native", "device", "image", "font", "translations")
 """Kinds of files that every wheel may hold; a stack's wheel may hold others where it says so."""
 FOREIGN: Final = ("windows", "mac", "wasm")
@@ -131,7 +123,7 @@ def _read(
             members[info.filename] = _member(opened, info, info_name, reading)
         except UnheldError as error:
             findings.append(Finding(name="unreadable-text", fact=str(error), library=info.filename))
-        except _UNREADABLE as error:
+        except DAMAGED as error:
             fact = f"cannot be read: {str(error).removesuffix('.')}"
             findings.append(Finding(name="bad-crc", fact=fact, library=info.filename))
     prefix = f"{info_name}/"

@@ -94,9 +94,8 @@ def members(site: Site, stack: records.Stack) -> Iterator[tuple[str, str]]:
     served = for_serving.examine(stack, site.patches, site.environment, machine, shelf=shelf)
     yield "doctor-serve.txt", listed(served)
     for wheel in index.shelved(site.wheels / stack.name):
-        receipt = wheel.path.with_name(f"{wheel.path.name}.receipt.json")
-        if receipt.is_file():
-            yield f"receipts/{receipt.name}", receipt.read_text(encoding="utf-8")
+        if wheel.receipt.is_file():
+            yield f"receipts/{wheel.receipt.name}", wheel.receipt.read_text(encoding="utf-8")
     for path in sorted((site.store / "smoke").glob("*.json")):
         yield f"smoke/{path.name}", path.read_text(encoding="utf-8")
     yield from _builds(site, stack)

@@ -16,6 +16,7 @@ from typing import Final
 
 from installer.records import InvalidRecordEntry, RecordEntry, parse_record_file
 
+from blackwheel.core import files
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.settled import Digests
 
@@ -54,7 +55,7 @@ def changed(
     found = []
     for record in sorted(packages.glob("*.dist-info/RECORD")):
         name = record.parent.name.partition("-")[0]
-        for path, digest in _entries(record):
+        for path, digest in entries(record):
             if digest is None or not wanted(path):
                 continue
             if why := _fault(place(path) if place else packages / path, digest, digests):
@@ -71,7 +72,7 @@ def strays(packages: Path, *, own: Collection[str] = ()) -> list[Changed]:
     known = {
         os.path.normpath(path)
         for record in packages.glob("*.dist-info/RECORD")
-        for path, _ in _entries(record)
+        for path, _ in entries(record)
     }
     return [
         Changed(distribution="", path=path, why="is in no RECORD")
@@ -115,13 +116,16 @@ def _fault(file: Path, digest: str, digests: Digests) -> str:
     return "" if found == digest else f"has sha256 {found[:16]}… instead of {digest[:16]}…"
 
 
-def _entries(record: Path) -> Iterator[tuple[str, str | None]]:
-    """Yield path and digest of each file in a RECORD; None for files that need none."""
-    with record.open("rb") as source:
-        text = source.read(MOST_BYTES).decode("utf-8", "surrogateescape")
+def entries(record: Path, begins: tuple[str, ...] = ("",)) -> Iterator[tuple[str, str | None]]:
+    """Yield path and sha256 of each file in a RECORD; None for files that need none, "" for none.
+
+    Only lines that begin so are read. A RECORD that is over its bound, or none, has one entry: its
+    own, without a digest.
+    """
     try:
-        rows = list(parse_record_file(text.splitlines()))
-    except (InvalidRecordEntry, csv.Error):
+        text = files.bounded(record, MOST_BYTES).decode("utf-8", "surrogateescape")
+        rows = list(parse_record_file(x for x in text.splitlines() if x.startswith(begins)))
+    except (OSError, ValueError, InvalidRecordEntry, csv.Error):
         yield f"{record.parent.name}/RECORD", ""
         return
     for row in rows:

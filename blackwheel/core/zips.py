@@ -6,8 +6,7 @@ import zipfile
 import zlib
 from typing import Final
 
-UNREADABLE: Final = (
-    OSError,
+DAMAGED: Final = (
     EOFError,
     RuntimeError,  # a password; NotImplementedError, an unknown way of packing
     ValueError,
@@ -15,6 +14,8 @@ UNREADABLE: Final = (
     zlib.error,
 )
 """Raised by zipfile for an archive that is damaged, or is none."""
+UNREADABLE: Final = (OSError, *DAMAGED)
+"""The same, and what a disk raises."""
 MOST_BYTES: Final = 16 << 20
 """Of a text in a wheel: METADATA, RECORD, a module."""
 

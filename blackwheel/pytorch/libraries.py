@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from installer.records import InvalidRecordEntry, RecordEntry, parse_record_file
-
+from blackwheel.core import recorded
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.settled import Digests
 
@@ -36,7 +34,7 @@ def libraries(packages: Path, *, store: Path | None = None) -> tuple[TorchLibrar
     Raises `other-torch` where they are not the files that torch's RECORD lists. Digests are kept in
     the store, else for this process: torch 2.11.0 is a gigabyte.
     """
-    recorded, digests = _recorded(packages), Digests(packages, store)
+    known, digests = _recorded(packages), Digests(packages, store)
     files = {
         f"{FOLDER}/{file.name}": file
         for pattern in NAMES
@@ -48,11 +46,11 @@ def libraries(packages: Path, *, store: Path | None = None) -> tuple[TorchLibrar
     )
     digests.keep()
     faults = [
-        f"{one.name}: sha256 {one.sha256} instead of {recorded.get(one.name, 'none')}"
+        f"{one.name}: sha256 {one.sha256} instead of {known.get(one.name, 'none')}"
         for one in found
-        if recorded.get(one.name) != one.sha256
+        if known.get(one.name) != one.sha256
     ]
-    faults += [f"{name}: is missing" for name in sorted(recorded) if name not in files]
+    faults += [f"{name}: is missing" for name in sorted(known) if name not in files]
     if faults:
         raise BlackwheelError(
             "other-torch",
@@ -66,27 +64,14 @@ def libraries(packages: Path, *, store: Path | None = None) -> tuple[TorchLibrar
 
 
 def _recorded(packages: Path) -> dict[str, str]:
-    """The sha256 digests that RECORD holds for torch's libraries, by name."""
+    """The sha256 digests that RECORD holds for torch's libraries, by name.
+
+    A library without one is a fault anyhow.
+    """
     wanted = tuple(f"{FOLDER}/{pattern.partition('*')[0]}" for pattern in NAMES)
-    digests: dict[str, str] = {}
-    for record in packages.glob("torch-*.dist-info/RECORD"):
-        lines = [
-            line
-            for line in record.read_text(encoding="utf-8", errors="replace").splitlines()
-            if line.startswith(wanted) and ".so" in line
-        ]
-        for row in parse_record_file(lines):
-            try:
-                entry = RecordEntry.from_elements(*row)
-            except InvalidRecordEntry:
-                continue  # a library without a digest in RECORD is a fault anyhow
-            if entry.hash_ and entry.hash_.name == "sha256":
-                digests[entry.path] = _hex(entry.hash_.value)
-    return digests
-
-
-def _hex(coded: str) -> str:
-    try:
-        return base64.urlsafe_b64decode(coded + "=" * (-len(coded) % 4)).hex()
-    except ValueError:
-        return coded
+    return {
+        path: digest
+        for record in packages.glob("torch-*.dist-info/RECORD")
+        for path, digest in recorded.entries(record, wanted)
+        if digest and ".so" in path
+    }

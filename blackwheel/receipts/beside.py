@@ -22,6 +22,11 @@ def sbom_path(wheel: Path) -> Path:
     return wheel.with_name(f"{wheel.name}.cdx.json")
 
 
+def metadata_path(wheel: Path) -> Path:
+    """Return the path of a wheel's METADATA (PEP 658)."""
+    return wheel.with_name(f"{wheel.name}.metadata")
+
+
 def key_section(path: Path) -> dict[str, Any]:
     """Return `digest`, `slug` and `parts` of the key of a wheel; empty without such a receipt.
 

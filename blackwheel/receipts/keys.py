@@ -43,11 +43,6 @@ class Signer:
     sign: Callable[[bytes], bytes]
     """Returns the 64 bytes of an ed25519 signature."""
 
-    @property
-    def name(self) -> str:
-        """Return the first digits of the id of its key."""
-        return str(self.public.keyid)[:12]
-
 
 def new_key(path: Path) -> str:
     """Write a private key that only its owner reads, and the public one beside; return its id.

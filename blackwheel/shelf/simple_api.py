@@ -21,6 +21,7 @@ from pydantic import Field
 
 from blackwheel.core.files import component
 from blackwheel.core.records import Count, Name
+from blackwheel.receipts.beside import bundle_path, metadata_path, receipt_path, sbom_path
 
 API_VERSION: Final = "1.1"
 _TIME: Final = "%Y-%m-%dT%H:%M:%S.%fZ"
@@ -44,22 +45,22 @@ class ShelvedWheel:
     @property
     def receipt(self) -> Path:
         """Path of the receipt beside the wheel."""
-        return _beside(self.path, ".receipt.json")
+        return receipt_path(self.path)
 
     @property
     def bundle(self) -> Path:
         """Path of the signed receipt beside the wheel, if it was signed."""
-        return _beside(self.path, ".intoto.jsonl")
+        return bundle_path(self.path)
 
     @property
     def sbom(self) -> Path:
         """Path of the SBOM beside the wheel."""
-        return _beside(self.path, ".cdx.json")
+        return sbom_path(self.path)
 
     @property
     def metadata(self) -> Path:
         """Path of the METADATA file beside the wheel."""
-        return _beside(self.path, ".metadata")
+        return metadata_path(self.path)
 
     @property
     def audit(self) -> Path:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from blackwheel.audit.linkage import Linkage, linkage
 from blackwheel.core import process
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
+from blackwheel.core.zips import UNREADABLE
 from blackwheel.pytorch import guard
 from blackwheel.receipts import document as receipts
 from blackwheel.receipts.beside import receipt_path
@@ -40,7 +39,7 @@ SOURCES: Final = "no git host is asked: commits and trees are held to the pin al
 _SIGNED: Final = "as it was signed"
 _SHELVED: Final = "as this store shelved it"
 _MALFORMED: Final = (KeyError, TypeError, ValueError, AttributeError, IndexError)
-_UNREADABLE: Final = (*_MALFORMED, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_UNREADABLE: Final = (*_MALFORMED, *UNREADABLE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,6 +16,7 @@ from blackwheel.core.errors import BlackwheelError
 from blackwheel.core.zips import UNREADABLE
 from blackwheel.pages.render import stamp, without_stamp
 from blackwheel.receipts import document
+from blackwheel.receipts.beside import metadata_path
 from blackwheel.shelf import index, landing_page
 from blackwheel.shelf.wheel_file import read_metadata
 
@@ -64,7 +65,7 @@ def is_shelf(folder: Path) -> bool:
 
 def metadata_checks(wheel: Path) -> Iterator[Check]:
     """Check that the `.metadata` file beside a wheel is the METADATA in it."""
-    beside = wheel.with_name(f"{wheel.name}.metadata")
+    beside = metadata_path(wheel)
     try:
         expected = hashlib.sha256(read_metadata(wheel)).hexdigest()
     except _UNREADABLE as error:

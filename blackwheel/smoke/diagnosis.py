@@ -30,7 +30,6 @@ _SEGFAULT_SHORT: Final = re.compile(
 )
 _TRAP: Final = re.compile(r"traps: (?P<who>\S+?)\[\d+\] (?P<what>[a-z ]+?) ip:(?P<ip>[0-9a-f]+)")
 _XID: Final = re.compile(r"Xid \([^)]*\): (?P<number>\d+)")
-_UNDEFINED: Final = re.compile(r"undefined symbol: (?P<symbol>\w+)")
 MOST_LETTERS: Final = 1 << 16
 """Of an output that is searched: what ends a process stands at its end."""
 LONGEST_LINE: Final = 2000

@@ -14,6 +14,7 @@ from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.pytorch import identity as torchpin
 from blackwheel.receipts import document
+from blackwheel.receipts.beside import receipt_path
 from blackwheel.smoke import loading, lookups
 from blackwheel.smoke.checks import runner, tables
 from blackwheel.smoke.checks.runner import CheckResult
@@ -218,7 +219,8 @@ def _checked(
         results = runner.run_checks(file, bench, modules=modules, on_result=one)
         stage.conclude(runner.summary(results))
     smoked = replace(smoked, seed=bench.seed, checks=tuple(results))
-    _keep(store, smoked)
+    sha256 = files.sha256(smoked.wheel)
+    keep(store, smoked, sha256)
     columns = ["check", "result", "error of bound", "seconds", "code"]
     console.table(smoked.wheel.name, columns, [runner.cells(result) for result in results])
     for line in [line for result in results for line in runner.remarks(result)]:
@@ -236,21 +238,22 @@ def _checked(
     ran = dict.fromkeys(served, summary)
     kernels = tuple((arch, ran.get(arch, words)) for arch, words in smoked.kernels)
     smoked = replace(smoked, kernels=kernels)
-    _keep(store, smoked)
+    keep(store, smoked, sha256)
     return smoked
 
 
-def _keep(store: Path | None, smoked: SmokeReport) -> None:
-    """Keep what the checks saw, right or wrong: a wheel that fails gets no receipt of it.
+def keep(store: Path | None, smoked: SmokeReport, sha256: str) -> None:
+    """Keep the results of the checks, right or wrong: a wheel that fails gets no receipt of them.
 
-    `invoke publish` believes an unsigned receipt that kernels ran where this record says so, too.
+    `sha256` is that of the wheel. `invoke publish` believes an unsigned receipt that kernels ran
+    where this record says so, too.
     """
     if store is None:
         return
-    held = {**smoked.section(), "sha256": files.sha256(smoked.wheel)}
+    held = {**smoked.section(), "sha256": sha256}
     path = store / "smoke" / f"{smoked.wheel.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(held, indent=2), encoding="utf-8")
+    files.replace_file(path, json.dumps(held, indent=2).encode())
 
 
 def _no_checks(project: str, wheel: Path) -> BlackwheelError:
@@ -301,7 +304,7 @@ def kernels_not_run(
 
 def _receipt_of(wheel: Path) -> dict[str, document.Section]:
     """The sections of the receipt beside a wheel; none for a wheel from elsewhere."""
-    path = wheel.with_name(f"{wheel.name}.receipt.json")
+    path = receipt_path(wheel)
     return document.sections(document.load(path)) if path.exists() else {}
 
 

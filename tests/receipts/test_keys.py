@@ -44,7 +44,6 @@ def test_new_key_is_its_owners_alone_and_never_over_another(key: Path) -> None:
     (public,) = keys.public_keys(keys.public_path(key))
     signer = keys.signer(str(key), {})
     assert signer.public.keyid == public.keyid
-    assert signer.name == public.keyid[:12]
     assert b"PRIVATE" not in keys.public_path(key).read_bytes()
 
 

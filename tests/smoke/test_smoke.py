@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from blackwheel.core.console import Quiet
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.pins import lock_all
 from blackwheel.pipeline import smoke_session
+from blackwheel.pytorch import identity
 from blackwheel.receipts import document
 from blackwheel.smoke import environment as together
 from blackwheel.smoke import loading, smoke
@@ -595,3 +597,27 @@ def test_what_a_stack_builds_itself_is_no_pin_of_what_it_runs_with(tmp_path: Pat
     lock_all.lock_all(site, names=["toy"])
     lock = site.constraints / "toy" / f"run-other-py{proved.PYTHON.replace('.', '')}.txt"
     assert words_of(lock.read_text()) == ("einops==1.0", "torch==2.11.0")
+
+
+def test_record_of_the_store_is_the_old_or_the_new_one_and_takes_the_digest_it_is_given(
+    tmp_path: Path,
+) -> None:
+    torch = identity.TorchIdentity(
+        version="2.11.0", runtime="2.11.0+cu130", git_version="GIT", cuda="13.0", cxx11_abi=True
+    )
+    report = smoke.SmokeReport(
+        wheel=tmp_path / NAME,  # nobody reads it
+        torch=torch,
+        loading=loading.Loading(libraries=(), guard=""),
+        imports=(),
+        device="a GPU (12.0)",
+        kernels=(("12.0a", "3 checks right"),),
+        together=(),
+    )
+    path = tmp_path / "smoke" / f"{NAME}.json"
+    smoke.keep(tmp_path, report, "a" * 64)
+    before = path.read_bytes()
+    (tmp_path / "same").hardlink_to(path)
+    smoke.keep(tmp_path, replace(report, kernels=()), "b" * 64)
+    assert json.loads(path.read_bytes())["sha256"] == "b" * 64
+    assert (tmp_path / "same").read_bytes() == before, "it was not written over"

@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from blackwheel.core.errors import BlackwheelError
+from blackwheel.receipts.beside import receipt_path
 from blackwheel.smoke.checks import runner, tables
 
 
 def receipt_sections(wheel: Path) -> tuple[dict[str, str], list[str]]:
     """Return build variables and archs from the receipt beside a wheel; empty without."""
-    path = wheel.with_name(f"{wheel.name}.receipt.json")
+    path = receipt_path(wheel)
     if not path.is_file():
         return {}, []
     told = json.loads(path.read_text(encoding="utf-8"))["predicate"]["buildDefinition"]
