@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
+from blackwheel.audit import device
 from blackwheel.audit.blob import Blob, OutOfFileError
 from blackwheel.audit.cubin import UnreadableKernelsError, read_cubin
 from blackwheel.audit.cuobjdump import PTX, Patience, read_entries
 from blackwheel.audit.device import Found
+from blackwheel.audit.elf import DEVICES, UnreadableLibraryError, read_elf_of
 from blackwheel.audit.fatbin import KINDS, Entry, FatBinary
+from blackwheel.audit.sections import read_sections
 from blackwheel.core.archs import Arch
 from blackwheel.core.plain_text import one_line
 
@@ -98,6 +102,19 @@ class DeviceCode:
     unread: list[tuple[Arch | None, str]] = field(default_factory=list)
     """The arch that a header names, where there is one, and why it could not be read."""
     patience: Patience = field(default_factory=Patience)
+
+
+def read_library(file: Path, *, path: str, sha256: str, wanted: Sequence[Arch]) -> Library:
+    """Read a file that lies somewhere; unreadable pieces are said in it, never guessed."""
+    with Blob.of(file) as blob:
+        try:
+            elf = read_elf_of(blob, file.name)
+        except UnreadableLibraryError:
+            elf = None
+        elf = None if elf is None or elf.machine in DEVICES else elf
+        found = device.find(blob, elf, read_sections(blob) if elf else None)
+        read = device_code(blob, found)
+        return library(read, found, wanted, path=path, size=blob.size, sha256=sha256)
 
 
 def library(

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from elfwright import X, cubin, elf, entry, fat_binary, ptx
-from one_library import read_library
 from wheelwright import ARCHS, SO, make_wheel, require
 
 from blackwheel.audit import device
@@ -16,7 +15,7 @@ from blackwheel.audit.audit import inspect
 from blackwheel.audit.blob import Blob
 from blackwheel.audit.device import Found
 from blackwheel.audit.elf import read_elf_of
-from blackwheel.audit.kernels import KernelCounts
+from blackwheel.audit.kernels import KernelCounts, read_library
 from blackwheel.audit.sections import read_sections
 
 CODE = entry(cubin("scale", suffix="a"), suffix="a")

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 import uv
 from elftools.elf.elffile import ELFFile
-from one_library import read_library
 from wheelwright import TOY, make_wheel
 
 from blackwheel.audit import cuobjdump, device
@@ -23,7 +22,7 @@ from blackwheel.audit.audit import inspect
 from blackwheel.audit.blob import Blob
 from blackwheel.audit.contract import arch_findings
 from blackwheel.audit.cubin import UnreadableKernelsError, read_cubin
-from blackwheel.audit.kernels import KernelCounts, Library
+from blackwheel.audit.kernels import KernelCounts, Library, read_library
 from blackwheel.core.archs import parse_list
 from blackwheel.stacks.records import Contract
 from blackwheel.toolchain.toolkit import assemble
