@@ -231,16 +231,20 @@ def outdated(site: Site, ask: Ask) -> Any:
 )
 def plan(site: Site, ask: Ask) -> Any:
     """Tell what would be built and why; compiles nothing, e.g. invoke plan --stack stable."""
-    from blackwheel.commands import matrix, plan_objects, views
-
     objects, of_matrix, stack = ask.objects, ask.matrix, ask.stack or ask.settings.stack
     if of_matrix:
+        from blackwheel.commands import matrix
+
         return matrix.show_matrix(site, ask.stack, as_json=ask.as_json)
     given = {**ask.given, "stack": stack}
     del given["objects"], given["matrix"]
     if objects:
+        from blackwheel.commands import plan_objects
+
         del given["jobs"]
         return plan_objects.show_objects(site, **given)
+    from blackwheel.commands import views
+
     return views.show_plan(site, **given)
 
 

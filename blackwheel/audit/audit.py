@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from packaging.utils import canonicalize_name
 
@@ -22,11 +22,13 @@ from blackwheel.audit.metadata import Expected, metadata_findings
 from blackwheel.audit.symbols import Links
 from blackwheel.audit.torch_abi import TorchAbi, torch_abi
 from blackwheel.audit.wheel import Unpacked, unpack
-from blackwheel.builder.build import BuiltWheel
 from blackwheel.core.archs import Arch, parse
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.files import sha256
 from blackwheel.stacks.request import Request, filled, label
+
+if TYPE_CHECKING:
+    from blackwheel.builder.build import BuiltWheel
 
 __all__ = [
     "AuditReport",

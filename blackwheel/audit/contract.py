@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from blackwheel.audit.contents import Native
 from blackwheel.audit.findings import Finding
 from blackwheel.audit.kernels import Library
-from blackwheel.builder.build import BuiltWheel
 from blackwheel.core.archs import Arch
 from blackwheel.stacks.records import Contract
+
+if TYPE_CHECKING:
+    from blackwheel.builder.build import BuiltWheel
 
 MANY: Final = 20
 """From so many files on, those of one verdict are told in one line."""

@@ -41,6 +41,11 @@ class Sheet:
     """How it runs on that card, in two or three words; of a stack's own wheel empty."""
 
     @property
+    def verdict(self) -> list[str]:
+        """Lines of the closing words."""
+        return self.closing.splitlines() or [""]
+
+    @property
     def tone(self) -> str:
         """Class of its section, which gives the verdict its colour."""
         if self.report.fatal:

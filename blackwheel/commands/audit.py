@@ -14,13 +14,12 @@ from blackwheel.audit import audit, environments, installed, on_card
 from blackwheel.audit.metadata import Expected
 from blackwheel.audit.page import Sheet, page
 from blackwheel.audit.verdict import closing, for_card
-from blackwheel.commands import audit_environment, audit_table, audit_torch
+from blackwheel.commands import audit_table
 from blackwheel.core import archs, cards
 from blackwheel.core.archs import Arch
 from blackwheel.core.cards import Card
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
-from blackwheel.doctor import machine_checks
 from blackwheel.receipts.beside import key_section
 from blackwheel.shelf import index
 from blackwheel.stacks import loader, projects, records
@@ -69,11 +68,17 @@ def show_audit(
                 "invoke audit",
                 f"invoke audit {what}",
             )
+        from blackwheel.commands import audit_environment
+
         return audit_environment.show(site, whats[0], places, card, as_json=as_json, strict=strict)
     wanted = card.archs if arch or gpu else ()
     spoken = arch or ",".join(map(str, wanted))
     subjects = [one for each in whats for one in subjects_of(site, each, arch=spoken)]
-    words = audit_torch.torches(site, torch) if torch else []
+    words: list[str] = []
+    if torch:
+        from blackwheel.commands import audit_torch
+
+        words = audit_torch.torches(site, torch)
     if words and target is None:
         paths = [one.path for one in subjects]
         return audit_torch.show_links(site, paths, words, load=load, as_json=as_json)
@@ -109,6 +114,8 @@ def asked_card(site: Site, gpu: str, arch: str = "") -> Card:
         return Card(title="", archs=archs.parse_list(arch))
     if gpu:
         return cards.card(gpu)
+    from blackwheel.doctor import machine_checks
+
     return machine_checks.card(site.environment) or Card(
         title="RTX 50 and RTX PRO Blackwell", archs=archs.parse_list(ARCH)
     )
@@ -202,7 +209,8 @@ def _sheet(
             expected=expected,
             strict=strict,
         )
-    buildable = _name(path) in _buildable(site)
+    lacks = any(one.kernels.native < one.kernels.total for one in report.libraries)
+    buildable = lacks and _name(path) in _buildable(site)
     uncalled = _uncalled(site, _name(path), wanted)
     device = [one for one in report.libraries if not one.host_only]
     lines = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 import tempfile
@@ -52,8 +53,8 @@ def host_compiler(environment: Mapping[str, str], *, cuda: str) -> Compiler:
             fix="apt-get install g++ (Debian, Ubuntu) or dnf install gcc-c++ (Fedora, RHEL)",
             code=Exit.MACHINE,
         )
-    argv = [found, "-dM", "-E", "-x", "c++", "/dev/null"]
-    macros = capture(argv, environment=environment, cwd=Path("/")).stdout
+    file = Path(found).stat()
+    macros = _macros(found, (file.st_mtime_ns, file.st_size), tuple(sorted(environment.items())))
     defined = dict(re.findall(r"^#define __(\w+?)_* (\d+)$", macros, flags=re.MULTILINE))
     clang = "clang_major" in defined
     words = ("clang_major", "clang_minor") if clang else ("GNUC", "GNUC_MINOR")
@@ -71,6 +72,13 @@ def host_compiler(environment: Mapping[str, str], *, cuda: str) -> Compiler:
             code=Exit.MACHINE,
         )
     return Compiler(path=Path(found), kind=kind, version=version)
+
+
+@functools.cache
+def _macros(program: str, _: tuple[int, int], environment: tuple[tuple[str, str], ...]) -> str:
+    """Ask a compiler for what it defines, once for all stacks that a command lists."""
+    argv = [program, "-dM", "-E", "-x", "c++", "/dev/null"]
+    return capture(argv, environment=dict(environment), cwd=Path("/")).stdout
 
 
 def require_gcc(compiler: Compiler, stack: Stack, projects: Iterable[str]) -> None:

@@ -92,6 +92,15 @@ def test_page_shows_everything_that_was_seen() -> None:
     )
 
 
+def test_verdict_about_a_card_is_a_line_each() -> None:
+    made = replace(sheet(NATIVE, MIXED), closing="On it 40 run.\nThrough PTX: 3.", state="in part")
+    read = Reader(page([made]))
+    assert "runs: in part On it 40 run. Through PTX: 3. size" in read.words
+    assert [one["class"] for one in read.attributes("section")] == ["partly"]
+    good = replace(made, state="natively")
+    assert [one["class"] for one in Reader(page([good])).attributes("section")] == ["passed"]
+
+
 def test_page_needs_nothing_else() -> None:
     text = page([sheet(NATIVE, MIXED)])
     for outside in ("http:", "https:", "//", "url(", "@import", "src=", "href="):
