@@ -77,7 +77,7 @@ class AuditReport:
         return told
 
     def linked(self, exports: Exports) -> tuple[tuple[Links, ...], tuple[Finding, ...]]:
-        """Link what was read in another environment; reads no file."""
+        """Link the libraries of the report in another environment; read no file."""
         bonds, findings = symbols.links(self.elves, exports)
         broken = [one for one in self.findings if one.name == "unreadable-library"]
         return bonds, judged((*broken, *findings), own=False)
