@@ -34,10 +34,19 @@ def show_report(site: Site, stack: str, *, project: str, python: str, out: str) 
             path.write_text(timeline_page.page(title, lines, run), encoding="utf-8")
             site.console.say(f"{request.project}: drawn in {path}")
     if not seen:
+        folder, tags = site.store / "builds" / stack, {one.tag for one in asked}
+        other = sorted(path.name for path in folder.glob("*/cp*") if path.name not in tags)
         raise BlackwheelError(
             "no-records",
-            f"nothing of {stack} was compiled here",
-            where=str(site.store / "builds" / stack),
-            fix=f"invoke build-wheels --stack {stack}",
+            f"nothing of {stack} was compiled here for Python {asked[0].python}",
+            where=str(folder),
+            fix=f"invoke report --stack {stack} --python {_version(other[-1])}"
+            if other
+            else f"invoke build-wheels --stack {stack}",
             code=Exit.USAGE,
         )
+
+
+def _version(tag: str) -> str:
+    """Return the version of a Python tag: `3.12` of `cp312`."""
+    return f"{tag[2]}.{tag[3:]}"
