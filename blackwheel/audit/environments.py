@@ -55,9 +55,13 @@ def environment_of(other: str, *, site: Site) -> Path:
     return _installed(version, site)
 
 
-def exports_in(environment: Path, *, site: Site) -> audit.Exports:
-    """Return the symbols that an environment exports to a wheel; raise `torch-missing`."""
-    return audit.exports_of(environment, store=site.store)
+def exports_in(environment: Path, *, site: Site, beside: Sequence[str] = ()) -> audit.Exports:
+    """Return the symbols that an environment exports to a wheel; raise `torch-missing`.
+
+    Of the libraries `beside` those count that it has.
+    """
+    there = [one for one in beside if any(environment.glob(f"lib/python3*/site-packages/{one}"))]
+    return audit.exports_of(environment, store=site.store, beside=there)
 
 
 def own_exports(requires: Sequence[Requirement], *, site: Site) -> audit.Exports | None:

@@ -13,6 +13,7 @@ from packaging.version import InvalidVersion, Version
 from blackwheel.audit import audit, environments, torch_abi
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
+from blackwheel.receipts.beside import key_section, receipt_path
 from blackwheel.smoke import loading
 from blackwheel.stacks import loader
 
@@ -78,9 +79,10 @@ def show_links(
     each in a process of its own: that runs their code.
     """
     places = [environments.environment_of(word, site=site) for word in words]
-    others = [environments.exports_in(place, site=site) for place in places]
     documents: list[dict[str, Any]] = []
     for path in wheels:
+        beside = _beside(site, path)
+        others = [environments.exports_in(place, site=site, beside=beside) for place in places]
         requires = environments.requirements(path)
         own = environments.own_exports(requires, site=site)
         found, abi = audit.link_with(path, others, before=own)
@@ -99,6 +101,15 @@ def show_links(
     if as_json:
         site.console.json(documents)
     return Exit.OK if all(one["links"] for one in documents) else Exit.AUDIT
+
+
+def _beside(site: Site, wheel: Path) -> tuple[str, ...]:
+    """Return the libraries that a wheel of a stack here has loaded before its own."""
+    stack, _, project = key_section(receipt_path(wheel)).get("slug", "").partition("/")
+    if stack not in loader.names(site.constraints):
+        return ()
+    pin = loader.load(stack, site.constraints).projects.get(project.partition("/")[0])
+    return pin.beside if pin else ()
 
 
 def promise(one: torch_abi.TorchAbi, tried: Sequence[Tried]) -> str:

@@ -150,3 +150,30 @@ def test_what_cannot_be_asked(
         show_audit(site, str(wheel), **options)  # type: ignore[arg-type]
     assert (caught.value.code, caught.value.where) == (Exit.USAGE, place)
     shutil.rmtree(site.store, ignore_errors=True)
+
+
+def test_library_that_the_wheels_stack_has_loaded_before_counts_where_it_is(
+    site: Site, old: Path, tmp_path: Path
+) -> None:
+    """FlashInfer's modules leave symbols open that tvm_ffi has; no other receipt is believed so."""
+    call = 'extern "C" int TVMFFICall(); extern "C" int f() { return TVMFFICall(); }'
+    made = build_library(tmp_path / "sampling.so", call)
+    path = make_wheel(tmp_path, {"toy/sampling.so": made}, requires=["einops"])
+    there = shutil.copytree(old, tmp_path / "env", symlinks=True)
+    packages = next(there.glob("lib/python3*/site-packages"))
+    beside = packages / "tvm_ffi/lib/libtvm_ffi.so"
+    build_library(beside, 'extern "C" int TVMFFICall() { return 1; }')
+
+    def built_by(stack: str) -> None:
+        parts = {"python": "3.12", "archs": "12.0a"}
+        key = {"digest": "d", "slug": f"{stack}/flashinfer/cp312", "parts": parts}
+        build = {"buildDefinition": {"externalParameters": {"stack": {"key": key}}}}
+        receipt = path.with_name(f"{path.name}.receipt.json")
+        receipt.write_text(json.dumps({"predicate": build}), encoding="utf-8")
+
+    assert show_audit(site, str(path), torch=str(there)) == Exit.AUDIT, "no receipt"
+    built_by("flashinfer-quick")
+    assert show_audit(site, str(path), torch=str(there)) == Exit.OK
+    assert show_audit(site, str(path), torch=str(old)) == Exit.AUDIT, "it is not there"
+    built_by("of-somebody-else")
+    assert show_audit(site, str(path), torch=str(there)) == Exit.AUDIT
