@@ -50,6 +50,9 @@ def options(words: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--results", type=Path, help="append one JSON line an injection to this file"
     )
+    parser.add_argument(
+        "--resume", action="store_true", help="leave out those that --results calls right"
+    )
     parser.add_argument("--report", type=Path, help="write the table of --results to this file")
     return parser.parse_args(words)
 
@@ -73,6 +76,9 @@ def main(words: list[str]) -> int:
     if asked.only:
         pairs = [word.partition(":") for word in asked.only.split(",")]
         plan = [(name, int(number)) for name, _, number in pairs]
+    if asked.resume:
+        right = report.right(asked.results, asked.seed)
+        plan = [one for one in plan if one not in right]
     if asked.workers > 1 and not asked.only:
         code = several(asked, base, chosen, each)
     else:
@@ -92,6 +98,8 @@ def several(asked: argparse.Namespace, base: Path, chosen: list[str], each: int)
     common = ["--seed", str(asked.seed), "--each", str(each), "--results", str(asked.results)]
     common += ["--base", str(base), "--minutes", str(asked.minutes)]
     common += ["--shared", str(asked.shared)] if asked.shared else []
+    common += ["--resume"] if asked.resume else []
+    common += ["--from", str(asked.first)]
     argv = [sys.executable, "-m", "campaign", *common, "--kinds"]
     running = [subprocess.Popen([*argv, ",".join(group)]) for group in groups if group]
     return max(process.wait() for process in running)

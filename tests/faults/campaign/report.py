@@ -43,6 +43,16 @@ def row(case: Case, revision: str) -> Row:
     }
 
 
+def right(results: Path, seed: int) -> set[tuple[str, int]]:
+    """Return kind and number of each injection that ended right, or cannot be tried here."""
+    last = {}
+    for line in results.read_text("utf-8").splitlines() if results.exists() else ():
+        one = json.loads(line)
+        if one["seed"] == seed:
+            last[one["kind"], one["number"]] = not one["wrong"]
+    return {key for key, ended_well in last.items() if ended_well}
+
+
 def page(results: Sequence[Path]) -> str:
     """Return the page of all results; the last row of an injection is the one that counts."""
     rows: dict[tuple[str, int, int], list[Row]] = {}
