@@ -24,9 +24,8 @@ from .worlds import World
 
 EACH, SHORT = 52, 2
 """Injections of each kind, in the long form and in the short one."""
-REAL = ("quickstart-store-files", "quickstart-signals")
-LONG = ("compilers", "build-signals", "build-store-files", *REAL)
-"""Kinds that need the registry or a git host: not in the short form, unless asked for."""
+LONG = ("compilers", "build-signals", "build-store-files")
+"""Kinds that need gigabytes of the registry: not in the short form, unless asked for."""
 
 
 def options(words: list[str]) -> argparse.Namespace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import quickstart
 from .case import Case
 
 Words = tuple[str, ...]
@@ -30,6 +31,9 @@ def source_command(case: Case) -> Words:
     return (case.dice.choice(["clone", "apply-patches"]), "--stack", "toy")
 
 
-def any_command(case: Case) -> Words:
-    """Return one of either; a third are sources."""
-    return source_command(case) if case.dice.random() < 0.34 else shelf_command(case)
+def any_command(case: Case, *, writing: bool = False, together: bool = False) -> Words:
+    """Return a command of the quickstart for every other number, else one over toys."""
+    if case.number % 2:
+        return quickstart.command(case, together=together)
+    source = case.dice.random() < (0.4 if writing else 0.34)
+    return source_command(case) if source else shelf_command(case, writing=writing)

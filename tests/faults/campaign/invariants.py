@@ -33,11 +33,12 @@ TEMPORARY = re.compile(
 
 
 KEPT = re.compile(
-    r"^store/(sessions/|locks/[^/]+\.lock$|sdists/[^./][^/]*$|exports/[0-9a-f]{64}\.json$)"
+    r"^store/(sessions/|locks/[^/]+\.lock$|sdists/[^./][^/]*$|exports/[0-9a-f]{64}\.json$"
+    r"|digests/[0-9a-f]+\.json$)"
     r"|^home/\.cache/(nox|uv)/"
 )
 """Names that do not grow: session files go after a week; a lock and an archive for each pin, a
-table for each torch; the caches of nox and uv are theirs."""
+table for each torch, digests for each folder; the caches of nox and uv are theirs."""
 
 
 def wheels_without_receipt(shelf: Path) -> list[str]:

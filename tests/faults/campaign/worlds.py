@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import stat
@@ -186,7 +187,7 @@ def makers(world: World) -> dict[str, Callable[[], None]]:
         for part in ("constraints", "patches"):
             shutil.rmtree(world.part(part))
         proved.new_checkout(world.root)
-        site = proved.site_of(world.root)
+        site = dataclasses.replace(proved.site_of(world.root), store=world.store)
         code = proved.library(world.tmp)
         built = world.base / "built"
         for name, revision in (*older, ("toy", 1), ("other", 1)):

@@ -2,46 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from .. import choices
+from .. import choices, quickstart
 from ..case import Case
-from ..liars import Answer, Liar, Lie, page_prefix, transport_lies
-
-JSON_PAGE = "application/vnd.pypi.simple.v1+json"
-
-
-class TrueIndex:
-    """Files of one project, listed in JSON."""
-
-    def __init__(self, files: dict[str, bytes]) -> None:
-        self.files = files
-
-    def page(self) -> dict[str, Any]:
-        rows = [
-            {
-                "filename": name,
-                "url": f"/files/{name}",
-                "hashes": {"sha256": hashlib.sha256(data).hexdigest()},
-                "size": len(data),
-            }
-            for name, data in self.files.items()
-        ]
-        return {"meta": {"api-version": "1.1"}, "name": "toy", "versions": ["1.0"], "files": rows}
-
-    def __call__(self, _method: str, path: str, _headers: dict[str, str], _body: bytes) -> Answer:
-        name = path.rpartition("/files/")[2].replace("%2B", "+")
-        if path.startswith("/simple/toy"):
-            return 200, {"Content-Type": JSON_PAGE}, json.dumps(self.page()).encode()
-        if name in self.files:
-            return 200, {"Content-Type": "application/octet-stream"}, self.files[name]
-        return 404, {}, b"none"
-
+from ..indexes import TrueIndex
+from ..liars import Liar, Lie, page_prefix, transport_lies
 
 NAMES = (
     "toy-1.0-1/../../../../traversed-py3-none-any.whl",
@@ -191,6 +161,20 @@ def outside(base: Path) -> set[str]:
 
 def stand_in(case: Case) -> None:
     """The sdist of a lying index never becomes a source."""
+    if case.number % 2:
+        words, liar = quickstart.clone(case), quickstart.index(case)
+    else:
+        words, liar = _toys_sdist(case)
+    liar.lie = lie_of(case, page_prefix)
+    around = outside(case.world.base)
+    case.run(*words)
+    liar.lie = None
+    case.fault([f"written outside: {name}" for name in outside(case.world.base) - around])
+    case.settle(*words)
+
+
+def _toys_sdist(case: Case) -> tuple[choices.Words, Liar]:
+    """Let the toy's own host be away, so that its sdist is asked for."""
     choices.source_command(case)
     from ..worlds import upstream_of
 
@@ -199,17 +183,10 @@ def stand_in(case: Case) -> None:
     if liar is None:
         liar = case.lab.servers["stand-in"] = Liar(TrueIndex(upstream.index.files))
     config = (case.world.base / "gitconfig").read_text("utf-8")
-    lines = config.replace("toy/toy\n", "toy/other\n")  # the project's own host is away
     away = case.world.base / "gitconfig-away"
-    away.write_text(lines, encoding="utf-8")
+    away.write_text(config.replace("toy/toy\n", "toy/other\n"), encoding="utf-8")
     case.extra = {"UV_DEFAULT_INDEX": f"{liar.root}/simple", "GIT_CONFIG_GLOBAL": str(away)}
-    liar.lie = lie_of(case, page_prefix)
-    around = outside(case.world.base)
-    words = ("clone", "--stack", "toy")
-    case.run(*words)
-    liar.lie = None
-    case.fault([f"written outside: {name}" for name in outside(case.world.base) - around])
-    case.settle(*words)
+    return ("clone", "--stack", "toy"), liar
 
 
 KINDS = {"lying-index": audited, "lying-sdist-index": stand_in}

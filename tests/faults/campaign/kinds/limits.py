@@ -17,9 +17,8 @@ def descriptors(case: Case) -> None:
 
 
 def file_size(case: Case) -> None:
-    writes = case.dice.random() < 0.6
-    words = choices.shelf_command(case, writing=True) if writes else choices.source_command(case)
-    most = int(2 ** case.dice.uniform(0, 16))
+    words = choices.any_command(case, writing=True)
+    most = int(2 ** case.dice.uniform(0, 23 if case.number % 2 else 16))
     case.note(f"files of {most} bytes")
     # The output of the command is a file of the campaign's own, and has the same limit.
     mute = most < 8192

@@ -33,7 +33,7 @@ def power_cut(case: Case) -> None:
     mounted(case, at, "-o", LATER, str(disk))
     (at / "lost+found").rmdir()
     subprocess.run(["sync", "--file-system", str(at)], check=True)
-    if case.dice.random() < 0.5:
+    if case.dice.random() < 0.35:
         case.note("the power is cut right after success")
         done = case.run(*words)
         whole = not done.code

@@ -44,8 +44,7 @@ def start_up(case: Case) -> None:
 
 def under_way(case: Case) -> None:
     """A command that is stopped while it writes leaves a whole shelf and store."""
-    writes = case.dice.random() < 0.6
-    words = choices.shelf_command(case, writing=True) if writes else choices.source_command(case)
+    words = choices.any_command(case, writing=True)
     signum = case.dice.choice(SIGNALS)
     delay = case.dice.uniform(0.0, 1.2)
     case.run(*words, signals=[signum], during=send(case, signum, delay))

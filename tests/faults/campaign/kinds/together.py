@@ -5,24 +5,25 @@ from __future__ import annotations
 import time
 
 from .. import choices
-from ..case import Case
+from ..case import WALL, Case
 
 READERS = (("verify", "toy"), ("status",), ("build-wheels", "--stack", "toy"))
 
 
 def together(case: Case) -> None:
     """All of them end well or say whom they wait for, and the state is that of one alone."""
-    writes = case.dice.random() < 0.6
-    words = choices.shelf_command(case, writing=True) if writes else choices.source_command(case)
+    words = choices.any_command(case, writing=True, together=True)
     count = case.dice.choice([2, 2, 3, 4])
     others = [words] * (count - 1)
-    if writes and case.dice.random() < 0.5:
+    if words[0] in ("publish", "prune") and case.dice.random() < 0.5:
         others[0] = case.dice.choice(READERS)
-    running = []
+    running, moments = [], []
     for one in [words, *others]:
         running.append(case.start(*one))
-        time.sleep(case.dice.choice([0, 0, 0.05, 0.2]))
-    done = [case.lab.shell.ended(one, seconds=240) for one in running]
+        moments.append(case.dice.choice([0, 1]) * case.dice.uniform(0, 0.3))
+        time.sleep(moments[-1])
+    case.note(f"moments {[round(one, 3) for one in moments]}")
+    done = [case.lab.shell.ended(one, seconds=WALL) for one in running]
     for one in done:
         case.judge(one)
         if one.code and one.words[0] != "verify":
