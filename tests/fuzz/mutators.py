@@ -65,7 +65,8 @@ def _edit(dice: Random, holder: list[Any], odd: Sequence[Any]) -> None:
     elif isinstance(value, str):
         place[key] = changed_text(dice, value)
     elif isinstance(value, list):
-        place[key] = value * dice.choice((0, 2, 300))
+        times = dice.choice((0, 2, 300))  # a hundred MB of one list cost seconds, and tell nothing
+        place[key] = value * (times if len(as_json(value)) < 10_000 else min(times, 2))
     elif isinstance(value, int | float):
         place[key] = dice.choice(NUMBERS) * dice.choice((1, -1, 0.5))
 
