@@ -181,8 +181,9 @@ def main(parser: argparse.ArgumentParser) -> int:
 HEAD = """\
 # Parsers under fuzz
 
-`nox -s fuzz -- --report benchmarks/fuzz.md` wrote this page. It edits right inputs of every parser of something that others wrote, and looks for
-exceptions that are no named error, 2 s of CPU and 200 MB ([0040](../docs/decisions/0040-fuzz-and-own-records.md)). What failed once is a test
+`nox -s fuzz -- --report benchmarks/fuzz.md` wrote this page. It edits right inputs of every
+parser of something that others wrote, and looks for exceptions that are no named error, 2 s of CPU
+and 200 MB ([0040](../docs/decisions/0040-fuzz-and-own-records.md)). What failed once is a test
 (`tests/fuzz/failed.json`). `lines reached`: of the parser, by the first 1,000 inputs.
 
 | parser | inputs | lines reached | s of CPU | kinds of fault |
