@@ -133,6 +133,12 @@ _WORDS: Final[tuple[tuple[str, str, str, str], ...]] = (
         "link it with -Wl,-z,noexecstack; invoke audit WHEEL names it",
     ),
     (
+        r"Illegal instruction(?! was)|died with <Signals\.SIGILL",
+        "illegal-instruction",
+        "code for another processor: it holds an instruction that this CPU lacks (AVX-512, say)",
+        "lscpu lists what this one has; build the library named there for it, or use a newer CPU",
+    ),
+    (
         r"Arch conditional MMA instruction used without targeting",
         "arch-conditional",
         "the kernel was compiled for a plain arch (sm_120), and needs its own variant (12.0a)",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -151,3 +152,12 @@ def test_a_packed_page_is_bounded_by_what_it_unpacks_to(serve: Callable[..., str
 
 def test_no_page_is_no_reason_to_ask_again() -> None:
     assert not NoPageError("x").again
+
+
+def test_a_socks_proxy_without_its_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "socks", None)  # as where pysocks is not installed
+    monkeypatch.setenv("ALL_PROXY", "socks5h://127.0.0.1:1")
+    with pytest.raises(FailedError) as error:
+        page("http://index.invalid/simple", patience=HURRIED)
+    assert "SOCKS" in str(error.value)
+    assert "is no http address" not in str(error.value)

@@ -78,7 +78,10 @@ FRIENDS = [
         " argument",
         "executable-stack",
     ),
-    ("Illegal instruction (core dumped)", ""),
+    ("Illegal instruction (core dumped)", "illegal-instruction"),
+    ("x.sh: line 1: 42 Illegal instruction     python3 x.py", "illegal-instruction"),
+    ("subprocess.CalledProcessError: x died with <Signals.SIGILL: 4>.", "illegal-instruction"),
+    ("error: Illegal instruction was typed", ""),
     ("serve: error: argument --kv-cache-dtype: invalid argument: fp9", ""),
     ("virtual memory exhausted: Cannot allocate memory; c++: out of memory allocating 65536", ""),
     (
