@@ -112,6 +112,34 @@ def test_option_with_an_equals_sign_is_read(store: Path, monkeypatch: pytest.Mon
     assert loaded(monkeypatch, "--stack=quickstart", "--python=3.12").STACK == "quickstart"
 
 
+def test_environments_of_a_python_at_a_long_path_have_a_short_name_of_their_own(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CI workspace has paths that are longer than a name of a file may be."""
+    places = []
+    for last in ("3.11", "3.12"):
+        python = "/ci/" + "workspace/" * 30 + f"python{last}"
+        module = loaded(monkeypatch, "--stack", "quickstart", "--python", python)
+        places.append(Path(module.nox.options.envdir))
+    assert {place.parent for place in places} == {store / "nox"}
+    assert len({place.name for place in places}) == 2
+    assert all(len(place.name) < 255 for place in places)
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc", ".", "..", "a/b"])
+def test_name_of_a_stack_makes_no_folder_outside_of_the_store(
+    store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        loaded(monkeypatch, "--stack", name)
+    assert stopped.value.code == int(Exit.USAGE)
+    assert capsys.readouterr().err.startswith("error: unknown-stack\n")
+    assert not store.exists()
+
+
 def test_help_of_a_session_ends_it_without_a_file(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -250,10 +250,9 @@ def _brief(error: Exception) -> str:
         return "no answer in time"
     if cut := re.search(r"IncompleteRead\((\d+) bytes read, (\d+) more", str(error)):
         return f"cut off at {cut[1]} of {int(cut[1]) + int(cut[2])} bytes"
-    if "SOCKS" in str(error):  # of an InvalidSchema, too: the proxy's, not the index's
-        return "Missing dependencies for SOCKS support"
     if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
-        return "is no http address"
+        # An InvalidSchema may be the proxy's.
+        return str(error)[:80] if "SOCKS" in str(error) else "is no http address"
     if isinstance(error, requests.TooManyRedirects):
         return "redirects without an end"
     if isinstance(error, ValueError | OverflowError) and not isinstance(error, OSError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -76,3 +77,19 @@ def test_wrong_outcome_ends_the_campaign_with_1_and_names_injection_and_fault(
     assert "WRONG planted:0" in done.stderr
     assert "has no whole receipt: " in done.stderr
     assert done.stdout == "1 injected, 1 wrong, seed 16\n"
+
+
+def test_resumed_campaign_leaves_out_what_ended_right_and_tries_the_rest_again(
+    tmp_path: Path,
+) -> None:
+    results = tmp_path / "results.jsonl"
+    row = {"kind": "clock", "number": 1, "seed": 16, "skipped": "", "wrong": []}
+    later = [
+        {**row, "wrong": ["a fault"]},
+        {**row, "number": 2, "wrong": ["a fault"]},
+        {**row, "number": 3, "seed": 17},
+        row,
+    ]
+    results.write_text("".join(f"{json.dumps(one)}\n" for one in later), encoding="utf-8")
+    assert report.right(results, 16) == {("clock", 1)}
+    assert report.right(tmp_path / "nothing", 16) == set()

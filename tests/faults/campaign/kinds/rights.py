@@ -139,8 +139,7 @@ def no_exec(case: Case) -> None:
         remounted(at, "ro")
     case.note(f"{at.name}: {options}")
     case.run(*words)
-    if options == "ro":
-        remounted(at, "rw")
+    remounted(at, "rw,exec,size=256m")
     case.settle(*words)
 
 
