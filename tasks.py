@@ -5,8 +5,12 @@ Each option is named once, where the verb declares it; `ask` holds what was type
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
+
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else an interrupted import
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # says a traceback; `entry.run` sets it again
 
 from invoke import Collection, Task
 

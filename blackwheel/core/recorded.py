@@ -23,7 +23,7 @@ from blackwheel.core.settled import Digests
 MOST_BYTES: Final = 64 << 20
 """Of one RECORD; that of torch takes 2 MB."""
 _SHOWN: Final = 8
-_OWN: Final = ("_virtualenv.py", "_virtualenv.pth")
+OWN: Final = ("_virtualenv.py", "_virtualenv.pth")
 """Files that the maker of an environment puts beside the packages."""
 
 
@@ -77,7 +77,7 @@ def strays(packages: Path, *, own: Collection[str] = ()) -> list[Changed]:
     return [
         Changed(distribution="", path=path, why="is in no RECORD")
         for path in sorted(_files(packages))
-        if path not in known and path not in (*_OWN, *own) and not _compiled(path)
+        if path not in known and path not in (*OWN, *own) and not _compiled(path)
     ]
 
 

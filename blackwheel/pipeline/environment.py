@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from blackwheel.core.units import size
 from blackwheel.pytorch.installed import PATH_FILE
 
 _LINES: Final = 12
+_UNDER_WAY: Final = "blackwheel-under-way"
+"""In an environment, from the begin of an install to its end."""
 _AWAY: Final = re.compile(
     r"error sending request|failed to fetch|client error|connection|timed out|dns error"
     r"|status code|\(5\d\d|\(429|network connectivity",
@@ -82,10 +85,27 @@ def sync(site: Site, environment: Path, locks: Sequence[str], wheels: Sequence[s
     `wrong-sha256`, `no-answer`, `disk-full`, `program-killed` and `environment-refused`.
     """
     pip, python = [str(site.uv), "pip"], ["--python", str(environment / "bin" / "python")]
+    under_way = environment / _UNDER_WAY
+    if under_way.exists():
+        _empty(environment)
+    under_way.touch()
     _run(site, [*pip, "sync", "--require-hashes", *python, *locks], locks)
     if wheels:
         _run(site, [*pip, "install", "--no-deps", *python, *wheels], wheels)
+    under_way.unlink()
     recorded.require_as_recorded(environment, site.store, own=(PATH_FILE,))
+
+
+def _empty(environment: Path) -> None:
+    """Remove the packages of an install that did not end: uv takes half of one for a whole one."""
+    for packages in environment.glob("lib/python3*/site-packages"):
+        for path in packages.iterdir():
+            if path.name in (PATH_FILE, *recorded.OWN):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def _run(site: Site, argv: Sequence[str], given: Sequence[str]) -> None:

@@ -172,3 +172,25 @@ def test_a_missing_file_and_a_record_without_its_digest_are_named(world: World) 
     lines = ["toy/__init__.py,," if one.startswith("toy/__init__") else one for one in lines]
     record.write_text("\n".join(lines), encoding="utf-8")
     assert "toy/__init__.py of toy has no sha256 in RECORD" in world.refusal("env").fact
+
+
+def test_an_install_that_did_not_end_is_begun_anew(world: World) -> None:
+    """What uv had unpacked before the disk was full is a package for the next uv."""
+    (world.home / "env").mkdir()
+    right = world.lock.read_text(encoding="utf-8")
+    venv.create(world.home / "env", with_pip=False, symlinks=True)
+    world.lock.write_text(f"{right}other==1 --hash=sha256:{'0' * 64}\n", encoding="utf-8")
+    with pytest.raises(BlackwheelError):
+        world.sync("env")
+    world.lock.write_text(right, encoding="utf-8")
+    (packages,) = (world.home / "env").glob("lib/python3*/site-packages")
+    (packages / "toy-1.dist-info").mkdir()
+    for name in ("METADATA", "WHEEL", "RECORD"):
+        text = FILES.get(f"toy-1.dist-info/{name}", "toy/__init__.py,sha256=x,1\n")
+        (packages / "toy-1.dist-info" / name).write_text(text, encoding="utf-8")
+    (packages / "_virtualenv.py").touch()
+    world.sync("env")
+    assert (packages / "toy" / "__init__.py").is_file()
+    assert (packages / "_virtualenv.py").is_file(), "the environment's own"
+    (packages / "toy" / "__init__.py").unlink()
+    world.refusal("env")  # this one did end: what is missing was taken from it

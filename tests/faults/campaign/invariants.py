@@ -33,7 +33,7 @@ TEMPORARY = re.compile(
 
 
 KEPT = re.compile(
-    r"^store/(sessions/|locks/[^/]+\.lock$|sdists/[^./][^/]*$|exports/[0-9a-f]{64}\.json$"
+    r"^store/(sessions/|locks/[^/]+$|sdists/[^./][^/]*$|exports/[0-9a-f]{64}\.json$"
     r"|digests/[0-9a-f]+\.json$)"
     r"|^home/\.cache/(nox|uv)/"
 )
