@@ -181,7 +181,7 @@ def _build(site: Site, options: argparse.Namespace) -> None:
 def _records(options: argparse.Namespace) -> Path | None:
     """Return the file of records, where a command reads it."""
     path = session_file.records_of(options.file) if "file" in options else None
-    return path if path and path.exists() else None
+    return path if path and os.access(path, os.W_OK) else None
 
 
 def _bench(site: Site, options: argparse.Namespace) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -203,3 +205,21 @@ def test_order_of_the_other_kind_is_refused(here: Site) -> None:
     file = session_file.hand(here.store, "build", orders(here, "quickstart")[0])
     with pytest.raises(BlackwheelError, match="bad-session-file"):
         session_file.read(file, SmokeOrder)
+
+
+@pytest.mark.parametrize("place", ["a" * 300, "loop/order.json", "file/order.json"])
+def test_a_place_that_cannot_be_looked_at_is_no_traceback(tmp_path: Path, place: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    words = ["sync", str(tmp_path / place), "--environment", str(tmp_path / "none"), "--locks", "x"]
+    done = subprocess.run(
+        [sys.executable, "-m", "blackwheel", *words],
+        cwd=CONSTRAINTS.parent,
+        env={**os.environ, "BLACKWHEEL_HOME": str(tmp_path / "store")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.returncode > 1
