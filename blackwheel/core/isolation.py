@@ -55,10 +55,16 @@ answered by `_answer_proxies`."""
 
 _STOPS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
 _COVERED = Path("/tmp")  # noqa: S108  every Linux has it, and a build need not see what is there
+_RUN = Path("/run")
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000
 _CLONE_NEWPID, _CLONE_NEWNET = 0x20000000, 0x40000000
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
+_OVER_THE_KERNEL = (2, 12, 13, 16, 17, 18, 19, 21, 22, 25, 27, 32, 33, 34, 38, 39, 40)
+"""Capabilities by number (capabilities(7)) that no compiler needs: DAC_READ_SEARCH, NET_ADMIN,
+NET_RAW, SYS_MODULE, RAWIO, CHROOT, PTRACE, ADMIN, BOOT, TIME, MKNOD, MAC_*, SYSLOG, PERFMON, BPF,
+CHECKPOINT_RESTORE."""
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -318,11 +324,12 @@ def _await_companion(pid: int, spec: Spec, *, limit: float = 20.0) -> None:
 
 
 def _become_command(spec: Spec) -> int:
-    if spec.mode == NAMESPACES and not spec.network:
-        _unshare(_CLONE_NEWNET, "a network namespace")
-        _raise_loopback()
-        if spec.heard:
-            _answer_proxies(spec.heard)
+    if spec.mode == NAMESPACES:
+        _leave_rights(spec)
+        if not spec.network:
+            _raise_loopback()
+            if spec.heard:
+                _answer_proxies(spec.heard)
     os.setsid()  # a process group to stop as one, and no terminal to wait for
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     if not spec.argv:
@@ -352,8 +359,7 @@ def _execute(argv: Sequence[str], environment: Mapping[str, str]) -> int:
 
 def _enter_user_and_process_namespace() -> None:
     """Children are born into the new process namespace; this process itself stays outside."""
-    uid, gid = os.geteuid(), os.getegid()
-    if uid == 0:
+    if os.geteuid() == 0:
         # A user namespace would take root's right to files of other users (a checkout mounted
         # into a container); it is needed only where root may not do without.
         try:
@@ -361,7 +367,13 @@ def _enter_user_and_process_namespace() -> None:
             return
         except IsolationError:
             pass
-    _unshare(_CLONE_NEWUSER | _CLONE_NEWPID, "a user namespace")
+    _unshare_user(_CLONE_NEWPID)
+
+
+def _unshare_user(more: int) -> None:
+    """Enter a user namespace, in which the user keeps the own number."""
+    uid, gid = os.geteuid(), os.getegid()
+    _unshare(_CLONE_NEWUSER | more, "a user namespace")
     try:
         Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
         # The user's own number: the command sees itself as who it is, and loses all rights over
@@ -370,6 +382,31 @@ def _enter_user_and_process_namespace() -> None:
         Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1", encoding="ascii")
     except OSError as error:
         raise IsolationError(f"cannot map the user: {error.strerror}") from None
+
+
+def _leave_rights(spec: Spec) -> None:
+    """Take from the command what leads to the companion's variables, and out of the namespaces.
+
+    A process of another user namespace, or with more capabilities, is no one's to look into:
+    neither /proc/PID/environ nor the namespaces of /proc/1, which has the machine's network.
+    """
+    apart = _CLONE_NEWNS | (0 if spec.network else _CLONE_NEWNET)
+    try:
+        if os.geteuid() == 0:
+            raise IsolationError("root keeps its right to files of other users")
+        _unshare_user(apart)
+    except IsolationError:
+        _unshare(apart, "a network namespace")
+    needed = [*spec.keep, Path(sys.prefix), Path(sys.base_prefix), *map(Path, os.get_exec_path())]
+    needed = [path.resolve() for path in needed]
+    # Services of the machine listen there; where programs lie below it (NixOS), it stays.
+    if _RUN.is_dir() and not spec.network and not any(p.is_relative_to(_RUN) for p in needed):
+        _mount("tmpfs", _RUN, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=755")
+    if os.geteuid() == 0:
+        for right in _OVER_THE_KERNEL:
+            with contextlib.suppress(IsolationError):  # an older kernel has fewer
+                _prctl(_PR_CAPBSET_DROP, right)
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def _mount_fixed_root(spec: Spec) -> None:

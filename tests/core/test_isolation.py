@@ -380,6 +380,48 @@ def test_a_namespace_has_a_loopback_of_its_own_and_no_other_interface(place: Pla
     assert [line.split(":")[0].strip() for line in devices.stdout.splitlines()[2:]] == ["lo"]
 
 
+@needs_namespaces
+def test_what_the_companion_alone_is_given_cannot_be_read_by_the_command(place: Place) -> None:
+    secret = f"s3cret{uuid.uuid4().hex}"
+    script = "sleep 0.3; cat /proc/[0-9]*/environ | tr '\\0' '\\n' | grep -c SECRET"
+    spec = place.spec(
+        NAMESPACES,
+        ("sh", "-c", script),
+        companion=("sh", "-c", "sleep 60"),
+        companion_only=("SECRET",),
+    )
+    environment = {**os.environ, "SECRET": secret}
+    command = place.command(spec)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert "/environ" in done.stderr, "the companion is there, and is not to be read"
+    assert done.stdout == "0\n"
+
+
+@needs_namespaces
+@pytest.mark.parametrize("kind", ["net", "mnt", "user"])
+def test_namespaces_of_the_first_process_cannot_be_entered(place: Place, kind: str) -> None:
+    enter = f"import os; os.open('/proc/1/ns/{kind}', os.O_RDONLY)"  # what setns(2) wants
+    done = place.run(place.spec(NAMESPACES, (place.python, "-c", enter), keep=place.interpreter))
+    assert done.returncode == 1
+    assert "PermissionError" in done.stderr
+
+
+@needs_namespaces
+def test_services_of_the_machine_have_no_socket_inside(place: Place) -> None:
+    if any(Path(one).resolve().is_relative_to("/run") for one in os.get_exec_path()):
+        pytest.skip("programs of this machine lie below /run")
+    assert place.shell(NAMESPACES, "ls -A /run").stdout == ""
+
+
+@needs_namespaces
+def test_no_program_gives_the_command_more_rights(place: Place) -> None:
+    told = place.shell(NAMESPACES, "grep -E 'CapEff|NoNewPrivs' /proc/self/status").stdout
+    rights, no_more = (int(line.split()[1], 16) for line in sorted(told.splitlines()))
+    assert no_more == 1
+    for right in (19, 21):  # SYS_PTRACE, SYS_ADMIN
+        assert not rights >> right & 1
+
+
 # --- nothing is left
 
 

@@ -149,6 +149,8 @@ def unnamed_codes(
     ours = {*(-number for number in signals), *(128 + number for number in signals)}
     if code in ours or code == Exit.OK or (signal.SIGINT in signals and _before_us(done)):
         return []
+    if code == Exit.FAULT and signal.SIGINT in signals and not done.said:
+        return []  # Invoke's own end of an interrupt, before it has loaded a verb
     if code not in set(Exit) or (code == Exit.FAULT and not nox):
         return [f"exit code {code} is none of core/errors.py's: {done.said.strip()[-300:]}"]
     if code == Exit.STOPPED and not signals:
