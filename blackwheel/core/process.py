@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import resource
 import selectors
 import shutil
@@ -17,16 +16,11 @@ from typing import Final
 
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.isolation import bound_to_parent
+from blackwheel.core.redact import masked, secrets_of
 
 TAIL_LINES: Final = 40
 LOG_BYTES: Final = 16 << 20
 """Of a log that is continued: a longer one is set aside, in the place of the one before it."""
-PRIVATE_WORDS: Final = (
-    r"TOKEN|PASSW|PASSPHRASE|SECRET|CREDENTIAL|COOKIE"
-    r"|(?:API|ACCESS|PRIVATE|ENCRYPTION|SIGNING)_?KEY"
-)
-"""Words of names whose values nobody may read, wherever they stand in the name."""
-_SECRET_NAMES: Final = re.compile(rf"{PRIVATE_WORDS}|(?:^|_)(?:PAT|PWD|PASS|AUTH|KEY)$")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,28 +47,6 @@ class Limits:
     memory: int
     output: int
     """Bytes that it may write into the file it is given."""
-
-
-def secrets_of(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the secrets of an environment: values of secret variables, logins in addresses."""
-    found = [
-        value
-        for name, value in environment.items()
-        if value and name != "PWD" and _SECRET_NAMES.search(name.upper())
-    ]
-    for value in environment.values():
-        head, at, _ = value.partition("@")
-        _, scheme, userinfo = head.partition("://")
-        if at and scheme and "/" not in userinfo and userinfo:
-            found.append(userinfo)
-    return tuple(sorted(set(found), key=len, reverse=True))
-
-
-def masked(text: str, secrets: Sequence[str]) -> str:
-    """Replace every secret by ****."""
-    for secret in secrets:
-        text = text.replace(secret, "****")
-    return text
 
 
 def _start(

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from blackwheel.core.process import PRIVATE_WORDS, masked, secrets_of
-
 GONE: Final = "****"
+PRIVATE_WORDS: Final = (
+    r"TOKEN|PASSW|PASSPHRASE|SECRET|CREDENTIAL|COOKIE"
+    r"|(?:API|ACCESS|PRIVATE|ENCRYPTION|SIGNING)_?KEY"
+)
+"""Words of names whose values nobody may read, wherever they stand in the name."""
+_SECRET_NAMES: Final = re.compile(rf"{PRIVATE_WORDS}|(?:^|_)(?:PAT|PWD|PASS|AUTH|KEY)$")
 _SHAPES: Final = (
     r"\b(?:hf|gh[oprsu]|glpat|gldt|sk|rk|xox[abprs]|npm|dckr_pat|dop_v1|shpat)[_-][A-Za-z0-9_-]{16,}",
     r"\bAIza[A-Za-z0-9_-]{30,}",
@@ -47,6 +51,28 @@ _SCP: Final = re.compile(r"(?<![\w/.@-])[\w.-]+@([\w.-]+\.[\w-]+):(?=[\w~./-])")
 _PUBLIC: Final = ("github.com", "gitlab.com", "bitbucket.org")
 _USERINFO: Final = re.compile(r"(\w+://)[^\s/@\"'<>]+@[^\s/\"'<>]+")
 _QUERY: Final = re.compile(r"(\w+://[^\s?\"'<>]+)\?[^\s\"'<>]*")
+
+
+def secrets_of(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the secrets of an environment: values of secret variables, logins in addresses."""
+    found = [
+        value
+        for name, value in environment.items()
+        if value and name != "PWD" and _SECRET_NAMES.search(name.upper())
+    ]
+    for value in environment.values():
+        head, at, _ = value.partition("@")
+        _, scheme, userinfo = head.partition("://")
+        if at and scheme and "/" not in userinfo and userinfo:
+            found.append(userinfo)
+    return tuple(sorted(set(found), key=len, reverse=True))
+
+
+def masked(text: str, secrets: Sequence[str]) -> str:
+    """Replace every secret by ****."""
+    for secret in secrets:
+        text = text.replace(secret, GONE)
+    return text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

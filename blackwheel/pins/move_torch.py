@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +16,7 @@ from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.file_lock import held
 from blackwheel.core.http import AbsentError, Patience
 from blackwheel.core.site import Site
+from blackwheel.pins import changes
 from blackwheel.pins.stack_file import Edited, rewrite
 from blackwheel.pytorch import archive, identity, installed, nightly_index
 from blackwheel.pytorch import wheel as torchwheel
@@ -126,9 +126,7 @@ def _show(site: Site, stack_name: str, changed: Sequence[Edited]) -> None:
         site.console.result(f"constraints/{stack_name}.toml: nothing changed")
     for one in changed:
         path = f"constraints/{one.path.relative_to(site.constraints)}"
-        lines = difflib.unified_diff(
-            one.before.splitlines(), one.after.splitlines(), path, path, lineterm="", n=2
-        )
+        lines = changes.difference(path, one.before, one.after)
         site.console.result(shown("\n".join(lines)))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +10,7 @@ from typing import Final
 from blackwheel.core.addresses import shown
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site, isolation_mode
-from blackwheel.pins import move_project
+from blackwheel.pins import changes, move_project
 from blackwheel.pins import objects as objectplans
 from blackwheel.pins.move_project import Move
 from blackwheel.pins.objects import Pair
@@ -127,12 +126,14 @@ def _short(pin: GitPin) -> str:
 
 def difference(move: Move) -> Iterator[str]:
     """Return the diff of the stack file, and of each patch that was rebased."""
-    yield from _diff(f"constraints/{move.stack.name}.toml", move.before, move.after)
+    yield from changes.difference(f"constraints/{move.stack.name}.toml", move.before, move.after)
     for patch in move.rebased.series.patches:
         content = move.rebased.contents.get(patch.name, b"")
         if content not in (patch.content, b""):
             pair = (text.decode("utf-8", "replace") for text in (patch.content, content))
-            yield from _diff(f"patches/{move.project}/{move.pin.version}/{patch.name}", *pair)
+            yield from changes.difference(
+                f"patches/{move.project}/{move.pin.version}/{patch.name}", *pair
+            )
 
 
 def _plan(site: Site, move: Move) -> Iterator[str]:
@@ -187,12 +188,6 @@ def _key(site: Site, asked: Request, series: Series) -> Key:
 
 def _pair(before: str, after: str) -> str:
     return before if before == after else f"{before} → {after}"
-
-
-def _diff(path: str, before: str, after: str) -> Iterator[str]:
-    yield from difflib.unified_diff(
-        before.splitlines(), after.splitlines(), path, path, lineterm="", n=2
-    )
 
 
 def _next(move: Move) -> str:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import difflib
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,7 +21,7 @@ from blackwheel.core.files import replace_file
 from blackwheel.core.http import AbsentError, FailedError, Patience, whole_length
 from blackwheel.core.site import Site
 from blackwheel.core.units import duration
-from blackwheel.pins import lock, lock_all, move_torch, stack_file
+from blackwheel.pins import changes, lock, lock_all, move_torch, stack_file
 from blackwheel.pytorch import wheel as torchwheel
 from blackwheel.pytorch.nightly_index import Offer, offered
 from blackwheel.pytorch.wheel import TorchFile
@@ -70,19 +67,21 @@ def pin_registry(site: Site, name: str, version: str, *, dry_run: bool = False) 
         torch, file = _found(site, stack, version)
         toolchain = _toolchain(site, stack, file)
         torch = _with_families(site, stack, torch)
-        with _copied(site) as copy:
+        with changes.copied(site) as copy:
             _edit(copy, stack, torch, toolchain)
             moved = loader.load(name, copy.constraints)
             if moved.locks == name:
                 lock_all.lock_all(copy, names=[name])
-            changed = _changed(site.constraints, copy.constraints)
+            changed = changes.differing(site.constraints, copy.constraints)
             site.console.result("\n".join(_summary(stack, moved)))
             site.console.result(shown("\n".join(_difference(site, copy, changed))))
             if dry_run or not changed:
                 word = "nothing was written" if changed else "nothing changed"
                 site.console.say(f"{name}: {word}")
                 return False
-            _write(site.constraints, copy.constraints, changed)
+            changes.write(
+                {site.constraints / one: (copy.constraints / one).read_bytes() for one in changed}
+            )
     site.console.say(f"{name}: written; next: invoke plan --stack {name}")
     return True
 
@@ -269,14 +268,6 @@ def _moved_line(line: str, version: Version, parts: Mapping[str, str]) -> str:
     )
 
 
-@contextlib.contextmanager
-def _copied(site: Site) -> Iterator[Site]:
-    """Give a copy of the stacks and their locks, in which everything is tried."""
-    with tempfile.TemporaryDirectory(prefix="blackwheel-pin-") as folder:
-        shutil.copytree(site.constraints, Path(folder) / site.constraints.name)
-        yield replace(site, checkout=Path(folder))
-
-
 def _edit(copy: Site, stack: Stack, torch: TorchPin, toolchain: ToolchainPin) -> None:
     """Write torch and toolkit into the copy; raise where a stack would not load any more."""
     path = copy.constraints / f"{stack.name}.toml"
@@ -295,18 +286,6 @@ def _edit(copy: Site, stack: Stack, torch: TorchPin, toolchain: ToolchainPin) ->
         )
     for other in loader.names(copy.constraints):
         loader.load(other, copy.constraints)
-
-
-def _changed(before: Path, after: Path) -> list[Path]:
-    """Return the files that differ, locks first, the stack's own file last."""
-    paths = [path.relative_to(after) for path in after.rglob("*") if path.is_file()]
-    differing = [
-        path
-        for path in paths
-        if not (before / path).is_file()
-        or (before / path).read_bytes() != (after / path).read_bytes()
-    ]
-    return sorted(differing, key=lambda path: (path.suffix == ".toml", len(path.parts) == 1, path))
 
 
 def _summary(stack: Stack, moved: Stack) -> Iterator[str]:
@@ -341,31 +320,10 @@ def _difference(site: Site, copy: Site, changed: Sequence[Path]) -> Iterator[str
         before = old.read_text(encoding="utf-8") if old.is_file() else ""
         after, name = new.read_text(encoding="utf-8"), f"constraints/{path}"
         if path.suffix == ".toml":
-            lines = difflib.unified_diff(
-                before.splitlines(), after.splitlines(), name, name, lineterm="", n=2
-            )
-            yield from lines
+            yield from changes.difference(name, before, after)
             continue
         a, b = ({one.words for one in locks.pins(text)} for text in (before, after))
         yield f"{name}: {len(b - a)} of {len(b)} pins are others"
-
-
-def _write(before: Path, after: Path, changed: Sequence[Path]) -> None:
-    """Put every file in its place; where one cannot be written, the others are as they were."""
-    kept: list[tuple[Path, bytes | None]] = []
-    try:
-        for path in changed:
-            target = before / path
-            kept.append((target, target.read_bytes() if target.is_file() else None))
-            target.parent.mkdir(exist_ok=True)
-            replace_file(target.resolve(), (after / path).read_bytes())
-    except BaseException:
-        for target, data in reversed(kept):
-            if data is None:
-                target.unlink(missing_ok=True)
-            else:
-                replace_file(target.resolve(), data)
-        raise
 
 
 def _cannot(fact: str, fix: str) -> BlackwheelError:

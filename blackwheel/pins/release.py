@@ -92,11 +92,7 @@ def find(asked: Sought, version: str, *, commit: str = "", untagged: bool = Fals
     if not known[tag].startswith(commit):
         raise moved_tag(tag, pin.source.url, known[tag], commit, where="--commit")
     _require_unmoved(asked, wanted, tag, known[tag])
-    source = GitPin(url=pin.source.url, commit=known[tag], sparse=pin.source.sparse)
-    try:
-        reading = read_git(site, source, project=asked.project, where=f"{asked.where}.source")
-    except UnreachableError as error:  # between two calls
-        raise _unreachable(error) from None
+    source, reading = _read(asked, known[tag])
     # A tree that nobody wrote down stays so: to write it would change the key of the same source.
     same = pin.source.commit and known[tag].startswith(pin.source.commit)
     tree = pin.source.tree if same else reading.tree
@@ -120,7 +116,6 @@ def _untagged(
     asked: Sought, version: Version, commit: str, listed: Mapping[Version, str]
 ) -> Release:
     """Take a commit under a version that no tag has."""
-    pin = asked.pin
     if version in listed:
         raise BlackwheelError(
             "bad-version",
@@ -129,19 +124,7 @@ def _untagged(
             fix=f"a version of your own: --as-version {version}.post0, or leave it out",
             code=Exit.USAGE,
         )
-    source = GitPin(url=pin.source.url, commit=commit, sparse=pin.source.sparse)
-    try:
-        where = f"{asked.where}.source"
-        reading = read_git(asked.site, source, project=asked.project, where=where)
-    except UnreachableError as error:
-        raise _unreachable(error) from None
-    return Release(
-        version=version,
-        tag="",
-        source=replace(source, tree=reading.tree),
-        archive=None,
-        reading=reading,
-    )
+    return _untold(asked, version, commit)
 
 
 def _of_commit(asked: Sought, version: Version, archive: Path, commit: str, why: str) -> Release:
@@ -149,19 +132,23 @@ def _of_commit(asked: Sought, version: Version, archive: Path, commit: str, why:
     asked.site.console.say(
         f"{asked.project}: {why}: {archive.name} is the source; git knows its commit: {commit}"
     )
+    return _untold(asked, version, commit, archive)
+
+
+def _untold(asked: Sought, version: Version, commit: str, archive: Path | None = None) -> Release:
+    source, reading = _read(asked, commit)
+    pin = replace(source, tree=reading.tree)
+    return Release(version=version, tag="", source=pin, archive=archive, reading=reading)
+
+
+def _read(asked: Sought, commit: str) -> tuple[GitPin, Reading]:
+    """Read a commit of the project; raise `git-host-unreachable`."""
     source = GitPin(url=asked.pin.source.url, commit=commit, sparse=asked.pin.source.sparse)
-    where = f"{asked.where}.source"
     try:
-        reading = read_git(asked.site, source, project=asked.project, where=where)
+        where = f"{asked.where}.source"
+        return source, read_git(asked.site, source, project=asked.project, where=where)
     except UnreachableError as error:
         raise _unreachable(error) from None
-    return Release(
-        version=version,
-        tag="",
-        source=replace(source, tree=reading.tree),
-        archive=archive,
-        reading=reading,
-    )
 
 
 def _told(archive: Path) -> str:

@@ -16,7 +16,7 @@ import tomlkit
 from tomlkit.items import Table
 
 from blackwheel.core.errors import BlackwheelError, Exit
-from blackwheel.core.files import rewrite_file
+from blackwheel.pins import changes
 from blackwheel.stacks import loader, records
 from blackwheel.stacks.records import (
     GitPin,
@@ -61,8 +61,7 @@ def rewrite(name: str, constraints: Path, torch: TorchPin) -> tuple[Edited, ...]
         for file, (was, is_) in reversed(texts.items())
         if was != is_
     ]
-    for one in changed:
-        rewrite_file(one.path.resolve(), one.after.encode())
+    changes.write({one.path: one.after.encode() for one in changed})
     return tuple(changed)
 
 

@@ -15,6 +15,7 @@ from typing import Final
 
 from blackwheel.core import process
 from blackwheel.core.progress import Stage
+from blackwheel.core.redact import masked, secrets_of
 from blackwheel.core.site import Site
 from blackwheel.pipeline import session_file
 from blackwheel.pipeline.session_file import Order
@@ -71,7 +72,7 @@ class Running:
         self.tail: deque[str] = deque(maxlen=_TAIL)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._sink = self.log.open("w", encoding="utf-8", buffering=1)
-        self._secrets = process.secrets_of(one.environment)
+        self._secrets = secrets_of(one.environment)
         self.file = session_file.hand(one.store, one.name, one.order)
         self.argv = (*one.command, str(self.file))
         self._reader = Reader(session_file.records_of(self.file))
@@ -101,7 +102,7 @@ class Running:
 
     def keep(self, line: str) -> None:
         """Keep a line of nox or of the tools below it: it explains a failure that nobody named."""
-        line = process.masked(line, self._secrets)
+        line = masked(line, self._secrets)
         self.tail.append(line)
         self._sink.write(line + "\n")
 

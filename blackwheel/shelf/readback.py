@@ -9,6 +9,7 @@ from typing import Final
 
 from blackwheel.core import process
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.redact import masked
 from blackwheel.core.scratch import scratch
 from blackwheel.core.site import Site
 from blackwheel.pytorch import archive
@@ -147,7 +148,7 @@ def _install_one(
         if done.code != 0:
             secrets = remote_index.login_forms(login) if login else ()
             tail = done.tail
-            raise _failed(process.masked(tail, secrets), simple)
+            raise _failed(masked(tail, secrets), simple)
 
 
 def _pins(site: Site, asked: Request) -> Path:

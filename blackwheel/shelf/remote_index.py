@@ -15,9 +15,10 @@ from urllib.parse import quote, urlsplit
 import requests
 from pypi_simple import DistributionPackage, ProjectPage
 
-from blackwheel.core import http, process
+from blackwheel.core import http
 from blackwheel.core.addresses import shown
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.redact import masked
 from blackwheel.core.simple_index import AbsentError, FailedError, Patience, project_page
 
 _PATIENCE: Final = Patience(tries=1)
@@ -184,7 +185,7 @@ def away(index: Index, fact: str) -> BlackwheelError:
     """Return the error of an index that may answer later."""
     return BlackwheelError(
         "index-away",
-        process.masked(fact, index.secrets),
+        masked(fact, index.secrets),
         where=shown(index.simple),
         fix="the same command again: what is there already is not sent twice",
         code=Exit.AWAY,
@@ -206,7 +207,7 @@ def differs(fact: str, index: Index) -> BlackwheelError:
 def _unreadable(index: Index, fact: str) -> BlackwheelError:
     return BlackwheelError(
         "index-unreadable",
-        process.masked(fact, index.secrets),
+        masked(fact, index.secrets),
         where=shown(index.simple),
         fix="correct --index-url, or the login: UV_PUBLISH_USERNAME and UV_PUBLISH_PASSWORD,"
         " or netrc",

@@ -12,6 +12,7 @@ from blackwheel.core import process
 from blackwheel.core.addresses import shown
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.http import AGAIN
+from blackwheel.core.redact import masked
 from blackwheel.core.site import Site
 from blackwheel.core.units import size
 from blackwheel.shelf import remote_index
@@ -90,7 +91,7 @@ def _attempt(one: Proved, index: Index, *, site: Site, seconds: float) -> str:
 
 def _said(stderr: str, index: Index) -> str:
     """What uv says of the failure, and the server's words in it, without the login."""
-    lines = process.masked(stderr, index.secrets).splitlines()
+    lines = masked(stderr, index.secrets).splitlines()
     causes = [line.strip() for line in lines if line.strip()]
     first = next((n for n, line in enumerate(causes) if line.startswith("error: ")), 0)
     return "\n".join(causes[first:][:12])

@@ -14,7 +14,7 @@ from nightly_index import PLATFORM, File, Index, serving, torch, wheel
 from blackwheel.core.console import Quiet
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
-from blackwheel.pins import pin, registry_torch
+from blackwheel.pins import changes, pin
 from blackwheel.pytorch import identity
 from blackwheel.stacks import loader
 
@@ -241,7 +241,7 @@ def test_disk_that_fills_between_two_files_leaves_all_as_they_were(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pinned(site, "2.14.0")
-    real, count = registry_torch.replace_file, iter(range(99))
+    real, count = changes._put, iter(range(99))
 
     def full(path: Path, data: bytes) -> None:
         if path.is_relative_to(site.constraints) and next(count) == 2:
@@ -249,7 +249,7 @@ def test_disk_that_fills_between_two_files_leaves_all_as_they_were(
         real(path, data)
 
     before = files(site)
-    monkeypatch.setattr(registry_torch, "replace_file", full)
+    monkeypatch.setattr(changes, "_put", full)
     with pytest.raises(OSError, match="No space"):
         pinned(site)
     assert files(site) == before
