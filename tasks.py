@@ -235,12 +235,12 @@ def outdated(site: Site, ask: Ask) -> Any:
 )
 def plan(site: Site, ask: Ask) -> Any:
     """Tell what would be built and why; compiles nothing, e.g. invoke plan --stack stable."""
-    objects, of_matrix, stack = ask.objects, ask.matrix, ask.stack or ask.settings.stack
+    objects, of_matrix = ask.objects, ask.matrix
     if of_matrix:
         from blackwheel.commands import matrix
 
         return matrix.show_matrix(site, ask.stack, as_json=ask.as_json)
-    given = {**ask.given, "stack": stack}
+    given = {**ask.given, "stack": ask.stack or ask.default_stack(site)}
     del given["objects"], given["matrix"]
     if objects:
         from blackwheel.commands import plan_objects
@@ -301,7 +301,7 @@ def doctor(site: Site, ask: Ask) -> int:
     if ask.env:
         return verifying.show_environment(site, ask.env, as_json=ask.as_json)
     if ask.serve:
-        return views.show_servable(site, ask.stack or ask.settings.stack, as_json=ask.as_json)
+        return views.show_servable(site, ask.stack or ask.default_stack(site), as_json=ask.as_json)
     return views.show_doctor(site, ask.stack, as_json=ask.as_json)
 
 
@@ -345,7 +345,7 @@ def stacks(site: Site, ask: Ask) -> None:
     """List the stacks and whether this machine can build them."""
     from blackwheel.commands import views
 
-    views.show_stacks(site, **ask.given)
+    views.show_stacks(site, default=ask.settings.stack, **ask.given)
 
 
 @verb("Look", json=JSON)

@@ -65,6 +65,12 @@ class Ask:
     def __init__(self, given: dict[str, Any], settings: Any) -> None:
         self.given, self.settings = given, settings
 
+    def default_stack(self, site: Site) -> str:
+        """Return the stack that counts where none was typed, and say so."""
+        name = str(self.settings.stack)
+        site.console.say(f"stack {name}: the default (--stack names another)")
+        return name
+
     def __getattr__(self, name: str) -> Any:
         return self.given[name]
 
@@ -75,7 +81,14 @@ def verb(group: str, **options: Option) -> Callable[[Callable[[Site, Ask], Any]]
     def made(function: Callable[[Site, Ask], Any]) -> Task[Any]:
         def body(c: Context, **typed: Any) -> None:
             settings = c.config.blackwheel
-            sys.exit(entry.run(lambda site: function(site, _ask(options, typed, settings))))
+
+            def action(site: Site) -> Any:
+                ask = _ask(options, typed, settings)
+                if "stack" in options and options["stack"].setting and not typed["stack"]:
+                    ask.default_stack(site)
+                return function(site, ask)
+
+            sys.exit(entry.run(action))
 
         first = inspect.Parameter("c", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         body.__signature__ = inspect.Signature(  # type: ignore[attr-defined]

@@ -98,7 +98,7 @@ def show_plan(
             site.console.result("\n  ".join([f"missing, before {name} can be built:", *lines]))
 
 
-def show_stacks(site: Site, *, as_json: bool = False) -> None:
+def show_stacks(site: Site, *, default: str = "", as_json: bool = False) -> None:
     """List the stacks with their contents, lowest driver, and this machine's lacks."""
     rows, remarks, told = [], [], []
     for name in loader.names(site.constraints):
@@ -125,7 +125,7 @@ def show_stacks(site: Site, *, as_json: bool = False) -> None:
         )
         rows.append(
             (
-                name,
+                f"{name} (default)" if name == default else name,
                 stack.torch.runtime,
                 stack.toolchain.cuda,
                 ", ".join(stack.python),

@@ -61,7 +61,7 @@ def parse(text: str, *, where: str = "--arch") -> Arch:
             "unknown-arch",
             f"'{text}' is no compute capability",
             where=where,
-            fix="write it as 12.0a (RTX 50 and RTX PRO Blackwell), 12.1a (DGX Spark), 9.0 (H100)",
+            fix="write it as 12.0a (RTX 50 and RTX PRO Blackwell), 9.0 (H100)",
             code=Exit.USAGE,
         )
     arch = Arch(int(found["major"]), int(found["minor"]), found["suffix"])

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
+from blackwheel.core import tables
 from blackwheel.core.actions import Actions
 from blackwheel.core.errors import BlackwheelError
 from blackwheel.core.plain_text import one_line, printable
@@ -29,6 +30,7 @@ _BAR_LEAST: Final = 6
 _RED: Final = "\x1b[1;31m"
 _BOLD: Final = "\x1b[1m"
 _RESET: Final = "\x1b[0m"
+_STYLES: Final = {"done": "green", "failed": "bold red"}
 _MARKS: Final = {"done": ("\N{CHECK MARK}", "\x1b[32m"), "failed": ("\N{BALLOT X}", _RED)}
 
 
@@ -96,25 +98,9 @@ class Console:
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Write a table to stdout; where it is wider than the terminal, one block a row."""
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-        for column in columns:
-            table.add_column(column, no_wrap=True)
-        for row in rows:
-            table.add_row(*(Text(one_line(cell)) for cell in row))
-        rich = self._rich(self._out)
+        cells = [[one_line(cell) for cell in row] for row in rows]
         lines = [printable(title)] if title else []
-        wanted = rich.measure(table, options=rich.options.update(width=10_000)).maximum
-        if wanted > rich.width:
-            for row in rows:
-                cells = [(c, one_line(v)) for c, v in zip(columns, row, strict=True)]
-                lines += ["", *(f"{c}: {v}" for c, v in cells if v)]
-        else:
-            with rich.capture() as captured:
-                rich.print(table, crop=False, overflow="ignore")
-            lines += [line.rstrip() for line in captured.get().splitlines()]
+        lines += tables.laid_out(self._rich(self._out), columns, cells)
         _write(self._out, "\n".join(lines) + "\n")
         self._actions.table(title, columns, rows)
 
@@ -174,6 +160,11 @@ class Console:
             self.say(line)
         elif self._coloured(self._err) and self._live is None:
             self._say(f"{colour}{mark}{_RESET} {printable(line)}")
+        elif self._live is not None:
+            from rich.text import Text
+
+            text = Text.assemble((mark, _STYLES[verb]), " ", printable(line))
+            self._live.console.print(text, soft_wrap=True)
         else:
             self.say(f"{mark} {line}")
 

@@ -207,7 +207,7 @@ def build_one(site: Site, order: BuildOrder, *, environment: Path) -> Path:
             site, item, tree, environment=environment, jobs=count, queued=queued, pools=pools
         )
         built = _built(site, made, order.lock)
-        with site.console.stage(asked.project, f"audit {built.path.name}") as stage:
+        with site.console.stage(asked.project, "audit the wheel") as stage:
             audited = audit.audit(
                 built.path,
                 expected=audit.expectation(asked),

@@ -72,7 +72,7 @@ class Downloads:
     def told(self) -> str:
         """Return the number of new packages, the bytes of their downloads, and the speed."""
         seconds = max(0.001, time.monotonic() - self._began)
-        parts = [f"{self.installed} packages"]
+        parts = [f"{self.installed} package{'' if self.installed == 1 else 's'}"]
         if self._sizes:
             parts += [f"{size(self.bytes)} downloaded", f"{size(self.bytes / seconds)}/s in all"]
         return ", ".join(parts)
@@ -93,7 +93,8 @@ def sync(site: Site, environment: Path, locks: Sequence[str], wheels: Sequence[s
     if wheels:
         _run(site, [*pip, "install", "--no-deps", *python, *wheels], wheels)
     under_way.unlink()
-    recorded.require_as_recorded(environment, site.store, own=(PATH_FILE,))
+    with site.console.stage("packages", "compare their files with RECORD"):
+        recorded.require_as_recorded(environment, site.store, own=(PATH_FILE,))
 
 
 def _empty(environment: Path) -> None:

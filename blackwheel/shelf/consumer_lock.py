@@ -68,6 +68,21 @@ def newest(site: Site, request: Request, revision: int = 0) -> index.ShelvedWhee
     if not found:
         there = sorted({wheel.project for wheel in index.shelved(site.wheels / request.stack.name)})
         others = ",".join(name for name in there if name != request.project)
+        if revision and request.project in there:
+            kept = [
+                wheel.version
+                for wheel in index.shelved(site.wheels / request.stack.name)
+                if key_section(wheel.receipt).get("slug") in request.slugs
+            ]
+            if kept:
+                raise BlackwheelError(
+                    "no-revision",
+                    f"revision {revision} of {request.project} for Python {request.python} is not"
+                    f" on the shelf; there: {', '.join(sorted(kept))}",
+                    where=f"wheels/{request.stack.name}/",
+                    fix="--revision with the last number of one of those, or none: the newest",
+                    code=Exit.INDEX,
+                )
         what = f"revision {revision} of {request.project}" if revision else request.project
         raise BlackwheelError(
             "no-wheel",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +114,8 @@ def environment_report(site: Site, python: str, *, as_json: bool = False) -> pro
     """
     path = Path(python).expanduser()
     program = str(path / "bin" / "python" if path.is_dir() else python)
+    if not shutil.which(program, path=site.environment.get("PATH")):
+        raise _unusable("no-python", f"there is no Python '{program}'")
     argv = [
         program,
         str(Path(__file__).parents[1] / "doctor" / "environment.py"),
@@ -120,18 +123,16 @@ def environment_report(site: Site, python: str, *, as_json: bool = False) -> pro
     ]
     done = process.capture(argv, environment=site.environment, cwd=Path.cwd(), check=False)
     if done.code not in (0, 1, 2) or not done.stdout:
-        raise BlackwheelError(
-            "no-python",
-            "\n".join([f"{program} ended with exit code {done.code}", *_tail(done.stderr)]),
-            where="invoke doctor --env",
-            fix="name a Python 3.9 or newer, or the folder of a virtual environment",
-            code=Exit.USAGE,
+        ended = f"{program} ended with exit code {done.code}"
+        raise _unusable(
+            "no-python", "\n".join([ended, *done.stderr.splitlines()[-process.TAIL_LINES :]])
         )
     return done
 
 
-def _tail(text: str) -> list[str]:
-    return text.splitlines()[-process.TAIL_LINES :]
+def _unusable(name: str, fact: str) -> BlackwheelError:
+    fix = "name a Python 3.9 or newer, or the folder of a virtual environment"
+    return BlackwheelError(name, fact, where="invoke doctor --env", fix=fix, code=Exit.USAGE)
 
 
 def wheels_of(site: Site, what: str) -> tuple[Path, ...]:

@@ -1,17 +1,23 @@
-"""Makes the pictures of the documents again: `python3 docs/img/make.py [STACK [WHEEL]]`.
+"""Makes the pictures of the documents again, from real runs: `python3 docs/img/make.py WHAT …`.
 
-stack.png is the page of a stack on this checkout's shelf (quickstart), as `invoke serve-index`
-shows it; audit-vllm.png is the audit of an official wheel (vllm==0.26.0, or a file). Needs
-chromium.
+`pages [STACK [WHEEL]]`: stack.png, the page of a stack on this checkout's shelf as `invoke
+serve-index` shows it, and audit-vllm.png, the audit of an official wheel. Needs chromium.
+`record FILE COMMAND …`: runs a command in a terminal of 100 columns, and keeps what it writes.
+`build FILE`: build-running.svg and build-done.svg, two moments of a recorded first build.
 """
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
+
+import terminal
 
 from blackwheel.core import site
 from blackwheel.shelf import index, server
@@ -19,6 +25,9 @@ from blackwheel.shelf import index, server
 HERE = Path(__file__).parent
 QUIET = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking"
 QUIET += " disable-component-update disable-sync hide-scrollbars"
+COMMAND = "$ invoke build-wheels --stack quickstart"
+RUNNING = re.compile(r" (\d+)/(\d+)  ")
+"""What a bar that compiles says of its objects."""
 
 
 def picture(address: str, name: str, height: int) -> None:
@@ -30,8 +39,8 @@ def picture(address: str, name: str, height: int) -> None:
         subprocess.run(argv, check=True, capture_output=True, timeout=120)
 
 
-def main(stack: str = "quickstart", wheel: str = "vllm==0.26.0") -> None:
-    """Make both pictures."""
+def pages(stack: str = "quickstart", wheel: str = "vllm==0.28.0") -> None:
+    """Make the pictures of both pages."""
     wheels = site.here().wheels
     index.show_all(wheels)
     served = server.listening(wheels, server.PORT)
@@ -40,10 +49,31 @@ def main(stack: str = "quickstart", wheel: str = "vllm==0.26.0") -> None:
     served.shutdown()
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "audit.html"
-        argv = [sys.executable, "-m", "invoke", "audit", wheel, "--html", str(page)]
-        subprocess.run(argv, cwd=HERE.parents[1], check=False)  # a refused wheel is no failure here
+        argv = [sys.executable, "-m", "invoke", "audit", wheel, "--gpu", "RTX 5090"]
+        subprocess.run([*argv, "--html", str(page)], cwd=HERE.parents[1], check=True)
         picture(page.as_uri(), "audit-vllm.png", 925)
 
 
+def record(file: str, *argv: str) -> None:
+    """Keep the record of a command."""
+    Path(file).write_text(json.dumps(terminal.recorded(argv, cwd=Path.cwd())), encoding="utf-8")
+
+
+def build(file: str) -> None:
+    """Draw the last moment at which half of the objects were compiled, and the end."""
+    kept: terminal.Record = json.loads(Path(file).read_text(encoding="utf-8"))
+    halves = [at for at, _ in kept if half_done(terminal.screen(kept, at))]
+    for name, at in (("build-running", halves[-1]), ("build-done", kept[-1][0])):
+        lines = [COMMAND, *terminal.screen(kept, at)]
+        terminal.draw(lines, HERE / f"{name}.svg", title=f"after {at / 60:.0f} min")
+
+
+def half_done(lines: Sequence[str]) -> bool:
+    """Tell whether a bar says that half of its objects are compiled."""
+    found = RUNNING.search("".join(lines))
+    return bool(found) and int(found[1]) == int(found[2]) // 2
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    what, *words = sys.argv[1:] or ["pages"]
+    {"pages": pages, "record": record, "build": build}[what](*words)

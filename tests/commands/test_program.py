@@ -65,6 +65,16 @@ def test_what_is_typed_wrong_has_a_name_and_exit_code_2(words: tuple[str, ...], 
     assert err.startswith(f"error: {name}\n")
 
 
+def test_command_without_a_stack_names_the_default_that_the_list_marks() -> None:
+    _, out, _ = run("stacks")
+    (default,) = [line.split()[0] for line in out.splitlines() if " (default) " in line]
+    code, out, err = run("plan", "--only", "flash-attn")
+    assert err.startswith(f"stack {default}: the default (--stack names another)\n")
+    assert code == 0
+    for words in (("plan", "--stack", default, "--only", "flash-attn"), ("doctor", "--json")):
+        assert "the default" not in run(*words)[2]
+
+
 def test_groups_are_those_of_the_page_of_commands() -> None:
     pages = script("commands")
     groups = {name: task.group for name, task in pages.tasks().items()}

@@ -401,6 +401,17 @@ def test_force_color_colours_a_pipe_and_no_color_goes_before_it() -> None:
             assert ("\x1b[" in said.getvalue()) == kept
 
 
+def test_mark_of_a_step_above_a_bar_is_coloured_too() -> None:
+    script = (
+        'with console.stage("vllm", "build"):\n  console.step("vllm: fetch: done in 1 s", "done")'
+    )
+    said = on_terminal(script)[0]
+    assert re.search("\x1b\\[[0-9;]*32m\N{CHECK MARK}\x1b\\[0m vllm: fetch: done in 1 s", said)
+    plain = on_terminal(script, NO_COLOR="1")[0]
+    assert "\N{CHECK MARK} vllm: fetch: done in 1 s" in plain
+    assert "32m" not in plain
+
+
 def test_no_color_keeps_the_bar_and_drops_its_colours() -> None:
     text = on_terminal(BUILD, NO_COLOR="1")[0]
     assert "━" in text
@@ -469,3 +480,12 @@ def test_a_name_from_elsewhere_moves_no_cursor() -> None:
     told = "\n".join(console.lines) + console.results
     assert not set("\x1b\x07\r\u202e") & set(told)
     assert told.count("\\u001b[2J") == 5  # say, result, table, and an error's fact and place
+
+
+def test_cells_break_between_words_before_a_table_becomes_blocks() -> None:
+    script = 'console.table("", ("stack", "builds"), [("stable", "flash-attn 2.8, vllm 0.28")])'
+    lines = on_terminal(
+        f"sys.stdout = sys.stderr\nconsole = Console(environment=os.environ)\n{script}", columns=30
+    )[0]
+    shown = [line.rstrip() for line in without_codes(lines).splitlines()]
+    assert shown == ["stack   builds", "stable  flash-attn 2.8, vllm", "        0.28"]

@@ -175,6 +175,11 @@ def test_newest_revision_is_locked_or_the_one_that_is_asked_for(tmp_path: Path) 
         )
     with pytest.raises(BlackwheelError, match=r"revision 3 of toy for Python .* is not on the"):
         locked(3)
+    with pytest.raises(BlackwheelError) as caught:
+        locked(3)
+    assert caught.value.name == "no-revision"
+    assert f"there: 1.0+{LABEL}.1, 1.0+{LABEL}.11, 1.0+{LABEL}.2" in caught.value.fact
+    assert "build-wheels" not in caught.value.fix
 
 
 def test_project_that_is_not_on_the_shelf_is_named_with_those_that_are(tmp_path: Path) -> None:

@@ -807,6 +807,11 @@ def test_program_that_is_no_python_is_refused(site: Site) -> None:
     )
 
 
+def test_environment_that_is_not_there_is_refused(site: Site) -> None:
+    with pytest.raises(BlackwheelError, match="no-python\n  there is no Python 'nope'"):
+        verify.show_environment(site, "nope")
+
+
 @pytest.mark.parametrize(
     ("found", "same"), [("13.0.2", True), ("13.0.2.0", True), ("13.0.3", False), ("x", False)]
 )
