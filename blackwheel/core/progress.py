@@ -11,6 +11,8 @@ QUIET_SECONDS: Final = 60.0
 """On a pipe, a stage says nothing for this long unless another tenth is done."""
 LEAST_SECONDS: Final = 5.0
 """On a pipe, a stage says nothing for this long in any case."""
+_LEAST_CUT: Final = 8
+"""Fewer letters of a part say nothing."""
 _BYTES: Final = {"KiB": 1 << 10, "MiB": 1 << 20}
 """A note that begins with one of these says what `done` and `total` count."""
 
@@ -42,11 +44,17 @@ def seconds_left(*, done: int, total: int, began_at: int, elapsed: float) -> flo
 
 
 def fitting(parts: Sequence[str], width: int) -> str:
-    """Return the first of `parts` that fit into `width` columns, two spaces between them."""
+    """Return the first of `parts` that fit into `width` columns, two spaces between them.
+
+    Of the last one, the files that compile now, the beginning is better than nothing.
+    """
     text = ""
     for part in filter(None, parts):
         longer = f"{text}  {part}" if text else part
         if len(longer) > width:
+            room = width - len(text) - 3
+            if text and part == parts[-1] and room >= _LEAST_CUT:
+                return f"{text}  {part[:room].rstrip(' ,')}\N{HORIZONTAL ELLIPSIS}"
             break
         text = longer
     return text

@@ -141,6 +141,14 @@ def test_parts_that_do_not_fit_are_left_out_from_the_end() -> None:
     assert fitting(["12/73"], 4) == ""
 
 
+def test_names_of_files_are_cut_and_not_left_out() -> None:
+    parts = ["0/5", "fwd_hdim128_bf16.cu 12 s, fwd_hdim64_bf16.cu 9 s"]
+    assert fitting(parts, 30) == "0/5  fwd_hdim128_bf16.cu 12 s…"
+    assert fitting(parts, 31) == "0/5  fwd_hdim128_bf16.cu 12 s…"
+    assert fitting(parts, 13) == "0/5"
+    assert fitting(parts, 60) == "  ".join(parts)
+
+
 # Pipes
 
 
