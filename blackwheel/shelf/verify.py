@@ -281,6 +281,9 @@ def _guard_checks(
     except _UNREADABLE as error:
         yield Check(what=guard.GUARD, ok=False, found=str(error), expected="a whole file")
         return
+    if "built_for" not in held["torch"]:
+        why = "not held: a receipt of an earlier version of blackwheel"
+        yield Check(what="torch built_for", ok=None, found=why)
     if told is None and held["torch"].get("built_for"):
         found = str(held["torch"]["built_for"])
         yield Check(what="torch built_for", ok=False, found=found, expected="no guard in the wheel")

@@ -90,7 +90,7 @@ def _twice(
     if beside := smoke.get("torch"):
         for name in sorted({*beside, *torch} - _OF_THE_BUILD):
             yield _same(f"torch {name} of smoke", beside.get(name), torch.get(name))
-        yield _same("torch wheels of smoke", beside.get("wheel_sha256", []), [])
+        yield _same("torch wheels of smoke", beside.get("wheel_sha256"), [])
     if "together" in smoke:
         there = wheel.name in smoke["together"]
         yield compared("smoked wheels", wheel.name if there else "others", wheel.name)

@@ -204,7 +204,7 @@ def sections(site: Site, wheel: Path, mode: str = "namespaces") -> dict[str, Any
             ],
         },
         "patches": {"series": patches, "tree": "e" * 40},
-        **proved.built_sections(site, request),
+        **proved.built_sections(site, request, wheel),
         "environment": {
             "name": "build-toy-py312.txt",
             "python": "3.12",
@@ -536,6 +536,21 @@ def test_leaf_that_receipts_of_kept_wheels_lack_is_open(site: Site) -> None:
     forge(site, "command", lambda section: section["variables"].pop("BLACKWHEEL_FIXED"))
     why = "not held: a receipt of an earlier version of blackwheel"
     assert opened(site)["variable BLACKWHEEL_FIXED"] == why
+    forge(site, "torch", lambda section: section.pop("built_for"))
+    assert opened(site)["torch built_for"] == why
+
+
+def test_torch_of_smoke_has_every_leaf_of_that_of_the_build(site: Site) -> None:
+    wheel = wheel_of(site)
+    own = sections(site, wheel)["torch"]
+    told = {name: own[name] for name in own if name not in ("source", "built_for")}
+    forge(site, "smoke", lambda section: section.update(torch={**told, "wheel_sha256": []}))
+    assert "torch of smoke" not in opened(site)
+    for name in told:
+        forge(site, "smoke", lambda section, name=name: section["torch"].pop(name))
+        (fault,) = [what for what, _, _ in faults(site) if what.endswith("of smoke")]
+        assert fault.startswith("torch ")
+        forge(site, "smoke", lambda section: section.update(torch={**told, "wheel_sha256": []}))
 
 
 def test_command_of_a_build_in_mode_processes_is_open(

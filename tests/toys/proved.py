@@ -21,6 +21,7 @@ from blackwheel.builder import workspace
 from blackwheel.core import archs, isolation
 from blackwheel.core.console import Console
 from blackwheel.core.site import Site
+from blackwheel.pytorch import guard
 from blackwheel.receipts import document as receipts
 from blackwheel.shelf import index
 from blackwheel.sources.series import patch_digests, series_of
@@ -154,7 +155,7 @@ def remember_smoke(site: Site, wheel: Path, kernels: Mapping[str, str]) -> None:
     path.write_text(json.dumps({"kernels": dict(kernels), "sha256": digest}))
 
 
-def built_sections(site: Site, request: Request) -> dict[str, Any]:
+def built_sections(site: Site, request: Request, wheel: Path) -> dict[str, Any]:
     """The sections in which a build tells its torch, toolchain, isolation and command."""
     paths = isolation.fixed_paths(isolation.NAMESPACES, site.store)
     lock = request.stack.lock(site.constraints, "toolchain")
@@ -185,6 +186,7 @@ def built_sections(site: Site, request: Request) -> dict[str, Any]:
             "cxx11_abi": True,
             "wheel_sha256": ["a" * 64],
             "source": "registry",
+            "built_for": guard.built_for(wheel),
         },
         "toolchain": {**asdict(made), "root": "cuda", "parts": list(made.parts)},
         "isolation": {"mode": "namespaces", "network": "none"},
@@ -222,7 +224,7 @@ def sections(site: Site, wheel: Path, kernels: Mapping[str, str]) -> dict[str, A
             "nested": [],
         },
         "patches": {"series": [], "tree": "7" * 40},
-        **built_sections(site, request),
+        **built_sections(site, request, wheel),
         "environment": {
             "name": f"build-{project}-py{PYTHON.replace('.', '')}.txt",
             "python": PYTHON,
