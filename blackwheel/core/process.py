@@ -1,4 +1,4 @@
-"""Runs commands and captures their output; only `isolation` and `git_store` start others."""
+"""Runs commands and captures their output; only `isolation` and `git_host` start others."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from blackwheel.core.site import Site
 from blackwheel.pins import lock
-from blackwheel.pytorch import archive
+from blackwheel.pytorch import archive, identity
 from blackwheel.stacks import loader, locks
 from blackwheel.stacks.records import LockedWheel, Stack, python_tag
 from blackwheel.stacks.request import filled
@@ -40,8 +40,8 @@ def lock_all(site: Site, *, names: Sequence[str] = (), upgrade: bool = False) ->
                 site, stack, requirements, python=python, out=out, constraints=held, upgrade=upgrade
             )
             if stack.torch.wheels and file != "toolchain":
-                torch = archive.locked_torch(stack, python_tag(python))
-                archive.require_in_lock(torch, out, stack=name)
+                torch = identity.locked_torch(stack, python_tag(python))
+                identity.require_in_lock(torch, out, stack=name)
             site.console.say(f"{name}: {file}.txt {'written' if changed else 'unchanged'}")
     if not names:
         _lock_development(site, upgrade=upgrade)

@@ -10,9 +10,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
-
 from blackwheel.builder import requirements as requires
 from blackwheel.core.errors import BlackwheelError, Exit, nearest
 from blackwheel.core.file_lock import held
@@ -110,7 +107,7 @@ def prepare(
     pin, notes = _pin_of(site, project, old, release, nested)
     new = _fetched(site, project, pin)
     source = source or new
-    pin, asks = _with_requirements(stack, project, pin, source.root, new.root)
+    pin, asks = requirements.followed(stack, project, pin, source.root, new.root)
     with _noted(blocked):
         _require_requires(stack, project, pin, new.root)
     absent = set(paths) - {one.path for one in pin.nested}
@@ -286,28 +283,6 @@ def _fetched(site: Site, project: str, pin: ProjectPin) -> SourceTree:
             site.console.say(f"{project}: {lacking} cannot be had: the series is tried without it")
             kept = tuple(nested for nested in pin.nested if nested.path != lacking)
             pin = replace(pin, nested=kept)
-
-
-def _with_requirements(
-    stack: Stack, project: str, pin: ProjectPin, old: Path, new: Path
-) -> tuple[ProjectPin, tuple[str, ...]]:
-    """Make to the stack's lists what upstream changed in its own."""
-    names = {name: name for name in ("torch", *request.COMPANIONS)}
-    lines = [Requirement(text.format_map(names)) for one in pin.requires for text in one.set]
-    own = {"torch", *(canonicalize_name(line.name) for line in lines)}
-    own |= {canonicalize_name(name) for one in pin.requires for name in one.drop}
-    files = [one.file for one in pin.requires]
-    asked = requirements.file_lines(new, files)
-    runtime, kept = requirements.moved(
-        pin.runtime, before=requirements.file_lines(old, files), after=asked, own=own
-    )
-    wanted = requirements.build_lines(new)
-    build, also = requirements.moved(
-        pin.requirements, before=requirements.build_lines(old), after=wanted, own=own
-    )
-    note = requirements.torch_note([*asked, *wanted], stack.torch.version)
-    notes = [f"{project}: {text}" for text in dict.fromkeys([note, *kept, *also]) if text]
-    return replace(pin, runtime=runtime, requirements=build), tuple(notes)
 
 
 def _require_requires(stack: Stack, project: str, pin: ProjectPin, root: Path) -> None:

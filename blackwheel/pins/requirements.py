@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -13,6 +13,8 @@ from packaging.utils import canonicalize_name
 
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.stacks.faults import FaultsError, record_of, table_of
+from blackwheel.stacks.records import ProjectPin, Stack
+from blackwheel.stacks.request import COMPANIONS
 
 _MOST_LETTERS: Final = 1000
 _Known = dict[str, list[Requirement]]
@@ -33,6 +35,24 @@ def _bad_file(name: str, why: str) -> BlackwheelError:
         fix="look at the file in the release; pin it by hand, or take another release",
         code=Exit.SOURCE,
     )
+
+
+def followed(
+    stack: Stack, project: str, pin: ProjectPin, old: Path, new: Path
+) -> tuple[ProjectPin, tuple[str, ...]]:
+    """Make upstream's changes of its lists to those of a pin; return the pin, and notes."""
+    names = {name: name for name in ("torch", *COMPANIONS)}
+    lines = [Requirement(text.format_map(names)) for one in pin.requires for text in one.set]
+    own = {"torch", *(canonicalize_name(line.name) for line in lines)}
+    own |= {canonicalize_name(name) for one in pin.requires for name in one.drop}
+    files = [one.file for one in pin.requires]
+    asked = file_lines(new, files)
+    runtime, kept = moved(pin.runtime, before=file_lines(old, files), after=asked, own=own)
+    wanted = build_lines(new)
+    build, also = moved(pin.requirements, before=build_lines(old), after=wanted, own=own)
+    note = torch_note([*asked, *wanted], stack.torch.version)
+    notes = [f"{project}: {text}" for text in dict.fromkeys([note, *kept, *also]) if text]
+    return replace(pin, runtime=runtime, requirements=build), tuple(notes)
 
 
 def build_lines(root: Path) -> list[str]:

@@ -97,8 +97,8 @@ def _require_torch(site: Site, item: Work) -> None:
         python = Path(item.python.where)
         installed.require(python, stack, lock, store=site.store, environment=site.environment)
     elif stack.torch.wheels:
-        torch = archive.locked_torch(stack, item.request.tag)
-        archive.require_in_lock(torch, lock, stack=stack.name)
+        torch = identity.locked_torch(stack, item.request.tag)
+        identity.require_in_lock(torch, lock, stack=stack.name)
 
 
 def installed_pins(site: Site, asked: Request) -> Path:

@@ -28,7 +28,7 @@ from blackwheel.core.http import AbsentError, Patience
 from blackwheel.pytorch import identity, nightly_index
 from blackwheel.pytorch import wheel as torchwheel
 from blackwheel.stacks.locks import lock_text
-from blackwheel.stacks.records import LockedWheel, Stack, TorchWheel, python_tag
+from blackwheel.stacks.records import LockedWheel, Stack, python_tag
 
 CARRIED: Final = "BLACKWHEEL_ARCHIVE"
 """Names a second folder of torch wheels: shared, or brought along without a network."""
@@ -143,7 +143,7 @@ def find(
 
 def missing(stack: Stack, tag: str, kept: Archive) -> tuple[LockedWheel, ...]:
     """Return the locked wheels of one Python that no package registry has and no folder here."""
-    return tuple(one for one in locked_torch(stack, tag).by_url if not kept.holds(one))
+    return tuple(one for one in identity.locked_torch(stack, tag).by_url if not kept.holds(one))
 
 
 def _downloaded(
@@ -175,10 +175,10 @@ def obtain(stack: Stack, tag: str, kept: Archive, *, lock: Path | None = None) -
 
     Raises `torch-not-locked`, `lock-of-another-torch`, `torch-gone` and `other-bytes`.
     """
-    torch = locked_torch(stack, tag)
+    torch = identity.locked_torch(stack, tag)
     wheels: Sequence[LockedWheel] = torch.by_url
     if lock:
-        require_in_lock(torch, lock, stack=stack.name)
+        identity.require_in_lock(torch, lock, stack=stack.name)
         text = lock_text(lock)
         wheels = [wheel for wheel in wheels if wheel.sha256 in text]
     for wheel in wheels:
@@ -194,28 +194,6 @@ def obtain(stack: Stack, tag: str, kept: Archive, *, lock: Path | None = None) -
     return tuple(kept.folder / wheel.name for wheel in wheels)
 
 
-def locked_torch(stack: Stack, tag: str) -> TorchWheel:
-    """Return the torch wheel of one Python; raise `torch-not-locked`."""
-    if tag not in stack.torch.wheels:
-        raise identity.not_locked(stack, tag)
-    return stack.torch.wheels[tag]
-
-
-def require_in_lock(torch: LockedWheel, lock: Path, *, stack: str) -> None:
-    """Raise `lock-of-another-torch` where the hashed pins are older than the torch pin."""
-    found = identity.locked_digests(lock)
-    # The registry has a wheel of this version for every Python, and a lock accepts each.
-    if found != (torch.sha256,) if torch.url else torch.sha256 not in found:
-        raise BlackwheelError(
-            "lock-of-another-torch",
-            "these hashed pins accept another torch wheel than the stack"
-            f"\npins:  {', '.join(found) or 'none'}\nstack: {torch.sha256}",
-            where=f"constraints/{lock.parent.name}/{lock.name}",
-            fix=f"nox -s lock -- {stack}",
-            code=Exit.TORCH,
-        )
-
-
 def installable(stack: Stack, tag: str, lock: Path, kept: Archive) -> Path:
     """Return hashed pins that an installer can follow: kept files in the place of addresses.
 
@@ -225,7 +203,7 @@ def installable(stack: Stack, tag: str, lock: Path, kept: Archive) -> Path:
     if stack.torch.source != "index":
         return lock
     obtain(stack, tag, kept, lock=lock)
-    torch, text = locked_torch(stack, tag), lock_text(lock)
+    torch, text = identity.locked_torch(stack, tag), lock_text(lock)
     for wheel in torch.by_url:
         text = text.replace(f" @ {wheel.url}#", f" @ {(kept.folder / wheel.name).as_uri()}#")
     if strange := re.search(r" @ (?!file://)(\S+)", text):
@@ -248,7 +226,7 @@ def described(stack: Stack, tag: str, kept: Archive) -> tuple[LockedWheel, ...]:
 
     Only a wheel of which the stack does not say that is fetched. Raises what `obtain` raises.
     """
-    wheels = locked_torch(stack, tag).by_url
+    wheels = identity.locked_torch(stack, tag).by_url
     if all(wheel.told_by or wheel.requires or wheel.requires_python for wheel in wheels):
         return wheels
     obtain(stack, tag, kept)

@@ -12,7 +12,7 @@ from typing import Any, Final
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.pytorch.libraries import TorchLibrary, libraries
 from blackwheel.stacks import locks
-from blackwheel.stacks.records import Stack, TorchPin
+from blackwheel.stacks.records import LockedWheel, Stack, TorchPin, TorchWheel
 
 VERSION_FILE: Final = "torch/version.py"
 CMAKE_PACKAGE: Final = "torch/share/cmake/Torch/TorchConfig.cmake"
@@ -74,6 +74,28 @@ def not_locked(stack: Stack, tag: str = "") -> BlackwheelError:
         fix=f"invoke pin torch {stack.torch.version} --stack {stack.name}",
         code=Exit.TORCH,
     )
+
+
+def locked_torch(stack: Stack, tag: str) -> TorchWheel:
+    """Return the torch wheel of one Python; raise `torch-not-locked`."""
+    if tag not in stack.torch.wheels:
+        raise not_locked(stack, tag)
+    return stack.torch.wheels[tag]
+
+
+def require_in_lock(torch: LockedWheel, lock: Path, *, stack: str) -> None:
+    """Raise `lock-of-another-torch` where the hashed pins are older than the torch pin."""
+    found = locked_digests(lock)
+    # The registry has a wheel of this version for every Python, and a lock accepts each.
+    if found != (torch.sha256,) if torch.url else torch.sha256 not in found:
+        raise BlackwheelError(
+            "lock-of-another-torch",
+            "these hashed pins accept another torch wheel than the stack"
+            f"\npins:  {', '.join(found) or 'none'}\nstack: {torch.sha256}",
+            where=f"constraints/{lock.parent.name}/{lock.name}",
+            fix=f"nox -s lock -- {stack}",
+            code=Exit.TORCH,
+        )
 
 
 def locked_digests(lock: Path, name: str = "torch") -> tuple[str, ...]:

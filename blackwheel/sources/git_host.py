@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import shutil
-from collections.abc import Mapping
+import signal
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.isolation import bound_to_parent
 
 if TYPE_CHECKING:
     import git
@@ -124,3 +129,59 @@ def git_program(environment: Mapping[str, str]) -> type[git.Git]:
     except ImportError:
         raise missing from None
     return git.Git
+
+
+def run(
+    program: git.Git,
+    *args: str,
+    seconds: float | None = None,
+    stdin: Any = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> tuple[int, str]:
+    """Run git in a session of its own: it cannot prompt, and its transport ends with it.
+
+    Return its exit code and what it printed; after `seconds` it is stopped.
+    """
+    from git.cmd import handle_process_output  # noqa: PLC0415  takes 0.1 s
+    from git.util import CallableRemoteProgress  # noqa: PLC0415
+
+    def tell(_op: int, done: Any, total: Any, note: str = "") -> None:
+        if progress:
+            progress(int(done or 0), int(total or 0), note)
+
+    lines = CallableRemoteProgress(tell)
+    process = program.execute(
+        bound_to_parent(["git", *args]),
+        as_process=True,
+        istream=stdin,
+        universal_newlines=True,
+        with_stdout=False,
+        start_new_session=True,
+    )
+    overdue = threading.Event()
+
+    def end() -> None:
+        overdue.set()
+        _end(process.pid, signal.SIGTERM)
+
+    timer = threading.Timer(seconds, end) if seconds else None
+    try:
+        if timer:
+            timer.start()
+        handle_process_output(process, None, lines.new_message_handler(), decode_streams=False)
+        assert process.proc  # noqa: S101  it was just started
+        code = process.proc.wait()
+    except BaseException:
+        _end(process.pid, signal.SIGTERM)
+        raise
+    finally:
+        if timer:
+            timer.cancel()
+    if overdue.is_set():
+        return code or 128, f"fatal: timed out: no answer within {seconds:g} s"
+    return code, "\n".join([*lines.other_lines, *lines.error_lines])
+
+
+def _end(group: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, number)

@@ -4,20 +4,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
-import signal
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Final
 
 from blackwheel.core.addresses import shown
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.file_lock import held
-from blackwheel.core.isolation import bound_to_parent
 from blackwheel.core.site import Site
 from blackwheel.sources.git_host import (
     UnreachableError,
@@ -26,6 +22,7 @@ from blackwheel.sources.git_host import (
     git_program,
     has_not,
     reason,
+    run,
     said,
     store_path,
 )
@@ -180,7 +177,7 @@ class GitStore:
     def _has_commit(self) -> bool:
         if not self.path.is_dir():
             return False
-        return self._run("rev-parse", "--verify", "--quiet", self._ref)[0] == 0
+        return run(self._git, "rev-parse", "--verify", "--quiet", self._ref)[0] == 0
 
     @property
     def _ref(self) -> str:
@@ -197,10 +194,10 @@ class GitStore:
             ("init", "--quiet", "--bare", "--template="),
             ("config", "remote.origin.url", self.pin.url),
         ):
-            code, text = self._run(*args)
+            code, text = run(self._git, *args)
             if code != 0:
                 raise self._broken(text) if any(self.path.iterdir()) else self._failure(text)
-        code, text = self._run("ls-remote", "origin", "HEAD", seconds=ANSWER_SECONDS)
+        code, text = run(self._git, "ls-remote", "origin", "HEAD", seconds=ANSWER_SECONDS)
         if code != 0:
             raise self._failure(text)
 
@@ -209,8 +206,8 @@ class GitStore:
         filters = ["--filter=blob:none"] if self.pin.sparse else []
         with self._console.stage(self._project, f"fetch {self._title}") as stage:
             self._reach()
-            code, text = self._run(
-                *_FETCH, "--depth=1", *filters, "origin", wanted, progress=stage.update
+            code, text = run(
+                self._git, *_FETCH, "--depth=1", *filters, "origin", wanted, progress=stage.update
             )
         if code != 0:
             raise self._failure(text)
@@ -221,7 +218,8 @@ class GitStore:
             self._reach()
             wanted.write("".join(f"{oid}\n" for oid in oids).encode())
             wanted.seek(0)
-            code, text = self._run(
+            code, text = run(
+                self._git,
                 "-c",
                 "fetch.negotiationAlgorithm=noop",
                 *_FETCH,
@@ -265,55 +263,6 @@ class GitStore:
             return self._git.execute(["git", *args], stdout_as_string=False)
         except git.GitCommandError as error:
             raise self._broken(str(error.stderr)) from None
-
-    def _run(
-        self,
-        *args: str,
-        seconds: float | None = None,
-        stdin: Any = None,
-        progress: Callable[[int, int, str], None] | None = None,
-    ) -> tuple[int, str]:
-        """Run git in a session of its own: it cannot prompt, and its transport ends with it."""
-        import git.cmd
-        from git.util import CallableRemoteProgress
-
-        def tell(_op: int, done: Any, total: Any, note: str = "") -> None:
-            if progress:
-                progress(int(done or 0), int(total or 0), note)
-
-        lines = CallableRemoteProgress(tell)
-        process = self._git.execute(
-            bound_to_parent(["git", *args]),
-            as_process=True,
-            istream=stdin,
-            universal_newlines=True,
-            with_stdout=False,
-            start_new_session=True,
-        )
-        overdue = threading.Event()
-
-        def end() -> None:
-            overdue.set()
-            _end(process.pid, signal.SIGTERM)
-
-        timer = threading.Timer(seconds, end) if seconds else None
-        try:
-            if timer:
-                timer.start()
-            git.cmd.handle_process_output(
-                process, None, lines.new_message_handler(), decode_streams=False
-            )
-            assert process.proc  # noqa: S101  it was just started
-            code = process.proc.wait()
-        except BaseException:
-            _end(process.pid, signal.SIGTERM)
-            raise
-        finally:
-            if timer:
-                timer.cancel()
-        if overdue.is_set():
-            return code or 128, f"fatal: timed out: no answer within {seconds:g} s"
-        return code, "\n".join([*lines.other_lines, *lines.error_lines])
 
     def _failure(self, text: str) -> Exception:
         """Return what a failed git command means."""
@@ -376,8 +325,3 @@ _FETCH: Final = (
     "--no-auto-gc",
     "--recurse-submodules=no",
 )
-
-
-def _end(group: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, number)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from blackwheel.core.errors import BlackwheelError
-from blackwheel.pytorch import archive, identity
+from blackwheel.pytorch import identity
 from blackwheel.stacks import loader
 from blackwheel.stacks.records import Stack
 
@@ -29,8 +29,8 @@ def locks(stack: Stack, kind: str) -> list[tuple[str, Path]]:
 def test_every_lock_accepts_the_torch_and_the_family_of_its_stack(stack: Stack) -> None:
     """A torch.toml that moved without its locks is seen here before a build sees it."""
     for tag, lock in (*locks(stack, "build"), *locks(stack, "run")):
-        torch = archive.locked_torch(stack, tag)
-        archive.require_in_lock(torch, lock, stack=stack.name)
+        torch = identity.locked_torch(stack, tag)
+        identity.require_in_lock(torch, lock, stack=stack.name)
         for one in torch.family:
             digests = identity.locked_digests(lock, one.name.partition("-")[0])
             assert not digests or one.sha256 in digests, f"{lock.name}: {one.name}"
@@ -39,11 +39,11 @@ def test_every_lock_accepts_the_torch_and_the_family_of_its_stack(stack: Stack) 
 def test_lock_of_another_torch_of_the_registry_is_refused(tmp_path: Path) -> None:
     stack = next(stack for stack in LOCKED if stack.torch.source == "registry")
     tag, lock = locks(stack, "build")[0]
-    torch = archive.locked_torch(stack, tag)
+    torch = identity.locked_torch(stack, tag)
     other = tmp_path / lock.name
     other.write_text(lock.read_text("utf-8").replace(torch.sha256, "0" * 64), encoding="utf-8")
     with pytest.raises(BlackwheelError, match="lock-of-another-torch"):
-        archive.require_in_lock(torch, other, stack=stack.name)
+        identity.require_in_lock(torch, other, stack=stack.name)
 
 
 @pytest.mark.parametrize("stack", STACKS, ids=lambda stack: stack.name)
