@@ -119,6 +119,10 @@ def test_traceback_is_seen() -> None:
     assert invariants.unnamed_codes(early, signals=[signal.SIGINT]) == []
     assert invariants.unnamed_codes(early, signals=[signal.SIGTERM]) != []
     assert invariants.tracebacks(done(-2, interrupted.format("/a/blackwheel/blackwheel/core")))
+    settings = interrupted.replace("KeyboardInterrupt", "OSError: [Errno 24] Too many open files")
+    theirs = done(1, settings.format("/lib/site-packages/invoke/config.py"))
+    assert invariants.tracebacks(theirs) == invariants.unnamed_codes(theirs) == []
+    assert invariants.tracebacks(done(1, settings.format("/a/blackwheel/blackwheel/core")))
 
 
 def test_exit_code_that_nobody_named_is_seen() -> None:

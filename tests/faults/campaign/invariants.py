@@ -23,6 +23,8 @@ PEAK = 1 << 30
 TRACEBACK = re.compile(
     r"^\s*Traceback \(most recent call last\)|^Exception ignored in", re.MULTILINE
 )
+THEIRS = re.compile(r"KeyboardInterrupt|/invoke/config\.py")
+"""An interrupt, or Invoke's own settings that cannot be read: it looks for them before our tasks."""
 OURS = re.compile(r'File "[^"]*/(blackwheel/blackwheel/|tasks\.py|noxfile\.py)')
 NAMED = re.compile(r"^\s*(?:[\w.-]+: )?error: ([a-z][a-z0-9]*(?:-[a-z0-9]+)*)$", re.MULTILINE)
 TIMES = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|\+00:00| UTC)?")
@@ -135,10 +137,10 @@ def tracebacks(done: Done) -> list[str]:
 
 
 def _before_us(done: Done) -> bool:
-    """Tell whether an interrupt came while the interpreter, Invoke or nox still began: theirs."""
+    """Tell whether the interpreter, Invoke or nox ended while it still began: theirs."""
     found = TRACEBACK.search(done.said)
     begins = done.said[found.start() :] if found else ""
-    return "KeyboardInterrupt" in begins and not OURS.search(begins)
+    return bool(THEIRS.search(begins)) and not OURS.search(begins)
 
 
 def unnamed_codes(
@@ -147,7 +149,8 @@ def unnamed_codes(
     """Each exit code is one of `core/errors.py`'s, with its error named; or of a signal sent."""
     code = done.code
     ours = {*(-number for number in signals), *(128 + number for number in signals)}
-    if code in ours or code == Exit.OK or (signal.SIGINT in signals and _before_us(done)):
+    interrupted = signal.SIGINT in signals or "KeyboardInterrupt" not in done.said
+    if code in ours or code == Exit.OK or (interrupted and _before_us(done)):
         return []
     if code == Exit.FAULT and signal.SIGINT in signals and not done.said:
         return []  # Invoke's own end of an interrupt, before it has loaded a verb
