@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from blackwheel.core.errors import BlackwheelError, Exit
 
-MOST_BYTES: Final = 256 << 20
+MOST_BYTES: Final = 64 << 20
 """Of one file; the largest, all symbols of a torch and its CUDA libraries, has some 30 MB."""
 EXACT: Final = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 """Of a form that nothing may be added to."""

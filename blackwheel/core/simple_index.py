@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["AbsentError", "FailedError", "NoPageError", "Patience", "project_page"]
 
 _JSON: Final = "application/vnd.pypi.simple.v1+json"
+_LONGEST_NAME: Final = 400
 DEPTH: Final = 32
 """Of JSON in JSON: a page of the simple API has 5."""
 
@@ -73,4 +74,8 @@ def _document(body: bytes) -> object:
         depth += 1 if bracket in b"[{" else -1
         if depth > DEPTH:
             raise NoPageError(f"is nested deeper than {DEPTH} levels")
-    return json.loads(body)
+    document = json.loads(body)
+    name = document.get("name") if isinstance(document, dict) else ""
+    if isinstance(name, str) and len(name) > _LONGEST_NAME:  # pypi_simple makes a pattern of it
+        raise NoPageError(f"names a project of {len(name)} letters")
+    return document

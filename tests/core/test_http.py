@@ -92,6 +92,10 @@ LYING = {
     "busy": (answered(b"", "Retry-After: ²", status="503 Busy"), "answers 503 Busy (2 tries)"),
     "busy for ever": (answered(b"", "Retry-After: " + "9" * 400, status="429 x"), "429"),
     "teapot": (answered(b"", status="418 I am a teapot"), "418"),
+    "long name": (
+        as_json({"meta": {"api-version": "1.0"}, "name": "a" * 500_000, "files": []}),
+        "names a project of 500000 letters",
+    ),
     "no HTTP": (b"SSH-2.0-x\r\n", ""),
     "nothing": (b"", ""),
     "cut": (answered(b"12", "Content-Length: 3"), "cut off at 2 of 3"),

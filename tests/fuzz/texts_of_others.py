@@ -479,7 +479,7 @@ TARGETS = [
         parse=torch_record,
         seeds=TORCH_RECORD,
         inputs=texts(TORCH_RECORD),
-        covers=(libraries._recorded, libraries._hex),
+        covers=(libraries._recorded,),
     ),
     Target(
         name="log of a server",

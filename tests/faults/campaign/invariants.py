@@ -24,7 +24,7 @@ TRACEBACK = re.compile(
     r"^\s*Traceback \(most recent call last\)|^Exception ignored in", re.MULTILINE
 )
 THEIRS = re.compile(r"KeyboardInterrupt|/invoke/config\.py")
-"""An interrupt, or settings that Invoke cannot read: it looks for them before it loads our tasks."""
+"""An interrupt, or settings that Invoke cannot read: it wants them before it loads our tasks."""
 OURS = re.compile(r'File "[^"]*/(blackwheel/blackwheel/|tasks\.py|noxfile\.py)')
 NAMED = re.compile(r"^\s*(?:[\w.-]+: )?error: ([a-z][a-z0-9]*(?:-[a-z0-9]+)*)$", re.MULTILINE)
 TIMES = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|\+00:00| UTC)?")
