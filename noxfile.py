@@ -269,6 +269,14 @@ def faults(session: nox.Session) -> None:
     session.run("python", "-m", "campaign", *words, env={"PYTHONPATH": os.pathsep.join(folders)})
 
 
+@nox.session(python=PYTHON, name="audit-deps")
+def audit_deps(session: nox.Session) -> None:
+    """Ask for known vulnerabilities of the tool's pins; -- --kept all.zip without a network."""
+    _sync(session, ".ci/audit.txt")
+    with _kept_code():
+        session.run("python", ".ci/audit_deps.py", *session.posargs)
+
+
 @nox.session(python=PYTHON)
 def lint(session: nox.Session) -> None:
     """Check style."""
