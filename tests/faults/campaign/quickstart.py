@@ -21,8 +21,8 @@ from .liars import Liar
 from .mounts import SkippedError
 
 STACK = ("--stack", "quickstart", "--only", "flash-attn")
-SOURCES = "quickstart: flash-attention's sdist, export, series"
-SYNC = "quickstart: sync of its hashed build pins, less torch and what torch needs"
+SOURCES = "quickstart: sdist, export, series"
+SYNC = "quickstart: sync of hashed pins"
 LEFT_OUT = re.compile(r"cuda-|nvidia-|torch|triton|sympy|mpmath|networkx")
 """Gigabytes, and thousands of files, of which none is read otherwise than the rest."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,12 @@ later, a traceback, an exit code that `core/errors.py` does not name, time or me
 bounds, a leftover, and other bytes than an undisturbed run has. `tests/faults/test_invariants.py`
 plants each of these defects and sees the checker find it.
 
-One injection again: `nox -s faults -- --seed SEED --only KIND:NUMBER`. `different`: injections
-whose parameters no other of the kind has. `wrong at first`: before the cause was mended; such an
-injection was run again, and `wrong` is how it ended then.
+One injection again: `nox -s faults -- --seed SEED --only KIND:NUMBER`; a campaign that was
+stopped goes on with `--resume --results FILE`. `quickstart`: injections into what `--stack
+quickstart` runs through: its sdist and series, the sync of its hashed pins (without torch's own), a
+build with the registry's toolchain and torch. `different`: injections whose parameters no other of
+the kind has. `wrong at first`: before the cause was mended; such an injection was run again, and
+`wrong` is how it ended then.
 """
 
 
@@ -61,22 +66,23 @@ def page(results: Sequence[Path]) -> str:
             one = json.loads(line)
             rows.setdefault((one["kind"], one["number"], one["seed"]), []).append(one)
     lines = [
-        "| kind | put into | tried | different | wrong at first | wrong | seed |",
-        "|---|---|---|---|---|---|---|",
+        "| kind | put into | tried | quickstart | different | wrong at first | wrong | seed |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    total = [0, 0, 0, 0]
+    total = [0] * 5
     for kind in sorted({kind for kind, _, _ in rows}):
         of_kind = [found for key, found in sorted(rows.items()) if key[0] == kind]
         tried = [found for found in of_kind if not found[-1]["skipped"]]
         last = [found[-1] for found in tried]
         counts = [
             len(tried),
+            sum(one["part"] != "toy" for one in last),
             len({_different(one) for one in last}),
             sum(any(one["wrong"] for one in found) for found in tried),
             sum(bool(one["wrong"]) for one in last),
         ]
         total = [a + b for a, b in zip(total, counts, strict=True)]
-        parts = ", ".join(sorted({one["part"] for one in last}))
+        parts = "; ".join(sorted({one["part"] for one in last}))
         seeds = ", ".join(sorted({str(one["seed"]) for one in last}))
         lines.append(f"| {kind} | {parts} | {' | '.join(map(str, counts))} | {seeds} |")
     lines.append(f"| all | | {' | '.join(map(str, total))} | |")
@@ -84,13 +90,15 @@ def page(results: Sequence[Path]) -> str:
         {f"{f[-1]['kind']}: {f[-1]['skipped']}" for f in rows.values() if f[-1]["skipped"]}
     )
     cpu = sum(one["cpu"] for found in rows.values() for one in found)
-    revisions = sorted({found[-1]["revision"] for found in rows.values()})
+    counted = Counter(found[-1]["revision"] for found in rows.values())
+    revisions = [f"{name} ({count})" for name, count in counted.most_common()]
     text = "\n".join(
         [
             HEAD,
             *lines,
             "",
-            f"CPU of the commands: {cpu / 60:.0f} min. Revisions: {', '.join(revisions)}.",
+            f"CPU of the commands: {cpu / 60:.0f} min. Revisions, each with the number of counted"
+            f" injections that were run at it: {', '.join(revisions)}.",
         ]
     )
     return text + "".join(f"\nNot tried here: {one}." for one in skipped) + "\n"
@@ -98,4 +106,5 @@ def page(results: Sequence[Path]) -> str:
 
 def _different(one: Row) -> str:
     """Return what tells an injection from another: its notes without this run's own paths."""
-    return json.dumps([note for note in one["notes"] if not note.startswith("ended with")])
+    notes = [note for note in one["notes"] if not note.startswith("ended with")]
+    return re.sub(r"/world-\d+/", "/", json.dumps([one["part"], notes]))
