@@ -335,6 +335,9 @@ def _failed(module: str, wheel: Path, words: str) -> BlackwheelError:
         "import-failed",
         f"import {module} of {wheel.name} failed\n{words}",
         where=str(wheel),
-        fix="the wheel stays off the shelf; invoke audit WHEEL tells what it links against",
+        fix="a requirement that brings it, in the project's `runtime`, then: nox -s lock; or a"
+        " patch that imports it no more"
+        if "ModuleNotFoundError: " in words
+        else "the wheel stays off the shelf; invoke audit WHEEL tells what it links against",
         code=Exit.SMOKE,
     )

@@ -359,6 +359,30 @@ def test_vllm_without_the_operators_of_a_library_is_refused() -> None:
     loading.require_operators(held(load="not loaded: it needs libcuda.so.1"), wanted, wheel)
 
 
+@pytest.mark.parametrize(
+    ("code", "fix"),
+    [
+        (
+            "from pkg_of_old import thing",
+            "a requirement that brings it, in the project's `runtime`, then: nox -s lock; or a"
+            " patch that imports it no more",
+        ),
+        (
+            "raise OSError('no')",
+            "the wheel stays off the shelf; invoke audit WHEEL tells what it links against",
+        ),
+    ],
+)
+def test_import_that_fails_says_how_to_mend_it(
+    environment: Path, tmp_path: Path, code: str, fix: str
+) -> None:
+    wheel = make_wheel(tmp_path, {"toy/__init__.py": code.encode()})
+    with pytest.raises(BlackwheelError) as caught:
+        whole(wheel, environment, tmp_path, "")
+    assert (caught.value.name, caught.value.fix) == ("import-failed", fix)
+    assert caught.value.fact.startswith(f"import toy of {NAME} failed\n")
+
+
 def test_requirements_that_are_not_met_are_refused(environment: Path, tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, {}, requires="Requires-Dist: torch===2.12.0\n")
     with pytest.raises(BlackwheelError) as caught:
