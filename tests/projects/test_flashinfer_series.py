@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
 import tomllib
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -13,7 +15,7 @@ import pytest
 from checkout import site_with
 
 from blackwheel.sources import sdist
-from blackwheel.stacks import loader
+from blackwheel.stacks import loader, projects
 from blackwheel.stacks.records import Stack
 
 ROOT: Final = Path(__file__).parents[2]
@@ -88,6 +90,21 @@ def test_release_is_the_one_that_the_stacks_vllm_asks_for(stack: Stack) -> None:
     assert f"flashinfer-python=={pin.version}" in stack.projects["vllm"].runtime
     assert (stack.projects["vllm"].version, pin.version) == (KNOWN["vllm"], KNOWN["flashinfer"])
     assert (pin.links_torch, pin.distribution) == (False, "flashinfer-jit-cache")
+
+
+def test_stack_of_the_page_for_another_set_is_taken_and_counts_its_objects(tmp_path: Path) -> None:
+    page = (ROOT / "docs/kernels.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```toml\n# constraints/gpt-oss\.toml\n(.*?)```", page, re.DOTALL)
+    folder = shutil.copytree(ROOT / "constraints", tmp_path / "constraints")
+    (folder / "gpt-oss.toml").write_text(text, encoding="utf-8")
+    stack = loader.load("gpt-oss", folder)
+    ahead = projects.load(PATCHES, "flashinfer").ahead
+    assert ahead
+    objects = {one.word: one.objects for one in ahead.sets}
+    pin = stack.projects["flashinfer"]
+    assert pin.objects == sum(objects[name] for name in sets_of(stack))
+    (line,) = pin.contract
+    assert all(fnmatchcase(f"{FOLDER}/{one}/{one}.so", line.library) for one in wanted(stack))
 
 
 def test_sets_of_the_stacks_are_those_that_the_series_builds() -> None:
