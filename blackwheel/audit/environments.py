@@ -15,6 +15,7 @@ from packaging.version import InvalidVersion, Version
 from blackwheel.audit import archive, audit
 from blackwheel.audit.core_metadata import core_metadata
 from blackwheel.audit.dist_info import LIMITS
+from blackwheel.audit.exports import LacksLibraryError
 from blackwheel.audit.findings import RefusedError
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.file_lock import held
@@ -93,9 +94,10 @@ def stack_exports(
             found = audit.exports_of(
                 environment, store=site.store, cuda=cuda, beside=request.pin.beside
             )
+        except LacksLibraryError:
+            continue
         except BlackwheelError as error:
-            if error.name != "no-library-beside":
-                broken.append(f"{environment}: {error.fact.splitlines()[0]}")
+            broken.append(f"{environment}: {error.fact.splitlines()[0]}")
             continue
         except OSError as error:  # another run changes it just now
             broken.append(f"{environment}: {error}")

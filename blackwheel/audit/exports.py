@@ -28,6 +28,10 @@ GLOBAL: Final = "libtorch_global_deps.so"
 """torch loads it for everyone (RTLD_GLOBAL), and with it what it needs."""
 
 
+class LacksLibraryError(BlackwheelError):
+    """An environment without a library that the project's are loaded beside."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shelf:
     """Exports of one library, and the libraries that it loads."""
@@ -113,7 +117,7 @@ def exports_of(
 def _beside(path: str, environment: Path) -> Path:
     found = [one for one in environment.glob(f"lib/python3*/site-packages/{path}") if one.is_file()]
     if not found:
-        raise BlackwheelError(
+        raise LacksLibraryError(
             "no-library-beside",
             f"the environment holds no {path}, which the stack has loaded before the wheel's own",
             where=str(environment),
