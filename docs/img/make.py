@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 
 import terminal
@@ -26,6 +25,9 @@ HERE = Path(__file__).parent
 QUIET = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking"
 QUIET += " disable-component-update disable-sync hide-scrollbars"
 COMMAND = "$ invoke build-wheels --stack quickstart"
+SMALL = 2
+"""Objects of a bar that compiles nothing: the steps of smoke."""
+PLACES = re.compile(r"(?<=[ '])/[\w./-]*?/(?:(builds/)|(?=wheels/))")
 RUNNING = re.compile(r" (\d+)/(\d+)  ")
 """What a bar that compiles says of its objects."""
 
@@ -62,16 +64,22 @@ def record(file: str, *argv: str) -> None:
 def build(file: str) -> None:
     """Draw the last moment at which half of the objects were compiled, and the end."""
     kept: terminal.Record = json.loads(Path(file).read_text(encoding="utf-8"))
-    halves = [at for at, _ in kept if half_done(terminal.screen(kept, at))]
+    halves = [at for at, text in kept if half_done(text)]
     for name, at in (("build-running", halves[-1]), ("build-done", kept[-1][0])):
-        lines = [COMMAND, *terminal.screen(kept, at)]
+        lines = [COMMAND, *(shown(line) for line in terminal.screen(kept, at))]
         terminal.draw(lines, HERE / f"{name}.svg", title=f"after {at / 60:.0f} min")
 
 
-def half_done(lines: Sequence[str]) -> bool:
+def half_done(text: str) -> bool:
     """Tell whether a bar says that half of its objects are compiled."""
-    found = RUNNING.search("".join(lines))
-    return bool(found) and int(found[1]) == int(found[2]) // 2
+    found = RUNNING.search(terminal.MOVES.sub("", text))
+    return bool(found) and int(found[2]) > SMALL and int(found[1]) == int(found[2]) // 2
+
+
+def shown(line: str) -> str:
+    """Return a line with the places of a reader's machine in those of the one that recorded it."""
+    store, checkout = "/home/you/.cache/blackwheel/builds/", "/home/you/blackwheel/"
+    return PLACES.sub(lambda found: store if found[1] else checkout, line)
 
 
 if __name__ == "__main__":

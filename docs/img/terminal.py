@@ -1,29 +1,28 @@
-"""Records a command in a terminal, and draws a moment of it as an SVG picture.
-
-`python3 docs/img/terminal.py FILE COMMAND …` records; docs/img/make.py draws.
-"""
+"""Records a command in a terminal, and draws a moment of it as an SVG picture (make.py)."""
 
 from __future__ import annotations
 
 import fcntl
 import io
-import json
 import os
 import pty
 import re
 import struct
-import sys
 import termios
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.terminal_theme import MONOKAI, TerminalTheme
 from rich.text import Text
 
 COLUMNS, LINES = 100, 40
 MOVES = re.compile(r"\x1b\[(?P<count>\d*)(?P<what>[A-K])|\x1b\[\?\d+[hl]|(?P<colour>\x1b\[[\d;]*m)")
+
+FORM = re.sub(r"@font-face \{\{.*?\}\}\n", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+"""Without the font that rich would fetch from elsewhere: any font of equal widths does."""
 
 Record = list[tuple[float, str]]
 """What was written, and how many seconds after the beginning."""
@@ -101,10 +100,9 @@ def draw(
     """Write the lines as a picture."""
     console = Console(record=True, width=columns, file=io.StringIO())
     for line in lines:
-        console.print(Text.from_ansi(line), soft_wrap=True)
-    target.write_text(console.export_svg(title=title, theme=theme), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    file, *words = sys.argv[1:]
-    Path(file).write_text(json.dumps(recorded(words, cwd=Path.cwd())), encoding="utf-8")
+        text = Text.from_ansi(line)
+        for part in text.divide(range(columns, len(text), columns)):
+            console.print(part, no_wrap=True)
+    svg = console.export_svg(title=title, theme=theme, code_format=FORM, unique_id="t")
+    kept = [line.rstrip() for line in svg.splitlines() if "<!--" not in line]
+    target.write_text("\n".join(kept) + "\n", encoding="utf-8")
