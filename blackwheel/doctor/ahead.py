@@ -143,7 +143,7 @@ def _ready(pair: _Pair, patches: Path, shelf: Path | None) -> Check:
     if not patched:
         lacks.append(f"{pair.server} {series.name} looks for it only beside an nvcc: no {switch}")
     if shelf is not None and not there:
-        command = f"invoke build-wheels --stack {pair.stack.name}"
+        command = f"invoke build-wheels --stack {pair.stack.name} --only {pair.project}"
         lacks.append(f"no wheel of it is on the shelf: {command}")
     what = ", ".join(f"{one.what} ({one.word})" for one in pair.chosen)
     finds = "finds" if there or shelf is None else "would find"

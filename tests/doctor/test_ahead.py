@@ -97,7 +97,7 @@ def test_wheel_that_is_not_shelved_is_a_note_with_the_command(
     ready = told(stack, shelf=Path("wheels"))[0]
     assert (ready.ok, ready.cure) == (
         None,
-        "no wheel of it is on the shelf: invoke build-wheels --stack stable",
+        "no wheel of it is on the shelf: invoke build-wheels --stack stable --only flashinfer",
     )
     assert ready.fact.startswith("vllm would find sampling and top-k")
 
