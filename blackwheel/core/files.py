@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import secrets
 import stat
 import tempfile
 from pathlib import Path
@@ -41,19 +43,35 @@ def rewrite_file(path: Path, data: bytes) -> None:
 
 
 def replace_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Write beside `path` and rename: a reader, or a power cut, finds the old or the new bytes."""
-    handle, name = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
+    """Write beside `path` and rename: a reader, or a power cut, finds the old or the new bytes.
+
+    The new file gets a name when it is whole, so that whoever is killed before leaves none behind.
+    """
+    handle, name = _nameless(path.parent)
     try:
         with os.fdopen(handle, "wb") as sink:
             sink.write(data)
             sink.flush()
             os.fchmod(sink.fileno(), mode)
             os.fsync(sink.fileno())
+            if not name:
+                name = str(path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}"))
+                # Only with a folder's descriptor Python calls linkat(2), which follows that link.
+                os.link(f"/proc/self/fd/{sink.fileno()}", name, src_dir_fd=sink.fileno())
         Path(name).replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        if name:
+            Path(name).unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def _nameless(folder: Path) -> tuple[int, str]:
+    """Open a new file without a name; with one where the file system, or no /proc, wants that."""
+    if Path("/proc/self/fd").is_dir():
+        with contextlib.suppress(OSError):
+            return os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600), ""
+    return tempfile.mkstemp(prefix=TEMPORARY, dir=folder)
 
 
 def make_folder(folder: Path) -> None:

@@ -89,3 +89,35 @@ def test_folder_for_readers_may_be_entered_by_all_whatever_the_umask(
     made[0].chmod(0o750)
     files.make_folder(made[2])
     assert made[0].stat().st_mode & 0o777 == 0o750, "a folder that was there is a person's own"
+
+
+def test_who_is_killed_while_a_file_is_written_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, seen = tmp_path / "record.json", []
+    sync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (seen.append([*tmp_path.iterdir()]), sync(fd)))
+    files.replace_file(target, b"old", mode=0o640)
+    files.replace_file(target, b"new", mode=0o640)
+    assert seen[0] == [], "what SIGKILL would leave"
+    assert {path for paths in seen for path in paths} == {target}
+    assert (target.read_bytes(), target.stat().st_mode & 0o777) == (b"new", 0o640)
+
+
+@pytest.mark.parametrize("nameless", [True, False])
+def test_file_that_cannot_be_written_leaves_the_old_one_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nameless: bool
+) -> None:
+    """NFS has no files without a name."""
+    if not nameless:
+        monkeypatch.setattr(os, "O_TMPFILE", 0)
+    target = tmp_path / "record.json"
+    files.replace_file(target, b"old")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "full")))
+        with pytest.raises(OSError, match="full"):
+            files.replace_file(target, b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
+    assert target.read_bytes() == b"old"
+    files.replace_file(target, b"new")
+    assert target.read_bytes() == b"new"

@@ -36,11 +36,12 @@ TEMPORARY = re.compile(
 
 KEPT = re.compile(
     r"^store/(sessions/|locks/[^/]+$|sdists/[^./][^/]*$|exports/[0-9a-f]{64}\.json$"
-    r"|digests/[0-9a-f]+\.json$)"
+    r"|digests/[0-9a-f]+\.json$|logs/environments\.log$)"
     r"|^home/\.cache/(nox|uv)/"
 )
 """Names that do not grow: session files go after a week; a lock and an archive for each pin, a
-table for each torch, digests for each folder; the caches of nox and uv are theirs."""
+table for each torch, digests for each folder, one log of installs; the caches of nox and uv are
+theirs."""
 
 
 def wheels_without_receipt(shelf: Path) -> list[str]:
