@@ -113,7 +113,7 @@ def test_unknown_arch(toy: Checkout) -> None:
         "error: unknown-arch\n"
         "  '12.0x' is no compute capability\n"
         "  where: --arch\n"
-        "  fix:   write it as 12.0a (RTX 50 and RTX PRO Blackwell), 12.1a (DGX Spark),"
+        "  fix:   write it as 12.0a (RTX 50 and RTX PRO Blackwell),"
         " 9.0 (H100)\n",
     )
 
