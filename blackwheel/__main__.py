@@ -7,11 +7,12 @@ take a second, in which no build may be left alone and no traceback be shown.
 import signal
 import sys
 
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from blackwheel.core import isolation
 
 if __name__ == "__main__":
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
     isolation.die_with_parent()
     isolation.become_subreaper()
 

@@ -120,15 +120,27 @@ def test_session_takes_whole_options_alone(
     assert fact in err
 
 
-def test_an_interrupt_while_the_verbs_are_imported_says_no_traceback() -> None:
+@pytest.mark.parametrize(
+    ("module", "begin"),
+    [
+        ("blackwheel.commands.program", "import tasks"),
+        (
+            "blackwheel.core.isolation",
+            "import runpy; runpy.run_module('blackwheel', {}, '__main__')",
+        ),
+    ],
+)
+def test_an_interrupt_while_the_verbs_are_imported_says_no_traceback(
+    module: str, begin: str
+) -> None:
     code = (
         "import os, signal, sys\n"
         "class Finder:\n"
         "    def find_spec(self, name, *_):\n"
-        "        if name == 'blackwheel.commands.program':\n"
+        f"        if name == {module!r}:\n"
         "            os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.meta_path.insert(0, Finder())\n"
-        "import tasks\n"
+        f"{begin}\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
