@@ -93,3 +93,17 @@ def test_resumed_campaign_leaves_out_what_ended_right_and_tries_the_rest_again(
     results.write_text("".join(f"{json.dumps(one)}\n" for one in later), encoding="utf-8")
     assert report.right(results, 16) == {("clock", 1)}
     assert report.right(tmp_path / "nothing", 16) == set()
+
+
+def test_table_is_written_anew_and_what_a_person_wrote_below_it_stays(tmp_path: Path) -> None:
+    row = {"kind": "clock", "number": 1, "seed": 16, "skipped": "", "wrong": [], "cpu": 60.0}
+    row |= {"part": "toy", "notes": ["clock +9 s"], "revision": "abc"}
+    again = {**row, "number": 2, "part": "quickstart: sync", "wrong": ["a fault"]}
+    results, page = tmp_path / "results.jsonl", tmp_path / "faults.md"
+    results.write_text("".join(f"{json.dumps(one)}\n" for one in (row, again)), encoding="utf-8")
+    page.write_text(f"# old\n\n{report.BY_HAND}\nmended: this\n", encoding="utf-8")
+    text = report.page([results]) + report.by_hand(page)
+    assert "\n| clock | quickstart: sync; toy | 2 | 1 | 2 | 1 | 1 | 16 |\n" in text
+    assert "injections that were run at it: abc (2)." in text
+    assert text.endswith(f"\n{report.BY_HAND}\nmended: this\n")
+    assert report.by_hand(tmp_path / "nothing") == ""

@@ -84,7 +84,8 @@ def main(words: list[str]) -> int:
         shared = (asked.shared or base / "shared").absolute()
         code = alone(asked, World(base / f"world-{os.getpid()}", shared), plan)
     if asked.report:
-        asked.report.write_text(report.page([asked.results]), encoding="utf-8")
+        text = report.page([asked.results]) + report.by_hand(asked.report)
+        asked.report.write_text(text, encoding="utf-8")
     return code
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from .case import Case
 
 Row = dict[str, Any]
+BY_HAND = "<!-- by hand from here on -->"
 HEAD = """\
 # The fault campaign
 
@@ -56,6 +57,12 @@ def right(results: Path, seed: int) -> set[tuple[str, int]]:
         if one["seed"] == seed:
             last[one["kind"], one["number"]] = not one["wrong"]
     return {key for key, ended_well in last.items() if ended_well}
+
+
+def by_hand(path: Path) -> str:
+    """Return what a person wrote below the table of an earlier campaign, which stays."""
+    text = path.read_text("utf-8") if path.exists() else ""
+    return "".join(text.partition(f"\n{BY_HAND}\n")[1:])
 
 
 def page(results: Sequence[Path]) -> str:
