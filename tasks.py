@@ -457,6 +457,7 @@ def publish(site: Site, ask: Ask) -> int:
         counts="wheels",
         fix="--keep 2",
     ),
+    wheel=Option(help="take this one off, pinned or not, and no other", word="FILENAME"),
     folder=Option(
         help="a published folder instead of this checkout's wheels/", word="FOLDER", old=("index",)
     ),

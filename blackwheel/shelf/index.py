@@ -57,6 +57,12 @@ def shelved(shelf: Path) -> tuple[ShelvedWheel, ...]:
     return tuple(wheel for page in pages for wheel in _listed(page) if wheel.path.is_file())
 
 
+def absent(shelf: Path) -> tuple[ShelvedWheel, ...]:
+    """Return the wheels that the pages list and whose file a person removed."""
+    pages = sorted(shelf.glob("simple/*/index.json"))
+    return tuple(wheel for page in pages for wheel in _listed(page) if not wheel.path.is_file())
+
+
 def shelve(
     wheel: Path,
     receipt: receipts.Document,

@@ -9,7 +9,7 @@ from pathlib import Path
 from packaging.utils import parse_wheel_filename
 from packaging.version import Version
 
-from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.errors import BlackwheelError, Exit, nearest
 from blackwheel.core.site import Site
 from blackwheel.core.units import size
 from blackwheel.shelf import index
@@ -43,42 +43,68 @@ def decided(
     return tuple(found)
 
 
-def prune(site: Site, stack: str, *, keep: int, folder: str = "", yes: bool = False) -> int:
+def named(wheels: Sequence[ShelvedWheel], name: str, shelf: Path) -> tuple[Kept, ...]:
+    """Decide that one wheel goes, whatever pins it; raise `no-such-wheel`."""
+    names = [wheel.path.name for wheel in wheels]
+    if name not in names:
+        raise BlackwheelError(
+            "no-such-wheel",
+            f"no page lists '{name}'{nearest(name, names)}",
+            where=str(shelf),
+            fix=f"one of: {', '.join(names)}" if names else "nothing is listed there",
+            code=Exit.USAGE,
+        )
+    found = [(wheel, "not named") for wheel in wheels if wheel.path.name != name]
+    found += [(wheel, "") for wheel in wheels if wheel.path.name == name]
+    return tuple(Kept(wheel=wheel, why=why) for wheel, why in found)
+
+
+def prune(
+    site: Site, stack: str, *, keep: int, wheel: str = "", folder: str = "", yes: bool = False
+) -> int:
     """List the wheels that would leave a stack's shelf and, with `yes`, remove them: pages first.
 
-    `folder` is a published folder index instead of this checkout's shelf.
+    `folder` is a published folder index instead of this checkout's shelf, `wheel` the file name of
+    the only one that goes.
     """
     if keep < 1:
         raise BlackwheelError(
             "bad-keep",
             f"'{keep}' wheels of a project cannot be kept",
             where="--keep",
-            fix="--keep 3, or more; what the stack pins stays anyhow",
+            fix="--keep 1, or --wheel NAME for one that must go although the stack pins it",
             code=Exit.USAGE,
         )
     root = Path(folder).expanduser().absolute() if folder else site.wheels
     shelf = root / stack
     pins = loader.load(stack, site.constraints)
-    wheels = index.shelved(shelf)
-    pinned = [wheel for wheel in wheels if index.current(wheel, pins) is not None]
-    plan = decided(wheels, keep=keep, pinned=pinned)
+    wheels, gone = index.shelved(shelf), index.absent(shelf)
+    if wheel:
+        plan = named((*wheels, *gone), wheel, shelf)
+    else:
+        pinned = [one for one in wheels if index.current(one, pins) is not None]
+        plan = decided(wheels, keep=keep, pinned=pinned)
+        plan += tuple(Kept(wheel=one, why="") for one in gone)
     rows = [(one.wheel.path.name, size(one.wheel.size), one.why or "GOES") for one in plan]
     if rows:
         site.console.table("", ("wheel", "size", "stays as"), rows)
     leaving = [one.wheel for one in plan if not one.why]
     lost = index.unlisted(shelf)
-    freed = size(sum(wheel.size for wheel in leaving) + sum(path.stat().st_size for path in lost))
+    there = [one for one in leaving if one not in gone]
+    freed = size(sum(one.size for one in there) + sum(path.stat().st_size for path in lost))
     if lost:
         count = len({path.name.partition(".whl")[0] for path in lost})
         site.console.say(f"{stack}: files of {count} wheels that no page lists: a run was killed")
+    if gone:
+        site.console.say(f"{stack}: files of {len(gone)} wheels that a page lists were removed")
     if not leaving and not lost:
-        site.console.say(f"{stack}: nothing to take off {shelf}")
+        site.console.say(f"{stack}: nothing to take off {shelf}; --wheel NAME takes a pinned one")
     elif not yes:
         site.console.say(f"nothing was removed; --yes takes {len(leaving)} off and frees {freed}")
     else:
-        for wheel in leaving:
-            index.withdraw(wheel, shelf)
-            site.console.result(f"removed {wheel.path.name}")
+        for one in leaving:
+            index.withdraw(one, shelf)
+            site.console.result(f"removed {one.path.name}")
         if lost:
             index.remove_unlisted(shelf)
         index.show_all(root)

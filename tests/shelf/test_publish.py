@@ -550,8 +550,44 @@ def test_prune_keeps_pinned_and_newest(site: Site, tmp_path: Path, code: bytes) 
         "error: bad-keep\n"
         "  '0' wheels of a project cannot be kept\n"
         "  where: --keep\n"
-        "  fix:   --keep 3, or more; what the stack pins stays anyhow"
+        "  fix:   --keep 1, or --wheel NAME for one that must go although the stack pins it"
     )
+
+
+def test_prune_takes_a_named_wheel_off_although_the_stack_pins_it(
+    site: Site, tmp_path: Path, code: bytes
+) -> None:
+    from blackwheel.shelf import prune
+
+    shelf = site.wheels / "toy"
+    pinned, *others = index.shelved(shelf)
+    assert prune.prune(site, "toy", keep=3, wheel=pinned.path.name) == 0
+    assert index.shelved(shelf) == (pinned, *others)
+    assert prune.prune(site, "toy", keep=3, wheel=pinned.path.name, yes=True) == 0
+    assert index.shelved(shelf) == tuple(others)
+    assert not list(shelf.glob(f"{pinned.path.name}*"))
+    assert broken_links(site.wheels) == []
+    with pytest.raises(BlackwheelError, match="no page lists 'toy-9") as caught:
+        prune.prune(site, "toy", keep=3, wheel="toy-9.whl", yes=True)
+    assert caught.value.name == "no-such-wheel"
+    assert index.shelved(shelf) == tuple(others)
+
+
+def test_prune_takes_a_wheel_off_the_pages_whose_file_a_person_removed(
+    site: Site, tmp_path: Path, code: bytes
+) -> None:
+    from blackwheel.shelf import prune
+
+    shelf = site.wheels / "toy"
+    removed, *others = index.shelved(shelf)
+    removed.path.unlink()
+    assert index.absent(shelf) == (removed,)
+    assert prune.prune(site, "toy", keep=3) == 0
+    assert "toy: files of 1 wheels that a page lists were removed\n" in said(site)
+    assert prune.prune(site, "toy", keep=3, yes=True) == 0
+    assert index.absent(shelf) == ()
+    assert index.shelved(shelf) == tuple(others)
+    assert not list(shelf.glob(f"{removed.path.name}*"))
 
 
 def test_prune_removes_what_a_killed_run_left_unlisted_and_nothing_without_a_page(
