@@ -18,7 +18,7 @@ from blackwheel.commands import audit_table
 from blackwheel.core import archs, cards
 from blackwheel.core.archs import Arch
 from blackwheel.core.cards import Card
-from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.errors import BlackwheelError, Exit, nearest
 from blackwheel.core.site import Site
 from blackwheel.receipts.beside import key_section
 from blackwheel.shelf import index
@@ -64,9 +64,9 @@ def show_audit(
         if torch or load or target:
             raise _refused(
                 "usage",
-                "an environment has its torch, and no page",
+                "--html, --torch and --load are for wheels, not for an environment",
                 "invoke audit",
-                f"invoke audit {what}",
+                f"invoke audit {whats[0]}",
             )
         from blackwheel.commands import audit_environment
 
@@ -134,6 +134,15 @@ def subjects_of(site: Site, what: str, *, arch: str = "") -> list[Subject]:
         found = [Subject(path=path)] if path.is_file() else []
     elif "==" in what:
         found = [Subject(path=_registry_wheel(site, what))]
+    elif what not in (known := loader.names(site.constraints)):
+        raise _refused(
+            "unknown-subject",
+            f"'{what}' is no file or folder here, no NAME==VERSION,"
+            f" and no stack{nearest(what, known)}",
+            "invoke audit",
+            "a wheel file, the folder of an environment, NAME==VERSION (vllm==0.28.0),"
+            f" or a stack: {', '.join(known)}",
+        )
     else:
         stack = loader.load(what, site.constraints)
         found = [_shelved(site, stack, one, arch) for one in index.shelved(site.wheels / what)]

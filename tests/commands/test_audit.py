@@ -177,6 +177,10 @@ def test_nothing_there(site: Site, tmp_path: Path) -> None:
         " or NAME==VERSION",
         Exit.USAGE,
     )
+    told, code = refusal(site, "quikstart")
+    assert "'quikstart' is no file or folder here, no NAME==VERSION, and no stack; did you" in told
+    assert f"{usage}a wheel file, the folder of an environment, NAME==VERSION" in told
+    assert code == Exit.USAGE
 
 
 def test_page_is_written_and_its_folder_must_be_there(site: Site, tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_file_of_no_distribution_is_told_too(site: Site, tmp_path: Path) -> None
 
 
 def test_environment_has_no_page(site: Site, environment: Path, tmp_path: Path) -> None:
-    with pytest.raises(BlackwheelError, match="an environment has its torch, and no page"):
+    with pytest.raises(BlackwheelError, match="are for wheels, not for an environment"):
         show_audit(site, str(environment), html=str(tmp_path / "a.html"))
 
 
