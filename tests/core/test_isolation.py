@@ -507,7 +507,7 @@ def test_a_bound_command_ends_with_the_process_that_started_it() -> None:
         "subprocess.run(isolation.bound_to_parent(['sleep', sys.argv[1]]))\n"
     )
     starter = subprocess.Popen([sys.executable, "-c", code, seconds])
-    wait_for(lambda: alive(f"sleep {seconds} "))
+    wait_for(lambda: any(line.startswith("sleep ") for line in alive(f"sleep {seconds} ")))
     starter.kill()
     starter.wait()
     wait_for(lambda: not alive(f"sleep {seconds} "), seconds=1)
