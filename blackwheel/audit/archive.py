@@ -77,6 +77,8 @@ def opened(path: Path) -> Iterator[Archive]:
             raise _broken(error) from None
         with archive:
             infos = archive.infolist()
+            if not all(info.filename for info in infos):  # zipfile itself stumbles over one
+                raise RefusedError("unsafe-path", "the archive holds a file without a name")
             _require_layout(file, infos, archive.start_dir)
             _require_small(infos, path.stat().st_size)
             yield Archive(

@@ -192,7 +192,7 @@ def _file(blob: Blob) -> io.BufferedReader:
 def _zipped(blob: Blob, budget: Budget) -> Iterator[tuple[str, Source]]:
     with zipfile.ZipFile(_file(blob)) as archive:
         for info in archive.infolist():
-            if not info.is_dir():
+            if not info.filename.endswith("/"):  # is_dir stumbles over an empty name
                 budget.take_file()
                 budget.take(info.file_size)
                 with archive.open(info) as stream:
