@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -73,7 +74,8 @@ def file_lines(root: Path, files: Iterable[str]) -> list[str]:
     waiting, seen = list(files), set()
     while waiting:
         name = waiting.pop()
-        if name in seen or len(name) > _MOST_LETTERS or not (root / name).is_file():
+        # Unlike Path's, os.path's says no of a name that no file may have.
+        if name in seen or len(name) > _MOST_LETTERS or not os.path.isfile(root / name):  # noqa: PTH113
             continue
         seen.add(name)
         try:
@@ -145,7 +147,7 @@ def _same(left: list[Requirement], right: list[Requirement]) -> bool:
 def _parsed(line: str) -> Requirement | None:
     try:
         return Requirement(line)
-    except InvalidRequirement:
+    except (InvalidRequirement, RecursionError):  # thousands of brackets
         return None
 
 
