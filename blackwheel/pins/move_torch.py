@@ -284,7 +284,8 @@ def require_own(stack: Stack, constraints: Path) -> None:
             "cannot-pin",
             f"stack '{stack.name}' has the torch of stack '{stack.extends}'",
             where=f"constraints/{stack.name}.toml, extends",
-            fix=f"invoke pin torch {LATEST} --stack {stack.extends}",
+            fix="give it a [torch] table of its own, as docs/add-a-stack.md does; or move that one:"
+            f" invoke pin torch {LATEST} --stack {stack.extends}",
             code=Exit.USAGE,
         )
 

@@ -607,7 +607,8 @@ def test_stack_whose_torch_is_elsewhere_says_where_to_pin_it(site: Site) -> None
         "error: cannot-pin\n"
         "  stack 'mine' has the torch of stack 'nightly'\n"
         "  where: constraints/mine.toml, extends\n"
-        "  fix:   invoke pin torch latest --stack nightly"
+        "  fix:   give it a [torch] table of its own, as docs/add-a-stack.md does; or move that"
+        " one: invoke pin torch latest --stack nightly"
     )
     with pytest.raises(BlackwheelError) as caught:
         move_torch.pin_torch(site, "torch211", "2.12.0")
