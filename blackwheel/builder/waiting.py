@@ -7,7 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -89,16 +89,20 @@ class _Watch:
 
     def __init__(self, pools: Sequence[tuple[Path, str]], say: Callable[[str], None]) -> None:
         self._pools, self._say = pools, say
-        self._before, self._told = False, ""
+        self._before: Seen | None = None
+        self._told = ""
 
     def look(self) -> None:
         """Look once; what waited at the look before, too, is said."""
         now = seen(self._pools, own=os.getpid())
         waits = bool(now.own_waiting and not now.own_running)
-        reason = str(now) if waits and self._before else ""
+        reason = ""
+        if waits and self._before:
+            # A process that begins or ends just now is not seen whole.
+            reason = str(replace(now, unseen=min(now.unseen, self._before.unseen)))
         if reason and reason != self._told:
             self._say(reason)
-        self._before, self._told = waits, reason if waits else ""
+        self._before, self._told = now if waits else None, reason
 
 
 def _opened(folder: Path, places: set[tuple[int, int]]) -> Iterator[bool]:

@@ -140,7 +140,7 @@ def subjects_of(site: Site, what: str, *, arch: str = "") -> list[Subject]:
             f"'{what}' is no file or folder here, no NAME==VERSION,"
             f" and no stack{nearest(what, known)}",
             "invoke audit",
-            "a wheel file, the folder of an environment, NAME==VERSION (vllm==0.28.0),"
+            "a wheel file, the folder of an environment, NAME==VERSION of a registry,"
             f" or a stack: {', '.join(known)}",
         )
     else:
