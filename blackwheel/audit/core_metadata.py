@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from packaging.metadata import InvalidMetadata, Metadata
+from packaging.metadata import Metadata
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
@@ -69,7 +69,7 @@ def core_metadata(text: bytes) -> CoreMetadata:
 def _of(metadata: Metadata, field: str) -> Any:
     try:
         return getattr(metadata, field)
-    except InvalidMetadata:
+    except ValueError:  # InvalidMetadata, or a version of 5,000 digits
         return None
 
 
@@ -81,3 +81,5 @@ def _faults(head: bytes) -> Iterator[Fault]:
             field = getattr(error, "field", "")
             read = (field in _READ and not _LATER.search(str(error))) or field in _DISAGREE
             yield Fault(fact=str(error), read=read)
+    except ValueError as error:
+        yield Fault(fact=str(error), read=True)

@@ -199,5 +199,5 @@ def _numbers(folder: Path, *names: str) -> list[int]:
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    except (OSError, ValueError):  # a path out of /proc may hold any byte
         return ""

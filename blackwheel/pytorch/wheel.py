@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-from packaging.metadata import InvalidMetadata, Metadata
+from packaging.metadata import Metadata
 from packaging.requirements import Requirement
 from packaging.specifiers import Specifier
 from packaging.utils import canonicalize_name, parse_wheel_filename
@@ -145,7 +145,7 @@ def _read(text: str, name: str, field: Callable[[Metadata], _Field]) -> _Field:
     """Read METADATA; its fields are parsed when they are asked for."""
     try:
         return field(Metadata.from_email(text, validate=False))
-    except (ExceptionGroup, InvalidMetadata) as error:
+    except (ExceptionGroup, ValueError) as error:  # a version of 5,000 digits
         raise _not_a_wheel(name, f"its METADATA cannot be read: {error}") from None
 
 
