@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Final
 
 from packaging.utils import canonicalize_name
 
 from blackwheel.audit.kernels import Library, read_library
+from blackwheel.core import recorded
 from blackwheel.core.cards import Card
 
 PLACES: Final = (
@@ -90,9 +89,9 @@ def _files(place: Path) -> Iterator[Path]:
 def _owners(place: Path) -> dict[Path, tuple[str, str]]:
     """Return whose each file is, as the RECORD of each distribution says."""
     owners: dict[Path, tuple[str, str]] = {}
-    for dist in metadata.distributions(path=[str(place)]):
-        name = canonicalize_name(dist.metadata["Name"] or NOBODY)
-        for row in csv.reader((dist.read_text("RECORD") or "").splitlines()):
-            if row and FILES.search(row[0]):
-                owners[place / row[0]] = (name, dist.version)
+    for record in place.glob("*.dist-info/RECORD"):
+        name, _, version = record.parent.name.removesuffix(".dist-info").partition("-")
+        for path, _ in recorded.entries(record):
+            if FILES.search(path):
+                owners[place / path] = (canonicalize_name(name), version)
     return owners

@@ -64,15 +64,9 @@ def state(libraries: Sequence[Library], uncalled: Uncalled) -> str:
 
 def lines(libraries: Sequence[Library], card: Card, uncalled: Uncalled) -> Iterator[str]:
     """Yield the sentences for the card's owner, one or two a line."""
-    counts = tally(libraries)
-    unread = [one for one in libraries if one.unreadable]
-    if not counts.total:
-        if unread:
-            yield f"Whether it runs on {card} cannot be told: {_files(unread)} cannot be read."
-        else:
-            yield f"It holds no kernels, so it runs on {card} as on any card."
+    yield first_line(libraries, card)
+    if not tally(libraries).total:
         return
-    yield f"On {card} {_shares(libraries, counts, card)}."
     through = sorted(
         (one for one in libraries if one.kernels.ptx), key=lambda one: -one.kernels.ptx
     )
@@ -82,7 +76,27 @@ def lines(libraries: Sequence[Library], card: Card, uncalled: Uncalled) -> Itera
     beside = [one for one in libraries if one.kernels.missing and running(one.kernels)]
     if beside:
         yield f"Code for other cards lies beside code that runs in {_files(beside, _missing)}."
-    if unread:
+    yield from _unread(libraries)
+
+
+def first_line(libraries: Sequence[Library], card: Card) -> str:
+    """Return the sentence that counts all kernels, or says why none can be counted."""
+    counts = tally(libraries)
+    if counts.total:
+        return f"On {card} {_shares(libraries, counts, card)}."
+    if unread := [one for one in libraries if one.unreadable]:
+        return f"Whether it runs on {card} cannot be told: {_files(unread)} cannot be read."
+    return f"It holds no kernels, so it runs on {card} as on any card."
+
+
+def lacking(libraries: Sequence[Library], uncalled: Uncalled) -> Iterator[str]:
+    """Yield the sentences about what does not run on the card, or cannot be read."""
+    yield from _not_at_all(libraries, uncalled)
+    yield from _unread(libraries)
+
+
+def _unread(libraries: Sequence[Library]) -> Iterator[str]:
+    if unread := [one for one in libraries if one.unreadable]:
         yield f"Some of {_files(unread)} cannot be read: what that would run on is not known."
 
 

@@ -22,7 +22,7 @@ from blackwheel.core.errors import BlackwheelError, Exit, nearest
 from blackwheel.core.site import Site
 from blackwheel.receipts.beside import key_section
 from blackwheel.shelf import index
-from blackwheel.stacks import loader, projects, records
+from blackwheel.stacks import loader, records
 from blackwheel.stacks.ask import requests
 from blackwheel.stacks.request import left_out
 
@@ -220,7 +220,7 @@ def _sheet(
         )
     lacks = any(one.kernels.native < one.kernels.total for one in report.libraries)
     buildable = lacks and _name(path) in _buildable(site)
-    uncalled = _uncalled(site, _name(path), wanted)
+    uncalled = audit_table.uncalled(site, _name(path), wanted)
     device = [one for one in report.libraries if not one.host_only]
     lines = (
         for_card(report, card, requires, uncalled=uncalled, buildable=buildable)
@@ -236,12 +236,6 @@ def _sheet(
         card=card if foreign else None,
         state=on_card.state(device, uncalled) if foreign else "",
     )
-
-
-def _uncalled(site: Site, name: str, wanted: Sequence[Arch]) -> on_card.Uncalled:
-    """Return the question why nothing calls a library of this distribution on these archs."""
-    known = projects.load(site.checkout / "patches", name)
-    return lambda path: known.uncalled(path, wanted)
 
 
 def _buildable(site: Site) -> set[str]:

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from blackwheel.audit import installed, on_card
-from blackwheel.commands.audit_table import SERVED, counted
-from blackwheel.core.archs import Arch
+from blackwheel.commands.audit_table import SERVED, counted, uncalled
 from blackwheel.core.cards import Card
-from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.errors import Exit
 from blackwheel.core.plain_text import one_line
 from blackwheel.core.site import Site
-from blackwheel.stacks import projects
 
 ORDER = (
     *(on_card.NOT, on_card.PARTLY, on_card.UNKNOWN, on_card.PTX, on_card.PARTLY_PTX),
@@ -34,7 +32,7 @@ def show(
             installed.installed(places, card, told=lambda d, t, n: stage.update(d, t, f"MiB, {n}"))
         )
     device = [one for one in found if one.libraries]
-    asked = {one.name: _uncalled(site, one.name, card.archs) for one in device}
+    asked = {one.name: uncalled(site, one.name, card.archs) for one in device}
     states = {one.name: on_card.state(one.libraries, asked[one.name]) for one in device}
     device.sort(key=lambda one: (ORDER.index(states[one.name]), one.name))
     lines = _lines(device, card, asked)
@@ -58,30 +56,18 @@ def _named(one: installed.Installed) -> tuple[str, str]:
     return one_line(one.name), one_line(one.version)
 
 
-def _uncalled(site: Site, name: str, wanted: tuple[Arch, ...]) -> on_card.Uncalled:
-    try:
-        known = projects.load(site.checkout / "patches", name)
-    except BlackwheelError:  # a name that is no folder's
-        known = projects.Project()
-    return lambda path: known.uncalled(path, wanted)
-
-
 def _lines(
     device: list[installed.Installed], card: Card, asked: dict[str, on_card.Uncalled]
 ) -> list[str]:
     """Say what does not serve the card, each distribution in a line or two."""
-    if not device:
-        return [f"It holds no kernels, so it runs on {card} as on any card."]
-    lines = []
-    for one in device:
-        for line in on_card.lines(one.libraries, card, asked[one.name]):
-            if line.startswith(("Not at all", "Some of")):
-                lines.append(f"{one_line(one.name)}: {line}")
     every = [library for one in device for library in one.libraries]
-    first = next(iter(on_card.lines(every, card, lambda _: "")))
+    lines = [on_card.first_line(every, card)]
+    for one in device:
+        found = on_card.lacking(one.libraries, asked[one.name])
+        lines += [f"{one_line(one.name)}: {line}" for line in found]
     if any(one.kernels.ptx for one in every):
         lines.append(f"Through PTX: as the table says. {on_card.PTX_COST}")
-    return [first, *lines]
+    return lines
 
 
 def _document(

@@ -8,9 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from blackwheel.audit import audit, on_card, summary, torch_abi
 from blackwheel.audit.kernels import KernelCounts
 from blackwheel.audit.page import Sheet
+from blackwheel.core.archs import Arch
 from blackwheel.core.console import Console
 from blackwheel.core.plain_text import one_line
+from blackwheel.core.site import Site
 from blackwheel.core.units import size
+from blackwheel.stacks import projects
 
 SERVED = ("natively", "family", "PTX", "not at all")
 """Columns of how kernels serve a card."""
@@ -20,6 +23,12 @@ def counted(counts: KernelCounts) -> tuple[str, ...]:
     """Return the cells of these columns."""
     each = (counts.native, counts.family, counts.ptx, counts.missing)
     return tuple(f"{count:,}" if count else "-" for count in each)
+
+
+def uncalled(site: Site, name: str, wanted: Sequence[Arch]) -> on_card.Uncalled:
+    """Return the question why nothing calls a library of this distribution on these archs."""
+    known = projects.load(site.checkout / "patches", name)
+    return lambda path: known.uncalled(path, wanted)
 
 
 def show_several(console: Console, sheets: Sequence[Sheet]) -> None:
