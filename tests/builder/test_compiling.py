@@ -46,12 +46,13 @@ def started() -> Iterator[list[subprocess.Popen[bytes]]]:
 
 
 def settled(names: set[str], waiting: set[str]) -> list[Running]:
-    """Wait until these are seen, and those of them wait."""
+    """Wait until these are seen, those of them wait, and half a second changes nothing."""
+    held = 0
     for _ in range(400):
         seen = running(os.getpid())
-        if {one.object for one in seen} == names and {
-            one.object for one in seen if one.waits
-        } == waiting:
+        waits = {one.object for one in seen if one.waits}
+        held = held + 1 if ({one.object for one in seen}, waits) == (names, waiting) else 0
+        if held == 10:
             return seen
         time.sleep(0.05)
     raise AssertionError(running(os.getpid()))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,19 @@ def test_reason_is_said_once_and_only_after_a_while(
     with waiting.said((), said.append):
         pass
     assert len(said) == 1
+
+
+def test_holder_that_is_not_seen_whole_at_one_look_is_no_other_user(
+    pools: tuple[tuple[Path, str], ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that took its share between two readings, then one that stays unseen."""
+    whole = waiting.Seen(own_running=0, own_waiting=1, others=(("x", 1),), unseen=0, free=0)
+    looks = iter([whole, replace(whole, unseen=1), whole, *[replace(whole, unseen=1)] * 2])
+    monkeypatch.setattr(waiting, "seen", lambda *_, **__: next(looks))
+    said: list[str] = []
+    watch = waiting._Watch(pools, said.append)
+    for _ in range(4):
+        watch.look()
+    assert said == ["waits for 1 object of x: they have the cores, or the memory"]
+    watch.look()
+    assert len(said) == 2 and "and 1 object of another user's build" in said[1]

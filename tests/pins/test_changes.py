@@ -1,4 +1,4 @@
-"""Files of a pin are written together."""
+"""Files of a pin: which differ, in which order they are written, and what a failed write leaves."""
 
 from __future__ import annotations
 
@@ -9,24 +9,35 @@ import pytest
 from blackwheel.pins import changes
 
 
-def test_files_of_a_pin_are_all_written_or_none(tmp_path: Path) -> None:
-    own, lock, after = tmp_path / "own.toml", tmp_path / "own" / "run.txt", tmp_path / "later"
-    own.write_text("old")
-    own.chmod(0o600)
-    after.mkdir()  # a folder: nothing can be put in its place
-    with pytest.raises(OSError, match="directory"):
-        changes.write({lock: b"new", own: b"new", after: b"new"})
-    assert (own.read_text(), lock.exists()) == ("old", False)
-    changes.write({lock: b"new", own: b"new"})
-    assert (own.read_text(), lock.read_text(), own.stat().st_mode & 0o777) == ("new", "new", 0o600)
-
-
-def test_locks_come_before_the_stack_that_names_them(tmp_path: Path) -> None:
+def test_locks_come_first_and_the_stack_file_last(tmp_path: Path) -> None:
     before, after = tmp_path / "before", tmp_path / "after"
-    for folder, text in ((before, "old"), (after, "new")):
-        (folder / "own").mkdir(parents=True)
-        for name in ("own.toml", "own/torch.toml", "own/run.txt"):
-            (folder / name).write_text(text)
-        (folder / "same.toml").write_text("same")
-    found = [str(path) for path in changes.differing(before, after)]
-    assert found == ["own/run.txt", "own/torch.toml", "own.toml"]
+    names = ("mine.toml", "mine/a.txt", "mine/torch.toml", "mine/same.txt")
+    for name in names:
+        for root in (before, after):
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("same" if "same" in name else root.name, encoding="utf-8")
+    assert list(map(str, changes.differing(before, after))) == [
+        "mine/a.txt",
+        "mine/torch.toml",
+        "mine.toml",
+    ]
+
+
+def test_failed_write_puts_back_what_was_there_and_removes_what_was_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new, last = (tmp_path / name for name in ("old", "new", "last"))
+    old.write_bytes(b"before")
+    put = changes._put
+
+    def fails(target: Path, data: bytes) -> None:
+        if target == last:
+            raise OSError("no space left")
+        put(target, data)
+
+    monkeypatch.setattr(changes, "_put", fails)
+    with pytest.raises(OSError, match="no space left"):
+        changes.write({old: b"after", new: b"after", last: b"after"})
+    assert old.read_bytes() == b"before"
+    assert not new.exists() and not last.exists()
