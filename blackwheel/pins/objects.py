@@ -61,9 +61,7 @@ def plans(site: Site, move: Move) -> Pair:
         stack = folder / "constraints" / f"{move.stack.name}.toml"
         stack.write_text(move.after, encoding="utf-8")
         series = folder / "patches" / move.project / move.pin.version
-        part = rebase.staged(move.rebased, series)
-        rebase.exchange(part, series)
-        shutil.rmtree(part, ignore_errors=True)
+        rebase.put(move.rebased, series)
         after = _planned(site, move, folder)
     return Pair(before=before, after=after)
 

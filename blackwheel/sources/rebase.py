@@ -83,12 +83,17 @@ def refresh(
         )
     found = rebase(site, series, old=old, new=new, date=date)
     if folder != series.folder or found.changed:
-        part = staged(found, folder)
-        try:
-            exchange(part, folder)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+        put(found, folder)
     return found.patches
+
+
+def put(rebased: Rebased, folder: Path) -> None:
+    """Put a whole series in the place of `folder`, or leave that as it was."""
+    part = staged(rebased, folder)
+    try:
+        exchange(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def rebase(

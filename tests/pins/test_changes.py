@@ -11,16 +11,16 @@ from blackwheel.pins import changes
 
 def test_locks_come_first_and_the_stack_file_last(tmp_path: Path) -> None:
     before, after = tmp_path / "before", tmp_path / "after"
-    names = ("mine.toml", "mine/a.txt", "mine/torch.toml", "mine/same.txt")
+    names = ("a.toml", "mine/torch.toml", "mine/z.txt", "mine/same.txt")
     for name in names:
         for root in (before, after):
             path = root / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("same" if "same" in name else root.name, encoding="utf-8")
     assert list(map(str, changes.differing(before, after))) == [
-        "mine/a.txt",
+        "mine/z.txt",
         "mine/torch.toml",
-        "mine.toml",
+        "a.toml",
     ]
 
 

@@ -16,6 +16,7 @@ from killing import forked, killed
 
 from blackwheel.core.console import Quiet
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.sources import rebase
 from blackwheel.sources.fetch import SourceTree
 from blackwheel.sources.patch import PatchedTree, apply, require_unchanged, sync
 from blackwheel.sources.rebase import Refreshed, refresh
@@ -729,9 +730,12 @@ def test_killed_refresh_leaves_the_old_series_or_the_new_one(bench: Bench) -> No
         assert len(same) == 1
         seen.update(same)
 
+    site = site_with(bench.store, HERE, bench.console)
+    sources = {"old": source(old), "new": source(new, "a" * 40)}
+    found = rebase.rebase(site, series, **sources, date="2026-11-22")
     killed(
-        lambda: bench.refresh(series, old, new),
-        lambda whole: [whole - n for n in (20, 14, 8, 4, 0, -99)],  # the last one ends by itself
+        lambda: rebase.put(found, series.folder),
+        lambda whole: range(1, whole + 1),
         before=again,
         after=check,
     )
