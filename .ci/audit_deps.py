@@ -112,7 +112,14 @@ def kept(place: Path) -> dict[str, list[dict[str, Any]]]:
                 if package.get("ecosystem") == "PyPI":
                     row = {**one, "id": advisory["id"]}
                     found.setdefault(canonicalize_name(package["name"]), []).append(row)
-    except (OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        RecursionError,
+        zipfile.BadZipFile,
+    ) as error:
         raise _no_copy(place, f"{type(error).__name__}: {error}") from None
     if not found:
         raise _no_copy(place, "it holds no advisory about a project of PyPI")

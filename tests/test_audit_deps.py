@@ -83,7 +83,9 @@ def test_found_one_is_told_with_its_cure_and_an_archive_is_read_as_a_folder(
     )
 
 
-@pytest.mark.parametrize("content", [None, b"", b"[", b"{}", b'{"id": 1, "affected": [7]}'])
+@pytest.mark.parametrize(
+    "content", [None, b"", b"[", b"[" * 200_000, b"{}", b'{"id": 1, "affected": [7]}']
+)
 def test_copy_that_tells_nothing_is_no_pass(
     audit: ModuleType,
     lock: Path,

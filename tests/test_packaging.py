@@ -61,3 +61,14 @@ def test_notice_names_every_project_that_is_patched() -> None:
     names = {path.name for path in (ROOT / "patches").iterdir() if path.is_dir()}
     known = {"flash-attn": "flash-attention"}
     assert not [name for name in names if known.get(name, name) not in notice]
+
+
+def test_private_key_that_is_made_here_is_no_file_of_the_repository() -> None:
+    said = subprocess.run(
+        ["git", "check-ignore", "wheels.key", "wheels.key.pub"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.stdout.split() == ["wheels.key"]
