@@ -90,7 +90,7 @@ def first_line(libraries: Sequence[Library], card: Card) -> str:
 
 
 def lacking(libraries: Sequence[Library], uncalled: Uncalled) -> Iterator[str]:
-    """Yield the sentences about what does not run on the card, or cannot be read."""
+    """Yield a sentence for each part that does not run on the card or cannot be read."""
     yield from _not_at_all(libraries, uncalled)
     yield from _unread(libraries)
 
