@@ -210,7 +210,8 @@ def main(arguments: Sequence[str]) -> int:
     records = _records(options)
     try:
         relay = Recorder(records) if records else None
-        code = entry.run(lambda site: _act(site, options), relay=relay)
+        stopped = entry.KEPT if options.verb == "build" else entry.STOPPED
+        code = entry.run(lambda site: _act(site, options), relay=relay, stopped=stopped)
     finally:
         isolation.reap_descendants()
     if records and (code or options.verb != "sync"):  # a session goes on after that one

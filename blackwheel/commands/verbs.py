@@ -75,8 +75,13 @@ class Ask:
         return self.given[name]
 
 
-def verb(group: str, **options: Option) -> Callable[[Callable[[Site, Ask], Any]], Task[Any]]:
-    """Make a task of a function that takes the site and the record of the words typed."""
+def verb(
+    group: str, stopped: str = entry.STOPPED, **options: Option
+) -> Callable[[Callable[[Site, Ask], Any]], Task[Any]]:
+    """Make a task of a function that takes the site and the record of the words typed.
+
+    `stopped` is its last line when somebody stops it.
+    """
 
     def made(function: Callable[[Site, Ask], Any]) -> Task[Any]:
         def body(c: Context, **typed: Any) -> None:
@@ -88,7 +93,7 @@ def verb(group: str, **options: Option) -> Callable[[Callable[[Site, Ask], Any]]
                     ask.default_stack(site)
                 return function(site, ask)
 
-            sys.exit(entry.run(action))
+            sys.exit(entry.run(action, stopped=stopped))
 
         first = inspect.Parameter("c", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         body.__signature__ = inspect.Signature(  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 from blackwheel.core import site as sites
 from blackwheel.core.console import Console
@@ -20,12 +20,19 @@ from blackwheel.core.progress import Relay
 from blackwheel.core.site import Site
 from blackwheel.core.units import size
 
+KEPT: Final = "stopped; what was compiled is kept: the same command continues"
+"""Last line of a command that compiles, when it is stopped."""
+STOPPED: Final = "stopped"
+"""That of any other."""
 
-def run(action: Callable[[Site], Any], *, relay: Relay | None = None) -> int:
+
+def run(
+    action: Callable[[Site], Any], *, relay: Relay | None = None, stopped: str = STOPPED
+) -> int:
     """Run one command and return its exit code; an int that the action returns is that code.
 
-    With a `relay`, what the console would show goes there; the command that reads it says that this
-    one was stopped.
+    `stopped` is the last line when somebody stops it. With a `relay`, what the console would show
+    goes there; the command that reads it says that this one was stopped.
     """
     signal.signal(signal.SIGTERM, _stop)
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as __main__.py sets it for its imports
@@ -46,9 +53,7 @@ def run(action: Callable[[Site], Any], *, relay: Relay | None = None) -> int:
     except (KeyboardInterrupt, SystemExit) as stop:
         code = stop.code if isinstance(stop, SystemExit) and isinstance(stop.code, int) else 130
         if not relay:
-            Console(environment=os.environ).say(
-                "stopped; what was compiled is kept: the same command continues"
-            )
+            Console(environment=os.environ).say(stopped)
     except OSError as error:
         if os.environ.get("BLACKWHEEL_DEBUG"):
             raise

@@ -41,7 +41,7 @@ class Exit(IntEnum):
     SIGNATURE = 15
     """A signature is missing, foreign or broken, or its key cannot be used."""
     STOPPED = 130
-    """Stopped by the user; what was compiled is kept."""
+    """Stopped by the user; what a build compiled is kept."""
 
 
 class BlackwheelError(Exception):

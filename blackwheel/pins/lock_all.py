@@ -19,10 +19,13 @@ DEVELOPED_WITH: Final = ("3.11", "3.12", "3.13", "3.14")
 """The Pythons that the sessions tests, lint and types run with."""
 
 
-def lock_all(site: Site, *, names: Sequence[str] = (), upgrade: bool = False) -> None:
+def lock_all(
+    site: Site, *, names: Sequence[str] = (), upgrade: bool = False, trial: bool = False
+) -> None:
     """Write the hashed pins of every stack that has its own and whose torch can be resolved.
 
-    Without names, also those of development.
+    Without names, also those of development. A `trial` is of a copy of the checkout, which is
+    thrown away or written later.
     """
     for name in names or loader.names(site.constraints):
         stack = loader.load(name, site.constraints)
@@ -42,7 +45,8 @@ def lock_all(site: Site, *, names: Sequence[str] = (), upgrade: bool = False) ->
             if stack.torch.wheels and file != "toolchain":
                 torch = identity.locked_torch(stack, python_tag(python))
                 identity.require_in_lock(torch, out, stack=name)
-            site.console.say(f"{name}: {file}.txt {'written' if changed else 'unchanged'}")
+            does = f"would write {file}.txt" if trial else f"{file}.txt written"
+            site.console.say(f"{name}: {does if changed else f'{file}.txt unchanged'}")
     if not names:
         _lock_development(site, upgrade=upgrade)
 

@@ -71,7 +71,7 @@ def pin_registry(site: Site, name: str, version: str, *, dry_run: bool = False) 
             _edit(copy, stack, torch, toolchain)
             moved = loader.load(name, copy.constraints)
             if moved.locks == name:
-                lock_all.lock_all(copy, names=[name])
+                lock_all.lock_all(copy, names=[name], trial=True)
             changed = changes.differing(site.constraints, copy.constraints)
             site.console.result("\n".join(_summary(stack, moved)))
             site.console.result(shown("\n".join(_difference(site, copy, changed))))

@@ -26,7 +26,7 @@ def act(site):
     del del_me
     time.sleep(5)
 
-sys.exit(entry.run(act))
+sys.exit(entry.run(act{more}))
 """
 SPEAKS = """
 import sys
@@ -50,11 +50,22 @@ def run(code: str, prepare: Callable[[], None] | None = None) -> subprocess.Comp
     )
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
-def test_stop_that_comes_in_a_destructor_stops_all_the_same(name: str, code: int) -> None:
-    done = run(STOPPED_IN_A_DESTRUCTOR.format(name=name))
+@pytest.mark.parametrize(
+    ("name", "code", "more", "said"),
+    [
+        ("SIGTERM", 143, "", "stopped"),
+        (
+            *("SIGINT", 130, ", stopped=entry.KEPT"),
+            "stopped; what was compiled is kept: the same command continues",
+        ),
+    ],
+)
+def test_stop_that_comes_in_a_destructor_stops_all_the_same(
+    name: str, code: int, more: str, said: str
+) -> None:
+    done = run(STOPPED_IN_A_DESTRUCTOR.format(name=name, more=more))
     assert done.returncode == code, done.stderr
-    assert done.stderr == "stopped; what was compiled is kept: the same command continues\n"
+    assert done.stderr == f"{said}\n"
 
 
 def _to(number: int, path: str, flags: int) -> Callable[[], None]:
