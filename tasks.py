@@ -16,6 +16,7 @@ from invoke import Collection, Task
 
 from blackwheel.commands import program
 from blackwheel.commands.verbs import Ask, Option, verb
+from blackwheel.core import entry
 from blackwheel.core.site import Site
 
 DEFAULTS = {
@@ -69,6 +70,7 @@ def _place(word: str, text: str, *, required: bool = True) -> Option:
 
 @verb(
     "Start",
+    entry.KEPT,
     stack=STACK,
     only=ONLY,
     arch=ARCH,
@@ -295,11 +297,12 @@ def audit(site: Site, ask: Ask) -> Any:
 )
 def doctor(site: Site, ask: Ask) -> int:
     """Tell what this machine lacks, with cures, e.g. invoke doctor --stack stable."""
-    from blackwheel.commands import views
-    from blackwheel.shelf import verify as verifying
-
     if ask.env:
+        from blackwheel.shelf import verify as verifying
+
         return verifying.show_environment(site, ask.env, as_json=ask.as_json)
+    from blackwheel.commands import views
+
     if ask.serve:
         return views.show_servable(site, ask.stack or ask.default_stack(site), as_json=ask.as_json)
     return views.show_doctor(site, ask.stack, as_json=ask.as_json)
@@ -343,9 +346,9 @@ def explain(site: Site, ask: Ask) -> None:
 @verb("Start", json=JSON)
 def stacks(site: Site, ask: Ask) -> None:
     """List the stacks and whether this machine can build them."""
-    from blackwheel.commands import views
+    from blackwheel.commands import stack_list
 
-    views.show_stacks(site, default=ask.settings.stack, **ask.given)
+    stack_list.show_stacks(site, default=ask.settings.stack, **ask.given)
 
 
 @verb("Look", json=JSON)

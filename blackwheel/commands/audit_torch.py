@@ -99,7 +99,7 @@ def show_links(
         if not as_json:
             _show(site, path, requires, tried, abi)
     if as_json:
-        site.console.json(documents)
+        site.console.document("audit-torch", wheels=documents)
     return Exit.OK if all(one["links"] for one in documents) else Exit.AUDIT
 
 

@@ -21,7 +21,7 @@ def explain(site: Site, line: str, *, as_json: bool = False) -> None:
             code=Exit.USAGE,
         )
     if as_json:
-        site.console.json(asdict(found))
+        site.console.document("explain", **asdict(found))
         return
     named = (("seen:  ", found.fact), ("cause: ", found.cause), ("next:  ", found.step))
     lines = [found.name, *(f"  {label}{text}" for label, text in named if text)]

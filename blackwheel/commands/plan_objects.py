@@ -39,7 +39,7 @@ def show_objects(
             return code
         plans.append((request, patch_proof.load_plan(path)))
     if as_json:
-        site.console.json([_row(request, plan) for request, plan in plans])
+        site.console.document("plan-objects", plans=[_row(one, plan) for one, plan in plans])
     else:
         for request, plan in plans:
             _show(site, request, plan)
@@ -66,13 +66,12 @@ def check_patches(
             return code
         found.append((request, patch_proof.load_proofs(path)))
     if as_json:
-        site.console.json(
-            [
-                {"project": request.project, "patch": proof.patch, "effects": proof.effects}
-                for request, proofs in found
-                for proof in proofs
-            ]
-        )
+        patches = [
+            {"project": request.project, "patch": proof.patch, "effects": proof.effects}
+            for request, proofs in found
+            for proof in proofs
+        ]
+        site.console.document("check-patches", patches=patches)
     else:
         for request, proofs in found:
             site.console.result("\n".join(_proof_lines(request, proofs)))

@@ -77,7 +77,7 @@ def show_plan(
         expected.append(wide.took(cost) if cost else "unknown time")
     if as_json:
         absent = {name: lines for name, lines in lacks.items() if lines}
-        site.console.json([*rows, {"missing": absent}] if absent else rows)
+        site.console.document("plan", plans=rows, missing=absent)
         return
     how = "shared out object by object among all builds here" if shared else "not shared out"
     for row, time in zip(rows, expected, strict=True):
@@ -98,54 +98,6 @@ def show_plan(
             site.console.result("\n  ".join([f"missing, before {name} can be built:", *lines]))
 
 
-def show_stacks(site: Site, *, default: str = "", as_json: bool = False) -> None:
-    """List the stacks with their contents, lowest driver, and this machine's lacks."""
-    rows, remarks, told = [], [], []
-    for name in loader.names(site.constraints):
-        try:
-            stack = loader.load(name, site.constraints)
-        except BlackwheelError as error:
-            site.console.error(error)
-            continue
-        lacks, ptx = for_building.buildable(stack, place(site)), stack.driver_ptx
-        remarks += [f"{name}: {remark}" for remark in stack.remarks]
-        told.append(
-            {
-                "stack": name,
-                "torch": stack.torch.runtime,
-                "cuda": stack.toolchain.cuda,
-                "python": list(stack.python),
-                "archs": list(stack.archs),
-                "driver": str(stack.driver),
-                "driver_ptx": str(ptx),
-                "builds": {one: stack.projects[one].version for one in stack.build},
-                "remarks": list(stack.remarks),
-                "lacks": list(lacks),
-            }
-        )
-        rows.append(
-            (
-                f"{name} (default)" if name == default else name,
-                stack.torch.runtime,
-                stack.toolchain.cuda,
-                ", ".join(stack.python),
-                ", ".join(stack.archs),
-                f"≥ {stack.driver}" + (f", PTX {ptx}" if ptx > stack.driver else ""),
-                ", ".join(
-                    f"{project} {stack.projects[project].version}" for project in stack.build
-                ),
-                "; ".join(lacks) or "yes",
-            )
-        )
-    if as_json:
-        site.console.json({"schema": "blackwheel.stacks/1", "stacks": told})
-        return
-    columns = ("stack", "torch", "CUDA", "Python", "archs", "driver", "builds", "buildable here")
-    site.console.table("", columns, rows)
-    for remark in remarks:
-        site.console.result(remark)
-
-
 def show_status(site: Site, *, as_json: bool = False) -> None:
     """List the wheels on the shelf, and tell whether their keys are still the stack's."""
     rows, told = [], []
@@ -161,7 +113,7 @@ def show_status(site: Site, *, as_json: bool = False) -> None:
             given = {"stack": name, "wheel": wheel.path.name, "sha256": wheel.sha256}
             told.append({**given, "bytes": wheel.size, "state": state})
     if as_json:
-        site.console.json({"schema": "blackwheel.status/1", "wheels": told})
+        site.console.document("status", wheels=told)
     elif rows:
         site.console.table("", ("stack", "wheel", "size", "state"), rows)
     else:
@@ -223,8 +175,7 @@ def show_servable(site: Site, stack: str, *, as_json: bool = False) -> int:
 def _listed(site: Site, checks: Sequence[Check], *, as_json: bool) -> bool:
     """Print what was looked at; tell whether something that is needed lacks."""
     if as_json:
-        told = [asdict(check) for check in checks]
-        site.console.json({"schema": "blackwheel.doctor/1", "checks": told})
+        site.console.document("doctor", checks=[asdict(check) for check in checks])
         return any(check.ok is False for check in checks)
     marks = {True: "ok", False: "LACKS", None: "note"}
     width = max(len(check.name) for check in checks)

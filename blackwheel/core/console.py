@@ -87,6 +87,26 @@ class Console:
         """Write a result to stdout."""
         _write(self._out, printable(text) + "\n")
 
+    def prose(self, text: str) -> None:
+        """Write results in sentences to stdout; a terminal gets lines that end between words."""
+        text, width = printable(text), self._columns()
+        if width:
+            text = "\n".join(tables.wrapped(line, width) for line in text.split("\n"))
+        _write(self._out, text + "\n")
+
+    def _columns(self) -> int:
+        """Return the width of the terminal, 0 where results go elsewhere."""
+        named = self._environment.get("COLUMNS", "")
+        if not self._out.isatty():
+            return 0
+        with contextlib.suppress(OSError):
+            return (
+                int(named)
+                if named.isdecimal()
+                else os.get_terminal_size(self._out.fileno()).columns
+            )
+        return 0
+
     def summary(self, text: str) -> None:
         """Write the result of a whole run to stdout, on GitHub to the step's summary, too."""
         self.result(text)
@@ -96,11 +116,26 @@ class Console:
         """Write one JSON document to stdout; a value that JSON lacks (a path) as its text."""
         self.result(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
-    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Write a table to stdout; where it is wider than the terminal, one block a row."""
+    def document(self, what: str, **content: Any) -> None:
+        """Write a JSON document that names its schema first: `blackwheel.<what>/1`."""
+        self.json({"schema": f"blackwheel.{what}/1", **content})
+
+    def table(
+        self,
+        title: str,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        *,
+        narrow: Callable[[int], Sequence[str]] | None = None,
+    ) -> None:
+        """Write a table to stdout.
+
+        Where it is wider than the terminal: the lines that `narrow` makes for that width, else one
+        block a row.
+        """
         cells = [[one_line(cell) for cell in row] for row in rows]
         lines = [printable(title)] if title else []
-        lines += tables.laid_out(self._rich(self._out), columns, cells)
+        lines += tables.laid_out(self._rich(self._out), columns, cells, narrow)
         _write(self._out, "\n".join(lines) + "\n")
         self._actions.table(title, columns, rows)
 

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -13,11 +14,28 @@ if TYPE_CHECKING:
 _GAP: Final = 2
 
 
-def laid_out(rich: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def wrapped(line: str, width: int, first: str = "", rest: str = "  ") -> str:
+    """Return a line broken between words; `first` and `rest` stand before its lines."""
+    return textwrap.fill(
+        line,
+        width,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+
+
+def laid_out(
+    rich: Console,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    narrow: Callable[[int], Sequence[str]] | None = None,
+) -> list[str]:
     """Return the lines of a table.
 
-    Where it is wider than the terminal, cells break between words; where words alone are too wide,
-    each row is a block of its own.
+    Where it is wider than the terminal, `narrow` makes its lines. Without it cells break between
+    words; where words alone are too wide, each row is a block of its own.
     """
     from rich.table import Table
     from rich.text import Text
@@ -33,6 +51,8 @@ def laid_out(rich: Console, columns: Sequence[str], rows: Sequence[Sequence[str]
         table.add_row(*map(Text, row))
     wanted = rich.measure(table, options=rich.options.update(width=10_000)).maximum
     if wanted > rich.width:
+        if narrow:
+            return list(narrow(rich.width))
         if sum(words) + _GAP * len(words) > rich.width:
             blocks = [[f"{c}: {v}" for c, v in zip(columns, row, strict=True) if v] for row in rows]
             return [line for block in blocks for line in ("", *block)]

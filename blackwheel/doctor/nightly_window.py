@@ -8,12 +8,21 @@ from packaging.version import Version
 
 from blackwheel.core.errors import BlackwheelError
 from blackwheel.doctor.check import Check
-from blackwheel.pytorch import nightly_index
+from blackwheel.pytorch import archive, nightly_index
 from blackwheel.pytorch.archive import Archive
 from blackwheel.stacks.records import Stack
 
 SOON = 10
 """Builds, or nights, before a pin leaves the page."""
+
+
+def unseen(stack: Stack, kept: Archive) -> tuple[str, ...]:
+    """Return the locked wheels of a nightly that nobody ever downloaded here; asks no network."""
+    if stack.torch.source != "index":
+        return ()
+    wheels = stack.torch.wheels
+    lacking = (one.name for tag in wheels for one in archive.missing(stack, tag, kept))
+    return tuple(dict.fromkeys(lacking))
 
 
 def archive_check(stack: Stack, kept: Archive, *, today: date, network: bool) -> Check | None:

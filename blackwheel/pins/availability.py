@@ -77,7 +77,7 @@ def show_availability(site: Site, stack: str, *, every: bool, as_json: bool) -> 
         else:
             _show(site, loaded, found, today)
     if as_json:
-        site.console.json({"schema": "blackwheel.pins/1", "stacks": documents})
+        site.console.document("pins", stacks=documents)
     if states & {"gone", "other"}:
         return Exit.SOURCE
     return Exit.AWAY if "unknown" in states else Exit.OK

@@ -78,7 +78,7 @@ def _planned(site: Site, move: Move, checkout: Path) -> _Groups:
             check=False,
         )
         try:
-            (row,) = json.loads(done.stdout)  # also where the contract is broken
+            (row,) = json.loads(done.stdout)["plans"]  # also where the contract is broken
         except ValueError:
             raise BlackwheelError(
                 "plan-failed",

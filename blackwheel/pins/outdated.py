@@ -63,7 +63,7 @@ def show_outdated(site: Site, stack: str, *, as_json: bool) -> int:
     loaded = [loader.load(name, site.constraints) for name in names]
     found = [*_torches(site, loaded), *_projects(site, loaded)]
     if as_json:
-        site.console.json([_entry(row) for row in found])
+        site.console.document("outdated", pins=[_entry(row) for row in found])
     else:
         _show(site, found)
     errors = [error for row in found for error in row.errors]

@@ -68,7 +68,7 @@ def show_verify(site: Site, what: str, *, key: Sequence[str] = (), as_json: bool
     done = verify_all(site, wheels_of(site, what), verify_signature.public_keys(key))
     faults = sum(len(one.faults) for one in done)
     if as_json:
-        site.console.json([_document(site, one) for one in done])
+        site.console.document("verify", wheels=[_document(site, one) for one in done])
     else:
         for one in done:
             rows = [(c.state, c.what, _shortened(c.found)) for c in one.checks if c.ok is not False]

@@ -63,7 +63,7 @@ def test_objects_are_planned_without_compiling_one_and_known_the_second_time(
     assert list(fresh.store.glob("plans/toy/toy-cuda/*/*/")) == [], "the trial's tree is gone"
     again = fresh.invoke(*PLAN, "--json")
     assert (again.code, again.err) == (0, ""), "out of the store: no environment was looked at"
-    (row,) = json.loads(again.out)
+    (row,) = json.loads(again.out)["plans"]
     assert row["holds"]
     assert [(g["requested"], g["effective"], g["objects"]) for g in row["groups"]] == [
         ([], [], 1),

@@ -78,7 +78,7 @@ def asked(site: Site, wheel: Path, *torches: Path, load: bool = False) -> dict[s
     quiet = Quiet()
     words = ",".join(map(str, torches))
     show_audit(replace(site, console=quiet), str(wheel), torch=words, load=load, as_json=True)
-    (document,) = json.loads(quiet.results)
+    (document,) = json.loads(quiet.results)["wheels"]
     return {Path(one["library"]).stem: one["verdict"] for one in document["torch_abi"]}
 
 

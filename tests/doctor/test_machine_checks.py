@@ -8,7 +8,7 @@ from pathlib import Path
 import proved
 import pytest
 
-from blackwheel.commands import views
+from blackwheel.commands import stack_list, views
 from blackwheel.doctor import for_building, machine_checks
 from blackwheel.doctor.check import Check
 from blackwheel.stacks import loader
@@ -56,7 +56,7 @@ def test_note_of_a_stack_is_said_by_doctor_stacks_and_plan(stack: Stack, tmp_pat
     site = proved.site_of(tmp_path)
     checks = for_building.examine(stack, for_building.place(site), network=False)
     assert checks[0] == Check(name="stack", ok=None, fact=NOTE)
-    views.show_stacks(site)
+    stack_list.show_stacks(site)
     views.show_plan(site, "toy")
     said = proved.said(site)
     assert said.count(f"toy: {NOTE}") == 2

@@ -579,7 +579,7 @@ def test_write_is_whole_or_not_at_all_dry_killed_stopped_or_overtaken(
 def rows(site: Site, stack: str = "toy") -> tuple[int, list[dict[str, object]]]:
     quiet = Quiet()
     code = outdated.show_outdated(replace(site, console=quiet), stack, as_json=True)
-    return code, json.loads(quiet.results)
+    return code, json.loads(quiet.results)["pins"]
 
 
 def test_outdated_names_newer_releases_and_what_they_make_of_each_patch(

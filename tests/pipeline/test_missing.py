@@ -46,9 +46,10 @@ def test_plan_ends_with_one_list_of_what_is_missing(site: Site) -> None:
 
 def test_plan_as_json_says_what_is_missing(site: Site) -> None:
     views.show_plan(site, "toy", as_json=True)
-    *rows, last = json.loads(proved.said(site))
-    assert [row["project"] for row in rows] == ["other"]
-    assert [len(lines) for lines in last["missing"].values()] == [3]
+    document = json.loads(proved.said(site))
+    assert document["schema"] == "blackwheel.plan/1"
+    assert [row["project"] for row in document["plans"]] == ["other"]
+    assert [len(lines) for lines in document["missing"].values()] == [3]
 
 
 def test_build_of_a_project_without_a_series_names_the_command(site: Site) -> None:

@@ -352,8 +352,9 @@ def test_fault_is_printed_with_what_was_found_and_what_was_expected(site: Site) 
 def test_json_names_state_found_and_expected_of_every_check(site: Site) -> None:
     wheel_of(site).with_name(f"{NAME}.metadata").unlink()
     code, text = said(site, as_json=True)
-    document = json.loads(text)
-    assert code == Exit.INDEX
+    told = json.loads(text)
+    document = told["wheels"]
+    assert (code, told["schema"]) == (Exit.INDEX, "blackwheel.verify/1")
     assert [(one["path"], one["faults"]) for one in document] == [
         (f"wheels/toy/{NAME}", 1),
         ("wheels/toy/simple", 0),
