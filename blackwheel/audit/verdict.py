@@ -45,17 +45,12 @@ def for_card(
     requires: Sequence[Requirement],
     *,
     uncalled: on_card.Uncalled,
-    buildable: bool,
 ) -> tuple[str, ...]:
     """Say line by line how a wheel that nobody here built serves a card."""
     if not report.libraries and report.fatal:
         return (f"Nothing of it can be used: {report.fatal[0].name}.",)
     device = [one for one in report.libraries if not one.host_only]
-    lines = [*on_card.lines(device, card, uncalled), f"It {accepts(requires)}."]
-    counts = on_card.tally(device)
-    if buildable and counts.native < counts.total:
-        lines.append("A stack here builds it natively: invoke stacks lists them.")
-    return tuple(lines)
+    return (*on_card.lines(device, card, uncalled), f"It {accepts(requires)}.")
 
 
 def _told(library: audit.Library, wanted: Sequence[Arch]) -> bool:

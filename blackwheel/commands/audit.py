@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from blackwheel.audit.metadata import Expected
 from blackwheel.audit.page import Sheet, page
 from blackwheel.audit.verdict import closing, for_card
 from blackwheel.commands import audit_table
+from blackwheel.commands.audit_verdict import Judged, builders, verdict
 from blackwheel.core import archs, cards
 from blackwheel.core.archs import Arch
 from blackwheel.core.cards import Card
@@ -98,9 +98,10 @@ def show_audit(
         target.write_text(page(sheets), encoding="utf-8")
         site.console.say(f"wrote {target}")
     if as_json:
-        site.console.json([_document(sheet) for sheet in sheets])
+        wheels, last = [_document(sheet) for sheet in sheets], _verdict(site, card, sheets)
+        site.console.document("audit", verdict=last, wheels=wheels)
     elif len(sheets) > 1:
-        audit_table.show_several(site.console, sheets)
+        audit_table.show_several(site.console, sheets, _verdict(site, card, sheets))
     else:
         audit_table.show_one(site.console, sheets[0])
     return Exit.AUDIT if any(sheet.report.fatal for sheet in sheets) else Exit.OK
@@ -218,15 +219,19 @@ def _sheet(
             expected=expected,
             strict=strict,
         )
-    lacks = any(one.kernels.native < one.kernels.total for one in report.libraries)
-    buildable = lacks and _name(path) in _buildable(site)
     uncalled = audit_table.uncalled(site, _name(path), wanted)
     device = [one for one in report.libraries if not one.host_only]
-    lines = (
-        for_card(report, card, requires, uncalled=uncalled, buildable=buildable)
-        if foreign
-        else (closing(report, wanted, requires, buildable=buildable),)
-    )
+    state = on_card.state(device, uncalled) if foreign else ""
+    if foreign:
+        judged = _judged(site, report, state, wanted)
+        lines = (
+            *for_card(report, card, requires, uncalled=uncalled),
+            verdict(site, card, [judged]),
+        )
+    else:
+        lacks = any(one.kernels.native < one.kernels.total for one in report.libraries)
+        buildable = lacks and bool(builders(site, _name(path), ""))
+        lines = (closing(report, wanted, requires, buildable=buildable),)
     return Sheet(
         report=report,
         archs=wanted,
@@ -234,18 +239,28 @@ def _sheet(
         linked=exports.torch if exports else "",
         closing="\n".join(lines),
         card=card if foreign else None,
-        state=on_card.state(device, uncalled) if foreign else "",
+        state=state,
     )
 
 
-def _buildable(site: Site) -> set[str]:
-    """Return the distributions that a stack of this checkout builds; a broken stack builds none."""
-    found: set[str] = set()
-    for name in loader.names(site.constraints):
-        with contextlib.suppress(BlackwheelError):
-            stack = loader.load(name, site.constraints)
-            found |= {stack.distribution(project) for project in stack.build}
-    return found
+def _verdict(site: Site, card: Card, sheets: Sequence[Sheet]) -> str:
+    """Return the last line about all wheels; that of a single one is there already."""
+    if len(sheets) == 1:
+        return sheets[0].verdict[-1]
+    judged = [_judged(site, one.report, one.state, one.archs) for one in sheets]
+    return verdict(site, card, judged)
+
+
+def _judged(site: Site, report: audit.AuditReport, state: str, wanted: Sequence[Arch]) -> Judged:
+    name = _name(report.path)
+    return Judged(
+        name=name,
+        version=[*report.path.name.split("-"), ""][1],
+        state=state,
+        libraries=[one for one in report.libraries if not one.host_only],
+        uncalled=audit_table.uncalled(site, name, wanted),
+        broken=report.fatal[0].name if report.fatal else "",
+    )
 
 
 def _name(path: Path) -> str:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from blackwheel.audit import installed, on_card
 from blackwheel.commands.audit_table import SERVED, counted, uncalled
+from blackwheel.commands.audit_verdict import Judged, verdict
 from blackwheel.core.cards import Card
 from blackwheel.core.errors import Exit
 from blackwheel.core.plain_text import one_line
 from blackwheel.core.site import Site
 
+SHOWN = 3
+"""Libraries of a distribution that get a row each."""
 ORDER = (
     *(on_card.NOT, on_card.PARTLY, on_card.UNKNOWN, on_card.PTX, on_card.PARTLY_PTX),
     *(on_card.FAMILY, on_card.NATIVELY, on_card.NONE),
@@ -35,25 +39,52 @@ def show(
     asked = {one.name: uncalled(site, one.name, card.archs) for one in device}
     states = {one.name: on_card.state(one.libraries, asked[one.name]) for one in device}
     device.sort(key=lambda one: (ORDER.index(states[one.name]), one.name))
-    lines = _lines(device, card, asked)
+    judged = [
+        Judged(
+            name=one.name,
+            version=one.version,
+            state=states[one.name],
+            libraries=one.libraries,
+            uncalled=asked[one.name],
+        )
+        for one in device
+    ]
+    lines = [*_lines(device, card, asked), verdict(site, card, judged)]
     if as_json:
         site.console.json(_document(what, card, device, states, lines))
     else:
-        rows = [
-            (*_named(one), *counted(on_card.tally(one.libraries)), states[one.name])
-            for one in device
-        ]
+        rows = [row for one in device for row in _rows(one, states[one.name], asked[one.name])]
         title = f"{one_line(what)} on {card}"
         if rows:
-            columns = ("distribution", "version", *SERVED, "runs")
+            columns = ("distribution, libraries", *SERVED, "runs")
             site.console.table(title, columns, rows)
-        site.console.result("\n".join(lines) + "\n")
+        site.console.prose("\n".join(lines) + "\n")
     native = all(one.kernels.native == one.kernels.total for d in device for one in d.libraries)
     return Exit.AUDIT if strict and not native else Exit.OK
 
 
-def _named(one: installed.Installed) -> tuple[str, str]:
-    return one_line(one.name), one_line(one.version)
+def _rows(
+    one: installed.Installed, state: str, uncalled: on_card.Uncalled
+) -> Iterator[tuple[str, ...]]:
+    """Yield the row of a distribution, then those of its libraries that do not serve the card.
+
+    The libraries come with the most such kernels first, and from the fourth on as one row.
+    """
+    named = one_line(f"{one.name} {one.version}")
+    yield (named, *counted(on_card.tally(one.libraries)), state)
+    lacking = [
+        library
+        for library in one.libraries
+        if library.unreadable or library.kernels.ptx or library.kernels.missing
+    ]
+    lacking.sort(key=lambda each: -(each.kernels.missing + each.kernels.ptx))
+    for library in lacking[:SHOWN]:
+        how = on_card.state([library], lambda _: "")
+        if how == on_card.NOT and uncalled(library.path):
+            how += ", not called"
+        yield (f"  {library.path.rpartition('/')[2]}", *counted(library.kernels), how)
+    if rest := lacking[SHOWN:]:
+        yield (f"  and {len(rest):,} more", *counted(on_card.tally(rest)), "")
 
 
 def _lines(
@@ -96,4 +127,5 @@ def _document(
             for one in device
         ],
         "closing": "\n".join(lines),
+        "verdict": lines[-1],
     }

@@ -31,8 +31,8 @@ def uncalled(site: Site, name: str, wanted: Sequence[Arch]) -> on_card.Uncalled:
     return lambda path: known.uncalled(path, wanted)
 
 
-def show_several(console: Console, sheets: Sequence[Sheet]) -> None:
-    """Write one table of all, then the fatal findings of each."""
+def show_several(console: Console, sheets: Sequence[Sheet], verdict: str) -> None:
+    """Write one table of all, the fatal findings of each, and the verdict."""
     rows = []
     for sheet in sheets:
         device = [one for one in sheet.report.libraries if not one.host_only]
@@ -48,7 +48,7 @@ def show_several(console: Console, sheets: Sequence[Sheet]) -> None:
     for sheet in sheets:
         for finding in sheet.report.fatal:
             console.result(f"FATAL  {one_line(sheet.report.path.name)}: {finding}")
-    console.result("each in full: invoke audit WHEEL\n")
+    console.prose(f"each in full: invoke audit WHEEL\n{verdict}\n")
 
 
 def show_one(console: Console, sheet: Sheet) -> None:
@@ -74,7 +74,7 @@ def show_one(console: Console, sheet: Sheet) -> None:
         console.result(f"symbols: looked for in torch {sheet.linked}")
     elif report.libraries:
         console.result("symbols: not checked, no torch that it requires is here; --torch does")
-    console.result(f"{sheet.closing}\n")
+    console.prose(f"{sheet.closing}\n")
 
 
 def _show_served(console: Console, title: str, sheet: Sheet) -> None:

@@ -121,7 +121,8 @@ def test_wheel_that_needs_no_torch_library(site: Site, tmp_path: Path, library: 
         "files: 3 text, 1 native, 1 python\n"
         "symbols: not checked, no torch that it requires is here; --torch does\n"
         "It holds no kernels, so it runs on RTX 50 and RTX PRO Blackwell (12.0a) as on any card.\n"
-        "It accepts only torch===2.11.0.\n\n"
+        "It accepts only torch===2.11.0.\n"
+        "Verdict: yes, it holds no GPU code: any card will do. There is nothing to build.\n\n"
     )
 
 
@@ -147,7 +148,9 @@ def test_folder_as_json_and_the_exit_code_of_the_worst(site: Site, tmp_path: Pat
     assert show_audit(site, str(tmp_path / "wheels"), as_json=True) == Exit.OK
     site.console.__init__()  # type: ignore[misc]
     assert show_audit(site, str(tmp_path / "wheels"), as_json=True, strict=True) == Exit.AUDIT
-    second, first = json.loads(said(site))
+    document = json.loads(said(site))
+    assert document["schema"] == "blackwheel.audit/1"
+    second, first = document["wheels"]
     assert (first["findings"], first["requires_torch"]) == ([], ["torch===2.11.0"])
     assert first["archs"] == ["12.0a"]
     assert second["closing"].endswith("it accepts more than one torch (torch>=2.5).")
@@ -387,11 +390,11 @@ def test_page_and_json_tell_of_the_other_torch(
     how = {"torch": str(other), "html": str(target)}
     assert show_audit(site, str(wheel), as_json=True, **how) == Exit.AUDIT
     assert "undefined-symbol" in target.read_text(encoding="utf-8")
-    (told,) = json.loads(said(site))
+    (told,) = json.loads(said(site))["wheels"]
     assert told["symbols_looked_for_in"] == "2.13.0+cu130"
     site.console.__init__()  # type: ignore[misc]
     assert show_audit(site, str(wheel), torch=str(other), as_json=True) == Exit.AUDIT
-    (told,) = json.loads(said(site))
+    (told,) = json.loads(said(site))["wheels"]
     assert (told["links"], told["torch"]) == (False, "2.13.0+cu130")
     assert [one["demangled"] for one in told["libraries"][0]["missing"]] == ["c10::stream_of(int)"]
 
@@ -504,5 +507,7 @@ def test_command_line_ends_with_the_audits_exit_code(tmp_path: Path) -> None:
     page = tmp_path / "audit.html"
     assert checkout.invoke("audit", str(bad)).code == 0
     done = checkout.invoke("audit", str(bad), "--json", "--strict", "--html", str(page))
-    assert (done.code, json.loads(done.out)[0]["requires_torch"]) == (8, ["torch"]), done.said
+    assert (done.code, json.loads(done.out)["wheels"][0]["requires_torch"]) == (8, ["torch"]), (
+        done.said
+    )
     assert page.exists()

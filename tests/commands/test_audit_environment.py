@@ -60,10 +60,16 @@ def test_environment_is_one_table_with_what_serves_least_first(
 ) -> None:
     assert show_audit(site, str(environment), gpu="RTX 5090") == Exit.OK
     table, _, verdict = said(site).partition("\nOn RTX")
-    assert [line.split()[0] for line in table.splitlines()[2:]] == ["other", "vllm", "toy"]
+    rows = [" ".join(line.split()) for line in table.splitlines()[1:]]
+    assert rows == [
+        "distribution, libraries natively family PTX not at all runs",
+        "other 2 - - - 1 not at all",
+        "_H.so - - - 1 not at all",
+        "vllm 0.28.0 - 2 - 1 as code of the family",
+        "_vllm_fa3_C.abi3.so - - - 1 not at all, not called",
+        "toy 1.0+cu130torch2.11.0.sm120a.1 2 - - - natively",
+    ]
     assert table.splitlines()[0] == f"{environment} on RTX 5090 (12.0a)"
-    assert "not at all" in table.splitlines()[2]
-    assert table.splitlines()[3].split()[2:8] == ["-", "2", "-", "1", "as", "code"]
     assert verdict.splitlines() == [
         " 5090 (12.0a) 2 of 6 kernels run natively, 2 as code of the family (sm_120),"
         " 2 not at all.",
@@ -72,7 +78,21 @@ def test_environment_is_one_table_with_what_serves_least_first(
         "vllm: Not at all: vllm/vllm_flash_attn/_vllm_fa3_C.abi3.so (1), compiled for sm_90a"
         " alone; nothing calls it there: FlashAttention 3 is chosen on 9.0 alone,"
         " FlashAttention 2 elsewhere.",
+        "Verdict: no, not all of it runs on RTX 5090 (12.0a): other (not at all)."
+        " No stack of this repository builds other.",
         "",
+    ]
+
+
+def test_many_libraries_that_do_not_serve_are_counted(site: Site, tmp_path: Path) -> None:
+    code = {f"other/_{number}.so": HOPPER for number in range(6)}
+    install(tmp_path / "env", make_wheel(tmp_path, code, name="other-2-py3-none-any.whl"))
+    show_audit(site, str(tmp_path / "env"))
+    rows = [" ".join(line.split()) for line in said(site).splitlines()[2:7]]
+    assert rows == [
+        "other 2 - - - 6 not at all",
+        *(f"_{number}.so - - - 1 not at all" for number in range(3)),
+        "and 3 more - - - 3",
     ]
 
 
@@ -82,6 +102,7 @@ def test_environment_in_json(site: Site, environment: Path) -> None:
     told = json.loads(said(site))
     assert told["schema"] == "blackwheel.audit-environment/1"
     assert told["archs"] == ["12.0a"]
+    assert told["verdict"].startswith("Verdict: no, ")
     assert {one["name"]: one["runs"] for one in told["distributions"]} == {
         "other": "not at all",
         "vllm": "as code of the family",
@@ -120,7 +141,7 @@ def test_several_wheels_are_one_table(site: Site, tmp_path: Path) -> None:
     other = make_wheel(tmp_path, {"o/_H.so": HOPPER}, name="other-2-py3-none-any.whl")
     bad = make_wheel(tmp_path, {"../x": b""}, name="bad-1-py3-none-any.whl")
     assert show_audit(site, [str(good), str(other)], gpu="5090") == Exit.OK
-    title, *table, last, _ = said(site).splitlines()
+    title, *table, last, verdict, _ = said(site).splitlines()
     assert title == "kernels that run on 5090 (12.0a)"
     assert [" ".join(line.split()) for line in table] == [
         "wheel python natively family PTX not at all runs",
@@ -128,6 +149,7 @@ def test_several_wheels_are_one_table(site: Site, tmp_path: Path) -> None:
         "other 2 py3 - - - 1 not at all",
     ]
     assert last == "each in full: invoke audit WHEEL"
+    assert verdict.startswith("Verdict: no, not all of it runs on 5090 (12.0a): other (not at all)")
     site.console.__init__()  # type: ignore[misc]
     assert show_audit(site, [str(good), str(bad)]) == Exit.AUDIT
     assert "FATAL  bad-1-py3-none-any.whl: " in said(site)
