@@ -2,7 +2,7 @@
 
 One file, standard library only, Python 3.9 and newer, nothing is imported from the environment:
 `docker exec -i CONTAINER python3 - < blackwheel/doctor/environment.py`, or `python3 - --json < …`.
-Exit code 0: it does. 1: it does not, and the cure is printed. 2: there is no torch.
+Exit code 0: it does. 1: it does not, or torch has no CUDA, and the cure is printed. 2: no torch.
 """
 
 from __future__ import annotations
@@ -152,6 +152,7 @@ def cure(torch: Facts | None, found: list[Facts]) -> str:
     wanted = {one["requires"] or f"torch=={one['built_for'].get('version')}" for one in ours}
     if not wanted and torch:
         version = torch["distribution"] or torch["version"]
+        version = version.partition("+")[0] if lacks_cuda(torch) else version
         wanted = {f"torch{'==' if '+' in version else '==='}{version}"}
     spoilt = [f"{one['name']}=={one['version']}" for one in ours if not one["built_for"]]
     if spoilt:
@@ -164,6 +165,8 @@ def cure(torch: Facts | None, found: list[Facts]) -> str:
     others = [o["name"] for o in found if o not in ours and not accepts(o["requires"], version)]
     # An installer finds a version satisfied whose bytes are others: it must be told.
     satisfied = torch and torch["distribution"] and accepts(requirement, torch["distribution"])
+    if satisfied and lacks_cuda(torch):  # what a torch with CUDA requires must come, too
+        return command([f"torch==={version}", *others], reinstall=False)
     return command([requirement, *others], reinstall=bool(satisfied) and not others)
 
 
@@ -190,10 +193,13 @@ def report() -> tuple[Facts, int]:
     looked = [examined(dist, torch, guards) for _, dist in sorted(seen.items())]
     found = [one for one in looked if one]
     wrong = any(one["differences"] for one in found) or is_half_overwritten(torch)
+    wrong = wrong or lacks_cuda(torch)
     code = NO_TORCH if torch is None else MISMATCH if wrong else FINE
     document = {
+        "schema": "blackwheel.environment/1",
         "python": sys.executable,
         "torch": torch,
+        "lacks": ["CUDA"] if lacks_cuda(torch) else [],
         "distributions": found,
         "fix": cure(torch, found) if wrong or (code == NO_TORCH and found) else None,
         "exit": code,
@@ -209,6 +215,11 @@ def is_half_overwritten(torch: Facts | None) -> bool:
     return torch["distribution"] not in (told, told.partition("+")[0])
 
 
+def lacks_cuda(torch: Facts | None) -> bool:
+    """Tell whether torch was built without CUDA: for the CPU (`+cpu`), or for another GPU."""
+    return bool(torch) and not torch["cuda"]  # type: ignore[index]
+
+
 def lines(document: Facts) -> list[str]:
     """Return the report as a person reads it."""
     torch, found = document["torch"], document["distributions"]
@@ -222,6 +233,8 @@ def lines(document: Facts) -> list[str]:
         text += [f"        hides another one in {folder}" for folder in torch["hidden"]]
     if is_half_overwritten(torch):
         text.append(f"        MISMATCH its metadata says {torch['distribution']}")
+    if lacks_cuda(torch):
+        text.append("LACKS    CUDA: this torch was built without it, so no NVIDIA GPU is used")
     for one in found:
         bound = "built for" if is_ours(one) else "requires"
         target = one["built_for"].get("version") or one["requires"] or "an unknown torch"
@@ -235,6 +248,11 @@ def lines(document: Facts) -> list[str]:
         text.append("no wheel here was built for one torch, or requires exactly one")
     if document["fix"]:
         text.append(f"fix:    {document['fix']}")
+        if lacks_cuda(torch):
+            text.append(
+                "        from an index whose torch has CUDA, as the package registry's: pip and"
+            )
+            text.append("        uv must not be told of one for the CPU (its address ends in /cpu)")
         if re.search(r"'torch=[^']*\+", document["fix"]):
             text.append("        a torch with a local part (+cu128) has an index of its own:")
             text.append("        add --extra-index-url and the address it was installed from")

@@ -103,9 +103,14 @@ def _refusal(address: str) -> str:
 
 
 def git_host_check(name: str, pin: ProjectPin, environment: Mapping[str, str]) -> Check:
-    """Ask the project's git host, by git's own configuration; an sdist stands in for it."""
-    asked = ["git", "ls-remote", "--exit-code", pin.source.url, "HEAD"]
-    quiet = {**environment, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    """Ask the project's git host as a fetch does; an sdist stands in for it.
+
+    It is asked for its tags too: a mirror without that of the pinned release serves a build, and
+    `invoke pin` finds no release there.
+    """
+    asked = ["git", "ls-remote", "--exit-code", "--", pin.source.url, "HEAD", "refs/tags/*"]
+    # GIT_DIR: no repository that this runs in has a say, as for a fetch.
+    quiet = {**environment, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", "GIT_DIR": "/"}
     title = f"git host of {name}"
     try:
         done = capture(asked, environment=quiet, cwd=Path("/"), timeout=ANSWER_SECONDS, check=False)
@@ -115,7 +120,8 @@ def git_host_check(name: str, pin: ProjectPin, environment: Mapping[str, str]) -
         return Check(name=title, ok=False, fact=error.fact, cure="install git")
     else:
         if done.code == 0:
-            return Check(name=title, ok=True, fact=f"{shown(pin.source.url)} answers")
+            way = _reached_by(pin.source.url, quiet)
+            return _answered(title, pin, f"{shown(pin.source.url)} answers{way}", done.stdout)
         why = reason(done.stderr)
     if why is None:  # the host answered, and refused
         fact = "; ".join(said(shown(done.stderr))) or shown(done.stderr.strip())
@@ -125,6 +131,34 @@ def git_host_check(name: str, pin: ProjectPin, environment: Mapping[str, str]) -
         return Check(name=title, ok=None, fact=why, cure=stands)
     mirror = "name a mirror: git config --global url.<mirror>.insteadOf <address>"
     return Check(name=title, ok=False, fact=why, cure=mirror)
+
+
+def _reached_by(url: str, environment: Mapping[str, str]) -> str:
+    """Return by which other address git asks for one, as its configuration says; empty: by none."""
+    words = ["git", "ls-remote", "--get-url", "--", url]
+    try:
+        done = capture(
+            words, environment=environment, cwd=Path("/"), timeout=ANSWER_SECONDS, check=False
+        )
+    except (BlackwheelError, subprocess.TimeoutExpired):
+        return ""
+    other = done.stdout.strip()
+    if done.code or not other or other == url:
+        return ""
+    place = other.removeprefix("file://")
+    what = f"the folder {place}" if place.startswith("/") else shown(other)
+    return f" by {what}, as url.*.insteadOf says; itself it was not asked"
+
+
+def _answered(title: str, pin: ProjectPin, fact: str, listed: str) -> Check:
+    """Judge the list of refs of a host that answered: is the tag of the pinned release there?"""
+    tags = {line.rpartition("refs/tags/")[2].removesuffix("^{}") for line in listed.splitlines()}
+    release = {f"v{pin.version}", pin.version}
+    if pin.source.only_sdist or tags & release or pin.source.commit in listed:
+        return Check(name=title, ok=True, fact=fact)
+    lacks = f"{fact}; it lists no tag {' or '.join(sorted(release))}"
+    cure = "a build asks for the commit alone; invoke pin needs a mirror that is as new, with tags"
+    return Check(name=title, ok=None, fact=lacks, cure=cure)
 
 
 def gpu_checks(

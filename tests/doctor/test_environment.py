@@ -47,7 +47,7 @@ class Environment:
         runtime: str = "2.11.0+cu130",
         *,
         git: str = GIT,
-        cuda: str = "13.0",
+        cuda: str | None = "13.0",
         named: str = "2.11.0",
     ) -> None:
         self.dist("torch", named)
@@ -123,6 +123,40 @@ def test_swapped_torch_is_named_with_what_the_wheel_was_built_for_and_the_cure(
         "         requires: torch===2.11.0, found 2.13.0\n"
         "fix:    ENV/bin/python -m pip install 'torch===2.11.0'\n",
     )
+
+
+def test_torch_for_the_cpu_is_a_lack_with_its_cure(environment: Environment) -> None:
+    environment.torch("2.13.0+cpu", cuda=None, named="2.13.0+cpu")
+    environment.pip()
+    code, text = environment.examined()
+    assert (code, text.splitlines()[1:]) == (
+        1,
+        [
+            "torch:  2.13.0+cpu (git 70d99e998b49, CUDA none) in ENV/PACKAGES",
+            "LACKS    CUDA: this torch was built without it, so no NVIDIA GPU is used",
+            "no wheel here was built for one torch, or requires exactly one",
+            "fix:    ENV/bin/python -m pip install 'torch===2.13.0'",
+            "        from an index whose torch has CUDA, as the package registry's: pip and",
+            "        uv must not be told of one for the CPU (its address ends in /cpu)",
+        ],
+    )
+    assert json.loads(environment.examined("--json")[1])["lacks"] == ["CUDA"]
+
+
+def test_torch_for_the_cpu_under_a_wheel_is_replaced_with_all_that_cuda_needs(
+    environment: Environment,
+) -> None:
+    environment.torch("2.11.0+cpu", cuda=None, named="2.11.0+cpu")
+    environment.flash_attn()
+    environment.dist("torchvision", "0.26.0", "torch==2.11.0")
+    code, text = environment.examined()
+    assert code == 1
+    assert "LACKS    CUDA" in text and "         cuda: 13.0, found None" in text
+    assert "--no-deps" not in text
+    assert "uv pip install --python ENV/bin/python 'torch===2.11.0'" in text
+    (environment.packages / "flash_attn" / "_built_for.py").unlink()
+    (environment.packages / f"flash_attn-2.8.3+{LABEL}.dist-info" / "METADATA").unlink()
+    assert "uv pip install --python ENV/bin/python 'torch===2.11.0'\n" in environment.examined()[1]
 
 
 def test_other_git_version_under_one_version_needs_a_forced_reinstall(
@@ -296,6 +330,8 @@ def test_json_holds_everything_that_the_text_says(environment: Environment) -> N
     environment.pip()
     code, text = environment.examined("--json")
     document = json.loads(text)
+    assert document["schema"] == "blackwheel.environment/1"
+    assert document["lacks"] == []
     assert code == document["exit"] == 1
     assert document["torch"]["version"] == "2.11.0+cu128"
     assert document["distributions"] == [

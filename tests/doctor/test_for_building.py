@@ -442,9 +442,27 @@ def test_a_git_host_is_reached_by_gits_own_mirrors(repository: Path, place: Plac
         "GIT_CONFIG_KEY_0": f"url.{repository}.insteadOf",
         "GIT_CONFIG_VALUE_0": FLASH.source.url,
     }
+    way = f"{FLASH.source.url} answers by the folder {repository}, as url.*.insteadOf says;"
+    lacks = " itself it was not asked; it lists no tag 2.8.3 or v2.8.3"
     assert git_host({**place.environment, **mirror}) == Check(
-        name="git host of flash-attn", ok=True, fact=f"{FLASH.source.url} answers"
+        name="git host of flash-attn",
+        ok=None,
+        fact=f"{way}{lacks}",
+        cure="a build asks for the commit alone; invoke pin needs a mirror that is as new,"
+        " with tags",
     )
+    subprocess.run(["git", "-C", str(repository), "tag", "v2.8.3"], check=True)
+    assert git_host({**place.environment, **mirror}) == Check(
+        name="git host of flash-attn", ok=True, fact=f"{way} itself it was not asked"
+    )
+
+
+def test_a_git_host_that_is_asked_itself_is_not_called_a_mirror(
+    repository: Path, place: Place
+) -> None:
+    subprocess.run(["git", "-C", str(repository), "tag", "v2.8.3"], check=True)
+    check = git_host(dict(place.environment), url=str(repository))
+    assert (check.ok, check.fact) == (True, f"{repository} answers")
 
 
 def test_a_git_host_that_is_down_is_no_lack_where_an_sdist_stands_in(place: Place) -> None:
