@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from packaging.version import Version
 
 from blackwheel.core import files
+from blackwheel.core.addresses import require_address, shown
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
 from blackwheel.receipts.beside import key_section
@@ -29,11 +31,14 @@ def lock_consumer(
 ) -> Path:
     """Write the requirements file of a stack and Python; return it.
 
-    The newest revision on the shelf is taken, or `revision`: that is how one rolls back. Raises
-    `no-wheel` and `locks-differ`.
+    The newest revision on the shelf is taken, or `revision`: that is how one rolls back. The index
+    at `address` is asked whether it has these wheels. Raises `no-wheel`, `not-on-index` and
+    `locks-differ`.
     """
     asked, chosen = requests(site, stack, only=projects, python=python)
     wheels = [newest(site, request, revision) for request in asked]
+    if address:
+        _require_offered(site, wheels, address)
     text = requirements(
         [
             (wheel, locks.lock_text(request.lock("run", site.constraints)))
@@ -52,6 +57,51 @@ def lock_consumer(
     for tool in ("python3 -m pip", "uv pip"):
         site.console.result(f"{tool} install --require-hashes{extra} -r '{out or name}'")
     return path
+
+
+def _require_offered(site: Site, wheels: Sequence[index.ShelvedWheel], address: str) -> None:
+    """Raise `not-on-index` where the index lacks a wheel, or has other bytes under its name.
+
+    Only the machine that installs must reach it: where it does not answer here, that is said.
+    """
+    require_address(address, "--index-url")
+    simple, faults = f"{address.rstrip('/')}/", []
+    for wheel in wheels:
+        name = wheel.path.name
+        try:
+            digest = _offered(site, simple, wheel)
+        except BlackwheelError as error:
+            if error.name not in ("index-away", "index-unreadable"):
+                raise
+            line = f"not asked whether {name} is there: {error.fact.splitlines()[0]}"
+            site.console.say(f"{shown(simple)}: {line}")
+            return
+        if digest is None:
+            faults.append(f"{name} is not there")
+        elif digest != wheel.sha256:
+            faults.append(f"{name} is there with other bytes, sha256 {digest or 'of nobody'}")
+    if faults:
+        raise BlackwheelError(
+            "not-on-index",
+            "\n".join(faults),
+            where=shown(simple),
+            fix="publish them there first: invoke publish; or name another index: --index-url",
+            code=Exit.INDEX,
+        )
+
+
+def _offered(site: Site, simple: str, wheel: index.ShelvedWheel) -> str | None:
+    """Return the sha256 that the index has of a wheel, None where it lists none of this name."""
+    if simple.startswith("file://"):
+        file = Path(unquote(urlsplit(simple).path)).parent / wheel.path.name
+        return files.sha256(file) if file.is_file() else None
+    from blackwheel.shelf import remote_index  # noqa: PLC0415  requests takes 0.2 s
+
+    login = remote_index.login_of(site.environment, simple)
+    asked = remote_index.Index(upload="", simple=simple, login=login)
+    limits = remote_index.Limits(tries=1)
+    found = remote_index.listed(asked, wheel.project, wheel.path.name, limits)
+    return None if found is None else str(found.digests.get("sha256", ""))
 
 
 def newest(site: Site, request: Request, revision: int = 0) -> index.ShelvedWheel:

@@ -204,7 +204,8 @@ def _show_plan(
 ) -> None:
     words = {"there": "already there", "absent": "to be published"}
     if as_json:
-        site.console.json([_row(o, s, target) for o, s in zip(proved, states, strict=True)])
+        wheels = [_row(o, s, target) for o, s in zip(proved, states, strict=True)]
+        site.console.document("publish", wheels=wheels)
         return
     rows = [
         (one.wheel.path.name, size(one.wheel.size), words[state])
@@ -242,16 +243,12 @@ def _show_done(
     words = {"there": "already there", "absent": "published"}
     if as_json:
         offered = {"json": offers.json, "metadata": offers.metadata, "ranges": offers.ranges}
-        site.console.json(
-            [
-                {
-                    **_row(one, words[state], target),
-                    "offers": offered,
-                    "read_back": list(imported),
-                }
-                for one, state in zip(proved, states, strict=True)
-            ]
-        )
+        told = {"offers": offered, "read_back": list(imported)}
+        wheels = [
+            {**_row(one, words[state], target), **told}
+            for one, state in zip(proved, states, strict=True)
+        ]
+        site.console.document("publish", wheels=wheels)
         return
     for one, state in zip(proved, states, strict=True):
         site.console.result(f"{words[state]}: {one.wheel.path.name} sha256 {one.wheel.sha256}")
@@ -261,3 +258,16 @@ def _show_done(
         site.console.result(f"the index offers: {offers.text()}")
     names = " ".join(dict.fromkeys(f"{o.wheel.project}=={o.wheel.version}" for o in proved))
     site.console.result(f"install: uv pip install --no-deps --index-url {target.simple} {names}")
+    site.console.result("by hash, for a requirements file in which every line has one:")
+    for text in hashed(proved):
+        site.console.result(f"  {text}")
+
+
+def hashed(proved: Sequence[Proved]) -> Iterator[str]:
+    """Yield the requirement of each release with the digests of its wheels, to be pasted."""
+    digests: dict[str, list[str]] = {}
+    for one in proved:
+        named = f"{one.wheel.project}=={one.wheel.version}"
+        digests.setdefault(named, []).append(f"--hash=sha256:{one.wheel.sha256}")
+    for named, found in digests.items():
+        yield " ".join([named, *dict.fromkeys(found)])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import proved
@@ -180,6 +183,60 @@ def test_newest_revision_is_locked_or_the_one_that_is_asked_for(tmp_path: Path) 
     assert caught.value.name == "no-revision"
     assert f"there: 1.0+{LABEL}.1, 1.0+{LABEL}.11, 1.0+{LABEL}.2" in caught.value.fact
     assert "build-wheels" not in caught.value.fix
+
+
+@contextlib.contextmanager
+def served(wheels: Path) -> Iterator[str]:
+    """The address of the toy's index in a folder of shelves."""
+    web = server.listening(wheels, 0)
+    thread = threading.Thread(target=web.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{web.server_port}/toy/simple/"
+    finally:
+        web.shutdown()
+        web.server_close()
+        thread.join()
+
+
+def test_index_is_asked_for_the_wheels_before_a_file_names_it(tmp_path: Path) -> None:
+    site = proved.new_checkout(tmp_path / "checkout")
+    code, out = proved.library(tmp_path), tmp_path / "r.txt"
+    published, other = tmp_path / "published", tmp_path / "other"
+    proved.shelve(site, proved.make_wheel(tmp_path / "w", "toy", code))
+    for folder in (published, other):
+        shutil.copytree(site.wheels, folder)
+    (wheel,) = index.shelved(other / "toy")
+    page = other / "toy" / "simple" / "toy" / "index.json"
+    page.write_text(page.read_text().replace(wheel.sha256, "f" * 64))
+    toml = site.constraints / "toy.toml"
+
+    def lock(address: str) -> str:
+        words = {"python": proved.PYTHON, "projects": ["toy"], "out": str(out)}
+        consumer_lock.lock_consumer(site, "toy", address=address, **words)  # type: ignore[arg-type]
+        return proved.said(site)
+
+    def refused(address: str) -> str:
+        out.unlink(missing_ok=True)
+        with pytest.raises(BlackwheelError) as caught:
+            lock(address)
+        assert (caught.value.name, caught.value.code) == ("not-on-index", Exit.INDEX)
+        assert not out.exists()
+        return caught.value.fact
+
+    with served(other) as address:
+        assert refused(address) == f"{wheel.path.name} is there with other bytes, sha256 {'f' * 64}"
+    with served(published) as address:
+        assert "not asked" not in lock(address)
+        assert f"--extra-index-url {address}\n" in out.read_text(encoding="utf-8")
+        toml.write_text(toml.read_text().replace("revision = 1", "revision = 2", 1))
+        proved.shelve(site, proved.make_wheel(tmp_path / "w", "toy", code, revision=2))
+        newer = wheel.path.name.replace(".1-", ".2-")
+        assert refused(address) == f"{newer} is not there"
+    assert refused(f"{(published / 'toy' / 'simple').as_uri()}/") == f"{newer} is not there"
+    told = lock(address)
+    assert f"{address}: not asked whether {newer} is there: " in told
+    assert out.exists(), "only the machine that installs must reach the index"
 
 
 def test_project_that_is_not_on_the_shelf_is_named_with_those_that_are(tmp_path: Path) -> None:

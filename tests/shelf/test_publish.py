@@ -225,6 +225,12 @@ def test_folder_gets_the_set_and_is_believed_when_a_fresh_environment_imports(
     told = said(site)
     assert f"published: {NAMES[0]} sha256 " in told
     assert f"read back: Python {PYTHON}: installed by hash, imports toy, other" in told
+    digests = {wheel.project: wheel.sha256 for wheel in index.shelved(site.wheels / "toy")}
+    assert (
+        "by hash, for a requirements file in which every line has one:\n"
+        + "".join(f"  {name}==1.0+{LABEL}.1 --hash=sha256:{digests[name]}\n" for name in PROJECTS)
+        in told
+    )
 
 
 def test_reading_back_needs_no_place_outside_of_the_store_and_leaves_none_there(
@@ -243,7 +249,7 @@ def test_folder_that_has_the_set_is_left_as_it_is(
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "toy").rglob("*.html")}
     again = site_of(site.checkout)
     assert publish(again, str(tmp_path), as_json=True) == 0
-    rows = json.loads(said(again)[said(again).index("[\n") :])
+    rows = json.loads(said(again)[said(again).index("{\n") :])["wheels"]
     assert [(row["wheel"], row["state"]) for row in rows] == [
         (name, "already there") for name in NAMES
     ]
