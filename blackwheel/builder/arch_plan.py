@@ -18,7 +18,8 @@ from typing import Any, Final
 from blackwheel.builder import build, workspace
 from blackwheel.builder.inside import launcher
 from blackwheel.builder.plan import BuildPlan
-from blackwheel.core import isolation, process
+from blackwheel.builder.unplanned import EVERY, Watch
+from blackwheel.core import isolation, process, processes
 from blackwheel.core.console import Console
 from blackwheel.stacks.projects import Project
 from blackwheel.toolchain.host_compiler import Compiler
@@ -87,7 +88,8 @@ def make(
 ) -> ArchPlan:
     """Run the isolated build with a launcher that compiles no object, and return its plan.
 
-    A build that fails on the way gives a plan with `failure`: what that means its caller knows.
+    A build that fails on the way gives a plan with `failure`: what that means its caller knows. One
+    that compiles all the same is stopped, and `plan-compiles` raised.
     """
     request = plan.request
     folder = store / "plans" / request.slug
@@ -104,18 +106,22 @@ def make(
         variables = {**variables, "BLACKWHEEL_PLAN": str(fixed.work / "plan.jsonl")}
         command = isolation.isolated_command(spec, shop.root / "isolation.json")
         with console.stage(request.project, "configure, compile nothing") as stage:
-            done = process.run(command, environment=variables, cwd=shop.root, log=log)
+            watch = Watch(tmp=str(fixed.tmp))
+            with processes.watching(watch.look, every=EVERY):
+                done = process.run(command, environment=variables, cwd=shop.root, log=log)
+            watch.require_none(request.project, str(log))
             if done.code in (130, 143):
                 raise build.failure(plan, log, done.code, noted=shop.heard)
             if done.code:
                 stage.conclude("it fails")
-                return _failed(build.failure(plan, log, done.code, noted=shop.heard).fact)
+                return failed(build.failure(plan, log, done.code, noted=shop.heard).fact)
             made = _read(shop, fixed.src, log, plan.known.build.lists)
             stage.conclude(f"{len(made.objects)} objects")
             return made
 
 
-def _failed(fact: str) -> ArchPlan:
+def failed(fact: str) -> ArchPlan:
+    """Return the plan of a build that fails."""
     nothing: dict[str, str] = {}
     return ArchPlan(objects=(), lists=(), metadata=(), files=nothing, texts=nothing, failure=fact)
 

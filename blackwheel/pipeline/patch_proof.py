@@ -14,6 +14,7 @@ from typing import Any
 from blackwheel.builder import arch_diff, arch_plan
 from blackwheel.builder.arch_plan import ArchPlan
 from blackwheel.builder.plan import BuildPlan
+from blackwheel.builder.unplanned import CompilesError
 from blackwheel.core import machine, records
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.files import replace_file
@@ -149,7 +150,11 @@ def _proof(
         found = probing.effects(probe, whole.root, without.root)
     else:
         base = _planned(site, replace(made, tree=whole)) if left or given else full
-        found = arch_diff.effects(base, _planned(site, replace(made, tree=without)))
+        try:
+            bare = _planned(site, replace(made, tree=without))
+        except CompilesError as error:  # the patch that brings ninja has this effect
+            bare = arch_plan.failed(error.fact)
+        found = arch_diff.effects(base, bare)
     return Proof(
         patch=patch.name,
         effects=found,
