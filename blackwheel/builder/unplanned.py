@@ -28,7 +28,7 @@ class CompilesError(BlackwheelError):
 
 @dataclass(kw_only=True, slots=True)
 class Watch:
-    """What was seen below this process while a plan was made."""
+    """Compilers that ran below this process while a plan was made."""
 
     tmp: str
     """The build's folder of temporary files: a source there is a trial of a compiler."""

@@ -19,7 +19,7 @@ from blackwheel.stacks.records import Stack
 
 SERVED: Final = (on_card.NATIVELY, on_card.FAMILY, on_card.NONE)
 LOST: Final = (on_card.NOT, on_card.PARTLY)
-SLOW: Final = "compiled by your driver at first use, which takes time, and not by its makers"
+SLOW: Final = "your driver compiles them at first use, which takes time"
 NEEDLESS: Final = "You need not build your own."
 _SHOWN: Final = 4
 
@@ -89,8 +89,8 @@ def _lack(one: Judged, card: Card) -> tuple[str, str]:
     """Return what does not serve the card, and for what one would build."""
     counts = on_card.tally(one.libraries)
     if one.state in (on_card.PTX, on_card.PARTLY_PTX):
-        share = "all of it" if one.state == on_card.PTX else f"{counts.ptx:,} of {counts.total:,}"
-        fact = f"it runs on {card}, but {share} through PTX: {SLOW}"
+        share = f"{counts.ptx:,} of {counts.total:,}" if counts.ptx < counts.total else "all"
+        fact = f"yes, but {share} kernels run on {card} only through PTX: {SLOW}"
         return fact, f"{NEEDLESS[:-1]} to run it; for native code"
     if one.state == on_card.PARTLY:
         files = [each.path for each in on_card.idle(one.libraries) if not one.uncalled(each.path)]
@@ -121,22 +121,19 @@ def _several(site: Site, card: Card, judged: Sequence[Judged]) -> str:
         names = _names([f"{one.name} ({one.broken})" for one in broken])
         parts.append(f"{'' if lost else 'no, '}refused: {names}")
     if slow:
-        parts.append(f"through PTX, {SLOW}: {_stated(slow)}")
+        parts.append(f"compiled by your driver at first use: {_stated(slow)}")
     if unknown:
         parts.append(f"cannot be read: {_names([one.name for one in unknown])}")
     return "; ".join(parts) + f". {' '.join(_replacements(site, card, held))}".rstrip()
 
 
 def _replacements(site: Site, card: Card, held: Sequence[Judged]) -> Iterator[str]:
-    """Yield the stack that replaces each, then in one sentence those that no stack builds."""
-    nobody = []
-    for one in held:
-        if found := _builds(site, card, one):
-            yield f"For {one.name}: {found}"
-        else:
-            nobody.append(one.name)
-    if nobody:
+    """Yield in one sentence those that no stack builds, then the stack that replaces each other."""
+    found = {one.name: _builds(site, card, one) for one in held}
+    if nobody := [name for name, builds in found.items() if not builds]:
         yield f"No stack of this repository builds {_names(nobody)}."
+    if any(found.values()):
+        yield "; ".join(f"For {name}: {builds}" for name, builds in found.items() if builds)
 
 
 def _stated(held: Sequence[Judged]) -> str:
@@ -170,11 +167,11 @@ def _builds(site: Site, card: Card, one: Judged) -> str:
         state, command = "on the shelf here", f"invoke install --stack {name} {words} --into FOLDER"
     else:
         state = _buildable(site, best.stack)
-    more = f" ({len(fitting) - 1} more stacks build it: invoke stacks)" if fitting[1:] else ""
+    more = f" (as {len(fitting) - 1} more of invoke stacks do)" if fitting[1:] else ""
     part = ", a part of it" if best.partial else ""
     return (
         f"stack {name} builds {best.project} {best.version}{part} for torch"
-        f" {best.stack.torch.version}, {state}: {command}{more}"
+        f" {best.stack.torch.version}{more}, {state}: {command}"
     )
 
 

@@ -21,6 +21,7 @@ COLUMNS: Final = (
     *("stack", "torch", "CUDA", "Python", "archs", "driver", "builds"),
     "buildable here",
 )
+HEAD: Final = "ok: this machine can build the stack; LACKS: it cannot; note: nobody knows yet"
 _GAP: Final = 2
 _LEAST: Final = 40
 
@@ -42,7 +43,7 @@ class Listed:
 
     @property
     def state(self) -> str:
-        """Whether this machine can build it: `yes`, the lacks, or that nobody knows."""
+        """State on this machine: `yes` for buildable, the lacks, or that nobody knows."""
         return "; ".join(self.lacks) or (UNSEEN if self.unseen else "yes")
 
     @property
@@ -65,16 +66,21 @@ class Listed:
         serves = (", ".join(stack.python), ", ".join(stack.archs))
         return (self.title, *pins, *serves, self.driver, self.builds, self.state)
 
-    def lines(self, width: int, first: int) -> Iterator[str]:
-        """Yield its few lines for a narrow terminal; `first` is the width of the names."""
-        stack, blank = self.stack, " " * first
+    @property
+    def mark(self) -> str:
+        """State in one word, as doctor has it."""
+        return "LACKS" if self.lacks else "note" if self.unseen else "ok"
+
+    def lines(self, width: int, names: int) -> Iterator[str]:
+        """Yield its two or three lines for a narrow terminal; `names` is the width of the names."""
+        stack = self.stack
+        begins = f"{self.mark:5}  {self.title:{names}}"
         held = f"torch {stack.torch.runtime}, Python {_span(stack.python)}, driver {self.driver}"
-        state = "buildable here" if self.state == "yes" else self.state
-        mark = "LACKS " if self.lacks else ""
-        texts = (self.builds, held, f"{mark}{state}")
-        for number, text in enumerate(texts):
-            begins = blank if number else f"{self.title:{first}}"
-            yield tables.wrapped(text, max(width, first + _LEAST), begins, f"{blank}  ")
+        why = () if self.state == "yes" else (self.state,)
+        for text in (self.builds, held, *why):
+            room = max(width, len(begins) + _LEAST)
+            yield tables.wrapped(text, room, begins, " " * (len(begins) + 2))
+            begins = " " * len(begins)
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON has it."""
@@ -101,12 +107,12 @@ def show_stacks(site: Site, *, default: str = "", as_json: bool = False) -> None
         stacks = [one.document() for one in found]
         site.console.document("stacks", default=default, stacks=stacks)
         return
-    first = max((len(one.title) for one in found), default=0) + _GAP
+    names = max((len(one.title) for one in found), default=0) + _GAP
     site.console.table(
         "",
         COLUMNS,
         [one.row for one in found],
-        narrow=lambda width: [line for one in found for line in one.lines(width, first)],
+        narrow=lambda width: [HEAD, *(line for one in found for line in one.lines(width, names))],
     )
     remarks = [f"{one.stack.name}: {text}" for one in found for text in one.stack.remarks]
     for text in (*remarks, *_of_default(found)):
@@ -135,7 +141,8 @@ def _of_default(found: Sequence[Listed]) -> Iterator[str]:
     for one in found:
         if one.default and one.unseen:
             known = [each.stack for each in found if each.state == "yes"]
-            names = [each.name for each in known if not (each.remarks or each.formerly)]
+            known = [each for each in known if not (each.remarks or each.formerly)]
+            names = [each.name for each in known if not {*each.build}.isdisjoint(one.stack.build)]
             builds = ", ".join(f"invoke build-wheels --stack {name}" for name in names)
             index = one.stack.torch.pages[0]
             yield (

@@ -137,9 +137,7 @@ def _reached_by(url: str, environment: Mapping[str, str]) -> str:
     """Return by which other address git asks for one, as its configuration says; empty: by none."""
     words = ["git", "ls-remote", "--get-url", "--", url]
     try:
-        done = capture(
-            words, environment=environment, cwd=Path("/"), timeout=ANSWER_SECONDS, check=False
-        )
+        done = capture(words, environment=environment, cwd=Path("/"), timeout=60, check=False)
     except (BlackwheelError, subprocess.TimeoutExpired):
         return ""
     other = done.stdout.strip()

@@ -30,8 +30,7 @@ PLAIN = replace(NATIVE, kernels_by_arch=(("sm_120", 9),), kernels=KernelCounts(f
 PTX = replace(NATIVE, path="v/_fa2.so", kernels=KernelCounts(ptx=1234), kernels_by_arch=())
 HOPPER = replace(NATIVE, path="v/_fa3.so", kernels=KernelCounts(missing=7), kernels_by_arch=())
 BROKEN = replace(NATIVE, path="v/_bad.so", kernels=KernelCounts(), unreadable="no header")
-SLOW = "compiled by your driver at first use, which takes time, and not by its makers"
-STABLE = "stack stable builds vllm 0.28.0 for torch 2.13.0, "
+STABLE = "stack stable builds vllm 0.28.0 for torch 2.13.0 (as 5 more of invoke stacks do), "
 BUILD = "invoke build-wheels --stack stable --only vllm"
 ON = "RTX 5090 (12.0a)"
 
@@ -100,9 +99,10 @@ def test_code_that_nothing_calls_takes_nothing_from_a_yes(site: Site) -> None:
 
 def test_ptx_runs_slower_and_the_stack_that_replaces_it_is_named_with_its_state(site: Site) -> None:
     assert said(site, judged(NATIVE, PTX)) == (
-        f"Verdict: it runs on {ON}, but 1,234 of 1,243 through PTX: {SLOW}."
+        f"Verdict: yes, but 1,234 of 1,243 kernels run on {ON} only through PTX: your driver"
+        " compiles them at first use, which takes time."
         " You need not build your own to run it; for native code: "
-        f"{STABLE}buildable here, never built here: {BUILD} (5 more stacks build it: invoke stacks)"
+        f"{STABLE}buildable here, never built here: {BUILD}"
     )
 
 
@@ -183,10 +183,10 @@ def test_several_are_one_verdict_with_the_worst_first(site: Site) -> None:
         judged(BROKEN, name="odd"),
     )
     assert told == (
-        f"Verdict: no, not all of it runs on {ON}: bitsandbytes (not at all); through PTX, {SLOW}:"
-        " vllm (through PTX); cannot be read: odd. For vllm: "
-        f"{STABLE}buildable here, never built here: {BUILD} (5 more stacks build it: invoke stacks)"
-        " No stack of this repository builds bitsandbytes, odd."
+        f"Verdict: no, not all of it runs on {ON}: bitsandbytes (not at all); compiled by your"
+        " driver at first use: vllm (through PTX); cannot be read: odd."
+        " No stack of this repository builds bitsandbytes, odd. For vllm: "
+        f"{STABLE}buildable here, never built here: {BUILD}"
     )
     assert said(site, judged(NATIVE), judged(PLAIN)) == (
         f"Verdict: yes, all that would be called runs on {ON} as machine code."

@@ -195,7 +195,7 @@ def test_plan_says_what_moves_and_what_it_costs(site: Site) -> None:
     assert files(site)["mine.toml"] == STACK.encode()
     assert isinstance(site.console, Quiet)
     assert "mine: would write toolchain.txt" in site.console.lines
-    assert not [line for line in site.console.lines if line.endswith(" written")]
+    assert not [line for line in site.console.lines if line.endswith(".txt written")]
 
 
 def test_same_nvcc_is_said_and_the_newest_is_found(site: Site) -> None:
