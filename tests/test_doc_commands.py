@@ -21,7 +21,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 def typed(text: str) -> list[str]:
     """The lines of a page's code blocks that begin with `invoke`."""
     blocks = "\n".join(re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
-    found = re.findall(r"^ *(?:- run: )?invoke (.+)$", blocks, re.MULTILINE)
+    found = re.findall(r"^ *(?:- run: )?invoke ([a-z].*)$", blocks, re.MULTILINE)
     return [line for line in found if not line.startswith("-")]
 
 
