@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from blackwheel.builder import memory_pool, plan
+from blackwheel.builder.spent import spent
 from blackwheel.core import file_lock
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.machine import read_machine
@@ -55,7 +56,7 @@ def show_plan(
         except NoSeriesError:
             continue  # without it there is no key
         largest = projects.load(site.patches, request.project).largest_object(pin)
-        wide, cost = memory_pool.width(site, request, jobs), plan.cpu_seconds(request)
+        wide, cost = memory_pool.width(site, request, jobs), spent(site, request)
         rows.append(
             {
                 "project": request.project,
@@ -70,11 +71,11 @@ def show_plan(
                 "bytes_of_the_largest": largest,
                 "bytes_available": memory,
                 "shared_out": shared,
-                "expected_seconds": round(cost / wide.least),
+                "expected_seconds": round(cost.seconds / wide.least),
                 "key": item.key.digest,
             }
         )
-        expected.append(wide.took(cost) if cost else "unknown time")
+        expected.append(cost.took(wide) or "unknown time")
     if as_json:
         absent = {name: lines for name, lines in lacks.items() if lines}
         site.console.document("plan", plans=rows, missing=absent)

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from blackwheel.builder import compile_cache, memory_pool, plan
+from blackwheel.builder import compile_cache, memory_pool
+from blackwheel.builder.spent import spent
 from blackwheel.core import file_lock, isolation
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
@@ -191,8 +192,9 @@ def _opening(site: Site, pending: Sequence[Work], jobs: int) -> None:
         site.console.say(line)
     for item in pending:
         request, pin = item.request, item.request.pin
-        wide, cost = memory_pool.width(site, request, jobs), plan.cpu_seconds(request)
-        expected = f", about {wide.took(cost)}" if cost else ""
+        wide = memory_pool.width(site, request, jobs)
+        took = spent(site, request).took(wide)
+        expected = f", about {took}" if took else ""
         expected += " alone" if expected and len(pending) > 1 else ""
         wheel = f"{request.project} {request.version}"
         site.console.say(f"{wheel} for Python {request.python}: {'; '.join(item.reasons)}")
