@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.utils import canonicalize_name
 
-from blackwheel.audit import contract, loading, python_abi, symbols
+from blackwheel.audit import contract, loading, python_abi, symbols, torch_abi
 from blackwheel.audit.contents import Reading
 from blackwheel.audit.core_metadata import core_metadata
 from blackwheel.audit.elf import Elf
@@ -20,7 +20,7 @@ from blackwheel.audit.findings import Finding, RefusedError, judged
 from blackwheel.audit.kernels import Library
 from blackwheel.audit.metadata import Expected, metadata_findings
 from blackwheel.audit.symbols import Links
-from blackwheel.audit.torch_abi import TorchAbi, torch_abi
+from blackwheel.audit.torch_abi import TorchAbi
 from blackwheel.audit.wheel import Unpacked, unpack
 from blackwheel.core.archs import Arch, parse
 from blackwheel.core.errors import BlackwheelError, Exit
@@ -93,6 +93,8 @@ class AuditedWheel:
     report: AuditReport
     built: BuiltWheel | None = None
     """None for a wheel that came from elsewhere."""
+    oldest_torch: str = ""
+    """What its stack says that it serves, with all later ones; empty for one torch alone."""
 
     def __post_init__(self) -> None:
         fatal = [one for one in self.findings if one.fatal]
@@ -126,6 +128,9 @@ class AuditedWheel:
             "libraries": [asdict(library) for library in self.libraries],
             "links": [asdict(one) for one in self.report.links],
             "findings": [asdict(finding) for finding in self.findings],
+            **(
+                {"torch_abi": [asdict(one) for one in self.report.abi]} if self.oldest_torch else {}
+            ),
         }
 
 
@@ -144,10 +149,11 @@ def expectation(request: Request) -> Expected:
         label=label(stack, pin, request.archs, request.without),
         python=request.tag,
         modules=pin.modules,
-        torch=stack.torch.requirement if pin.links_torch else "",
+        torch=stack.torch_requirement(pin) if pin.links_torch else "",
+        oldest_torch=stack.torch.floor if pin.torch == "abi" else "",
         archs=tuple(parse(arch) for arch in request.archs),
         contracts=contracts,
-        runtime=tuple(filled(line, stack, request.python) for line in pin.runtime),
+        runtime=tuple(filled(line, stack, pin, request.python) for line in pin.runtime),
         glibc=stack.glibc,
         data=pin.data,
     )
@@ -165,7 +171,7 @@ def audit(
     `exports` is the environment that it must link in; without one the ABI closure is not checked.
     """
     report = inspect(path, archs=expected.archs, exports=exports, expected=expected)
-    return AuditedWheel(report=report, built=built)
+    return AuditedWheel(report=report, built=built, oldest_torch=expected.oldest_torch)
 
 
 def inspect(
@@ -213,8 +219,12 @@ def inspect(
         *unresolved,
         *symbols.system_findings(elves, wheel.tags, floor=expected.glibc if expected else ""),
     ]
+    bound = torch_abi.torch_abi(elves, before or exports)
     if expected is not None and not expected.torch:
         findings += symbols.torch_findings(elves, before or exports)
+    if expected is not None and expected.oldest_torch:
+        sure = exports is not None
+        findings += torch_abi.unfit_findings(bound, expected.oldest_torch, sure=sure)
     if expected is not None:
         findings += contract.content_findings(
             wheel.libraries, wheel.natives, expected.contracts, reading.kernels
@@ -225,7 +235,7 @@ def inspect(
         size=_size(path),
         libraries=wheel.libraries,
         links=bonds,
-        abi=torch_abi(elves, before or exports),
+        abi=bound,
         findings=judged(findings, own=own or strict),
         files=wheel.files,
         elves=elves,
@@ -250,7 +260,7 @@ def link_with(
     for exports in environments:
         bonds, findings = symbols.links(elves, exports, before=before)
         found.append((bonds, judged((*broken, *findings), own=False)))
-    return found, torch_abi(elves, before)
+    return found, torch_abi.torch_abi(elves, before)
 
 
 def _read(path: Path, reading: Reading, expected: Expected | None) -> Unpacked:

@@ -39,6 +39,8 @@ class Expected:
     torch: str
     """`torch===2.11.0`; empty for a wheel whose libraries link none."""
     archs: tuple[Arch, ...]
+    oldest_torch: str = ""
+    """`2.13.0` where `torch` is `torch>=2.13.0`: the libraries use the stable interface alone."""
     contracts: tuple[Contract, ...] = ()
     runtime: tuple[str, ...] = ()
     """What the wheel requires besides torch."""
@@ -116,6 +118,11 @@ def _requirement_findings(
     if expected is not None and not expected.torch:
         for one in torch:
             fact = f"it requires {one}, and its stack says that it links no torch"
+            yield Finding(name="other-torch", fact=fact)
+    elif expected is not None and expected.oldest_torch:
+        if torch != [Requirement(expected.torch)]:
+            shown = ", ".join(map(str, torch)) or "no torch at all"
+            fact = f"it requires {shown}, the stack has {expected.torch}"
             yield Finding(name="other-torch", fact=fact)
     elif expected is not None or torch or wheel.uses_torch:
         yield from torch_findings(requires, expected.torch if expected else None)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from packaging.version import Version
+
 from blackwheel.audit.elf import Elf
 from blackwheel.audit.exports import PYTHON, Exports
+from blackwheel.audit.findings import Finding
 from blackwheel.audit.glibc import of_system, system_libraries
 
 NONE: Final = "none"
@@ -24,6 +27,8 @@ _NAMES_TORCH: Final = re.compile(r"_Z.*?(?<!\d)(3c10|2at|5torch|6caffe2)(?=[\dEI
 """C++ names in which a namespace of torch stands anywhere, and C names of libtorch_python."""
 _OTHERS: Final = re.compile(r"_?Py[A-Z_]|cu[A-Z]|cu(da|blas|sparse|solver|fft|rand)|nv|nccl|__cuda")
 """Of Python and of CUDA's libraries, by their names."""
+_SHOWN: Final = 5
+_CURE: Final = "without torch = 'abi' in its pin it serves its own torch"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +59,28 @@ def torch_abi(elves: Mapping[str, Elf], exports: Exports | None = None) -> tuple
     """
     own = {name for elf in elves.values() for name in elf.exports}
     return tuple(_of(path, elf, own, exports) for path, elf in elves.items())
+
+
+def unfit_findings(bound: Sequence[TorchAbi], oldest: str, *, sure: bool) -> Iterator[Finding]:
+    """Find what keeps a wheel from serving `oldest` and every later torch.
+
+    `sure` tells that an environment with its torch was looked at: without one a symbol may be
+    unknown that such an environment explains. A wheel of which no library uses torch is no proof.
+    """
+    for one in bound:
+        shown = ", ".join(one.because[:_SHOWN])
+        if one.bond == EXACT:
+            fact = f"takes {shown} from torch, no part of its stable interface"
+        elif one.bond == UNKNOWN and sure:
+            fact = f"needs {shown}, of which nobody knows since which torch it is there"
+        elif one.bond == STABLE and Version(one.since) > Version(oldest):
+            fact = f"needs {shown}, which torch has from {one.since} on, and {oldest} is promised"
+        else:
+            continue
+        yield Finding(name="not-stable", fact=f"{fact}: {_CURE}", library=one.library)
+    if all(one.bond == NONE for one in bound):
+        fact = "no library of it uses torch: links_torch = false says that, torch = 'abi' does not"
+        yield Finding(name="not-stable", fact=fact)
 
 
 def of_torch(elves: Mapping[str, Elf], exports: Exports | None = None) -> dict[str, list[str]]:

@@ -21,11 +21,12 @@ def set_requirements(source: Path, stack: Stack, project: str, python: str) -> t
     else bring another torch along. Raises `requirement-missing`.
     """
     done: list[str] = []
-    for number, edit in enumerate(stack.projects[project].requires):
+    pin = stack.projects[project]
+    for number, edit in enumerate(pin.requires):
         path = source / edit.file
         where = f"constraints/{stack.name}.toml, projects.{project}.requires.{number}"
         before = path.read_text(encoding="utf-8") if path.is_file() else ""
-        wanted = [filled(line, stack, python) for line in edit.set]
+        wanted = [filled(line, stack, pin, python) for line in edit.set]
         after, said = _edited(before, edit, wanted, where)
         done += [f"{edit.file}: {line}" for line in said]
         if after != before:

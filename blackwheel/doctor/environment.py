@@ -21,6 +21,8 @@ from typing import Any
 GUARD = "_built_for.py"
 LABEL = re.compile(r"^(?P<cuda>cu\d+|cpu)torch(?P<torch>\d+(?:\.\d+)+.*?)\.sm\d+[af]?(?:\.|$)")
 """`cu130torch2.11.0.sm120a.1`: the local version of a wheel of blackwheel."""
+FLOOR = re.compile(r"^torch\s*\(?\s*>=\s*(?P<version>\d+(?:\.\d+)*)\s*\)?$", re.IGNORECASE)
+"""What a wheel of torch's stable interface requires, and nothing else of torch."""
 EXACT = re.compile(r"^torch\s*\(?\s*(?P<how>===?)\s*(?P<version>[^\s,;()]+)\s*\)?$", re.IGNORECASE)
 FINE, MISMATCH, NO_TORCH = 0, 1, 2
 
@@ -73,6 +75,8 @@ def guard_of(dist: metadata.Distribution, guards: list[Path]) -> tuple[str, Fact
         if any(line.startswith(f"{name},") for line in listed):
             try:
                 torch = assignments(file.read_text(encoding="utf-8"))["TORCH"]
+                if "from" in torch:
+                    return name, {"from": torch["from"], "cuda": torch["cuda"]}
                 return name, {key: torch[key] for key in ("version", "git_version", "cuda")}
             except (OSError, SyntaxError, ValueError, KeyError, TypeError):
                 return name, {}
@@ -101,10 +105,56 @@ def exact_torch(dist: metadata.Distribution) -> str:
     return ""
 
 
+def oldest_torch(dist: metadata.Distribution) -> str:
+    """Return the oldest torch of a distribution that serves all later ones: `2.13.0`, or nothing.
+
+    Every other requirement of torch beside it is one that this file does not understand.
+    """
+    named = [text.strip() for text in dist.requires or () if re.match(r"torch\W", text + " ", re.I)]
+    found = FLOOR.match(named[0]) if len(named) == 1 else None
+    return found["version"] if found else ""
+
+
+def not_below(version: str, oldest: str) -> bool:
+    """Tell whether a torch is the oldest or a later one; a pre-release comes before its release."""
+    parts = re.match(r"(\d+(?:\.\d+)*)(.*)", version.partition("+")[0])
+    if not parts:
+        return False
+    found, wanted = ([int(each) for each in text.split(".")] for text in (parts[1], oldest))
+    width = max(len(found), len(wanted))
+    found, wanted = (each + [0] * (width - len(each)) for each in (found, wanted))
+    return found > wanted or (
+        found == wanted and re.fullmatch(r"(\.post\d+)?", parts[2]) is not None
+    )
+
+
+def compared(built: Facts, torch: Facts) -> list[Facts]:
+    """Return what differs between the torch of a wheel and the one that was found.
+
+    A wheel that serves later torches wants its own CUDA release line, and no older torch.
+    """
+    if "from" not in built:
+        pairs = [(name, value, torch[name]) for name, value in built.items()]
+        return [{"what": w, "built": b, "found": f} for w, b, f in pairs if b != f]
+    differences = []
+    if not not_below(str(torch["version"]), str(built["from"])):
+        wanted = f"{built['from']} or newer"
+        differences.append({"what": "version", "built": wanted, "found": torch["version"]})
+    lines = [str(one["cuda"]).partition(".")[0] for one in (built, torch)]
+    if lines[0] != lines[1]:
+        differences.append({"what": "cuda", "built": built["cuda"], "found": torch["cuda"]})
+    return differences
+
+
 def accepts(requirement: str, version: str) -> bool:
-    """Tell whether `torch==2.11.0` or `torch===2.11.0` accepts a version, as PEP 440 says."""
-    _, how, wanted = re.split(r"(={2,3})", requirement)
+    """Tell whether a requirement of torch accepts a version, as PEP 440 says.
+
+    It is `torch==2.11.0`, `torch===2.11.0` or `torch>=2.11.0`.
+    """
+    _, how, wanted = re.split(r"(={2,3}|>=)", requirement)
     public = version.partition("+")[0]
+    if how == ">=":
+        return not_below(version, wanted)
     if how == "==" and wanted.endswith(".*"):
         return f"{public}.".startswith(wanted[:-1])
     return version == wanted or (how == "==" and "+" not in wanted and public == wanted)
@@ -114,17 +164,18 @@ def examined(dist: metadata.Distribution, torch: Facts | None, guards: list[Path
     """Compare one distribution with the torch found; None where it is bound to no torch."""
     guard, requirement = guard_of(dist, guards), exact_torch(dist)
     built = guard[1] if guard else label_of(dist.version)
+    oldest = oldest_torch(dist) if guard or built else ""
+    if oldest:
+        requirement = f"torch>={oldest}"
+        if not guard:
+            built = {"from": oldest, "cuda": built["cuda"]}
     if not guard and not built and not requirement:
         return None
     differences = []
     if guard and not built:
         differences.append({"what": guard[0], "built": "a whole file", "found": "unreadable"})
     elif torch:
-        differences += [
-            {"what": name, "built": value, "found": torch[name]}
-            for name, value in built.items()
-            if torch[name] != value
-        ]
+        differences += compared(built, torch)
     installed = (torch or {}).get("distribution")
     if installed and requirement and not accepts(requirement, installed):
         differences.append({"what": "requires", "built": requirement, "found": installed})
@@ -150,6 +201,10 @@ def cure(torch: Facts | None, found: list[Facts]) -> str:
     """
     ours = [one for one in found if is_ours(one)]
     wanted = {one["requires"] or f"torch=={one['built_for'].get('version')}" for one in ours}
+    exact = [one for one in wanted if ">=" not in one]
+    if len(exact) == 1:  # it decides, where the others serve it
+        version = re.split(r"={2,3}", exact[0])[1]
+        wanted = {one for one in wanted if one in exact or not accepts(one, version)}
     if not wanted and torch:
         version = torch["distribution"] or torch["version"]
         version = version.partition("+")[0] if lacks_cuda(torch) else version
@@ -161,7 +216,7 @@ def cure(torch: Facts | None, found: list[Facts]) -> str:
         words = " and ".join(sorted(wanted)) or "none"
         return f"no torch serves all of them ({words}): each needs an environment of its own"
     (requirement,) = wanted
-    version = re.split(r"={2,3}", requirement)[1]
+    version = re.split(r"={2,3}|>=", requirement)[1]
     others = [o["name"] for o in found if o not in ours and not accepts(o["requires"], version)]
     # An installer finds a version satisfied whose bytes are others: it must be told.
     satisfied = torch and torch["distribution"] and accepts(requirement, torch["distribution"])

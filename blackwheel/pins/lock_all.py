@@ -148,5 +148,5 @@ def _wanted(stack: Stack) -> Iterator[tuple[str, tuple[str, ...], str]]:
         for python in stack.python:
             tag = f"{project}-py{python.replace('.', '')}"
             yield f"build-{tag}", (*torch, *pin.requirements), python
-            runtime = (filled(line, stack, python) for line in pin.runtime)
+            runtime = (filled(line, stack, pin, python) for line in pin.runtime)
             yield f"run-{tag}", (*torch, *runtime), python

@@ -48,7 +48,7 @@ def receipt(
             "sources": _sources(made.tree),
             "patches": _patches(made.tree),
             "torch": {
-                **torch_section(made.torch, audited.path, _version(made)),
+                **torch_section(made.torch, audited.path, _version(made), audited.oldest_torch),
                 "source": made.request.stack.torch.source,
             },
             "toolchain": {**asdict(made.toolchain), "root": "cuda"},
@@ -70,16 +70,32 @@ def receipt(
     )
 
 
-def torch_section(identity: TorchIdentity, wheel: Path, version: str) -> dict[str, Any]:
-    """Return the receipt's section about torch; raise `other-torch` as `receipt` does."""
+def torch_section(
+    identity: TorchIdentity, wheel: Path, version: str, oldest: str = ""
+) -> dict[str, Any]:
+    """Return the receipt's section about torch; raise `other-torch` as `receipt` does.
+
+    Raises `guard-of-one-torch` where the wheel is to serve `oldest` and every later torch, and its
+    guard refuses all but one.
+    """
     section = identity.section()
     try:
         told = built_for(wheel)
-        expected = expected_guard(section, version) if told is not None else {}
+        expected = expected_guard(section, version, oldest) if told is not None else {}
         differences = guard_differences(told or {}, expected)
         faults = [f"{name}: {found} instead of {wanted}" for name, found, wanted in differences]
     except ValueError as error:
         told, faults = None, [str(error)]
+    if oldest and told is not None and "from" not in told:
+        raise BlackwheelError(
+            "guard-of-one-torch",
+            f"torch = 'abi' promises torch {oldest} and later, and the wheel's own guard refuses"
+            " every torch but one at import",
+            where=f"{wheel.name}, {GUARD}",
+            fix="leave torch = 'abi' out of the project's pin, or let the last patch of its series"
+            f'\nwrite "from": "{oldest}" into {GUARD} and refuse only an older torch',
+            code=Exit.TORCH,
+        )
     if faults:
         raise BlackwheelError(
             "other-torch",

@@ -39,12 +39,18 @@ def built_for(wheel: Path) -> dict[str, Any] | None:
     return values
 
 
-def expected_guard(torch: Mapping[str, Any], version: str) -> dict[str, Any]:
-    """Return the expected result of `built_for`: the receipt's torch, the wheel's version."""
+def expected_guard(torch: Mapping[str, Any], version: str, oldest: str = "") -> dict[str, Any]:
+    """Return the expected result of `built_for`: the receipt's torch, the wheel's version.
+
+    A wheel that serves `oldest` and later torches must say so itself: a guard that does not write
+    `from` compares with one torch, whatever METADATA accepts.
+    """
     exact = "==" if "+" in torch["version"] else "==="
+    required = f"torch>={oldest}" if oldest else f"torch{exact}{torch['version']}"
     return {
         "wheel": version,
-        "requirement": f"torch{exact}{torch['version']}",
+        "requirement": required,
+        **({"from": oldest} if oldest else {}),
         "version": torch["runtime"],
         "git_version": torch["git_version"],
         "cuda": torch["cuda"],

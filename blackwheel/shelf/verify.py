@@ -26,12 +26,12 @@ from blackwheel.shelf import (
     verify_receipt,
     verify_signature,
 )
-from blackwheel.shelf.verify_audit import audit_checks, audited
+from blackwheel.shelf.verify_audit import abi_checks, audit_checks, audited
 from blackwheel.shelf.verify_checkout import checkout_checks
 from blackwheel.shelf.verify_pages import Check, compared
 from blackwheel.stacks import loader
 from blackwheel.stacks.key import Key
-from blackwheel.stacks.request import Request
+from blackwheel.stacks.request import Request, oldest_torch
 
 if TYPE_CHECKING:
     from securesystemslib.signer import SSlibKey
@@ -215,6 +215,7 @@ def verify(
             checks += told
             must_link = asked is not None
             checks += audit_checks(seen, held["audit"], request, must_link=must_link)
+            checks += abi_checks(seen, held["audit"], oldest_torch(parts))
             checks += _section_checks(site, wheel, held, parts, request, trusted=trusted)
             checks += verify_signature.sbom_checks(wheel, document, signed, bound, trusted=trusted)
             checks += _witness_checks(known=known, trusted=trusted)
@@ -292,7 +293,7 @@ def _guard_checks(
         yield Check(what=guard.GUARD, ok=None, found=why)
         return
     version = f"{held['stack']['version']}+{parts['label']}"
-    expected = guard.expected_guard(held["torch"], version)
+    expected = guard.expected_guard(held["torch"], version, oldest_torch(parts))
     differences = guard.guard_differences(told, expected)
     for name, found, wanted in differences:
         what = f"{guard.GUARD} {name}"

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from blackwheel.audit import audit, environments
+from blackwheel.audit import audit, environments, torch_abi
 from blackwheel.audit.exports import system_exports
 from blackwheel.audit.symbols import Links
 from blackwheel.core import archs
@@ -76,6 +76,31 @@ def audit_checks(
     else:
         how = f"with torch {exports.torch}"
         yield from _link_checks(report.links, seen.get("links"), how)
+
+
+def abi_checks(done: Audited, seen: Section, oldest: str) -> Iterator[Check]:
+    """Judge again whether every library serves `oldest` and later torches, as the key says.
+
+    Without its torch here the names alone tell: what they leave unknown is open.
+    """
+    if not oldest:
+        return
+    bound, sure = done.report.abi, done.exports is not None
+    unfit = list(torch_abi.unfit_findings(bound, oldest, sure=sure))
+    for finding in unfit:
+        yield Check(what="torch abi", ok=False, found=str(finding), expected=f"torch>={oldest}")
+    unknown = [one.library for one in bound if one.bond == torch_abi.UNKNOWN]
+    if unknown and not sure:
+        why = f"of {', '.join(unknown[:SHOWN])} only an environment with its torch can tell"
+        yield Check(what="torch abi", ok=None, found=why)
+        return
+    now = [json.loads(json.dumps(asdict(one))) for one in bound]
+    if now != seen.get("torch_abi"):
+        found, expected = json.dumps(seen.get("torch_abi")), json.dumps(now)
+        yield Check(what="torch abi", ok=False, found=found, expected=expected)
+    elif not unfit:
+        found = "; ".join(sorted({str(one) for one in bound if one.bond == torch_abi.STABLE}))
+        yield Check(what="torch abi", ok=True, found=found)
 
 
 def _exports(site: Site, request: Request | None) -> tuple[audit.Exports | None, str]:

@@ -115,6 +115,13 @@ def _links_none(audit: document.Section, parts: Mapping[str, str]) -> bool:
     return free and "torch" not in parts.get("label", "torch")
 
 
+def _torch(audit: document.Section, parts: Mapping[str, str], torch: document.Section) -> str:
+    if _links_none(audit, parts):
+        return FREE
+    runtime = str(torch.get("runtime", "unknown"))
+    return f"{runtime} or newer" if parts.get("torch") == "abi" else runtime
+
+
 def _recorded(held: Mapping[str, document.Section]) -> dict[str, Any]:
     stack, torch, smoke = (held.get(name, {}) for name in ("stack", "torch", "smoke"))
     audit = held.get("audit", {})
@@ -128,7 +135,7 @@ def _recorded(held: Mapping[str, document.Section]) -> dict[str, Any]:
     known = releases().get(torch.get("cuda", ""))  # receipts of before 2026-11 name no driver
     driver = stack.get("driver") or (known.driver if known else None)
     return {
-        "torch": FREE if _links_none(audit, parts) else torch.get("runtime", "unknown"),
+        "torch": _torch(audit, parts, torch),
         "cuda": torch.get("cuda", ""),
         "archs": ", ".join(stack.get("archs", ())) or "unknown",
         "cards": _cards(stack.get("archs", ())),

@@ -106,10 +106,12 @@ def load(
     variables: Mapping[str, str],
     driver: Path | None,
     beside: Sequence[str] = (),
+    serves_later: bool = False,
 ) -> Loading:
     """Load each library of an installed wheel beside torch, each in a process of its own.
 
-    `beside` are libraries below site-packages that are loaded for everyone before.
+    `beside` are libraries below site-packages that are loaded for everyone before. The guard of a
+    wheel that `serves_later` torches must refuse an older one, and no other.
 
     Raises `library-does-not-load` with the loader's own words for each, and `no-guard` where a
     wheel that has a guard imports beside another torch.
@@ -125,6 +127,7 @@ def load(
         "guarded": [name for name in modules if f"{name}/{GUARD}" in names],
         "stand_in": str(driver or ""),
         "beside": [str(packages / path) for path in beside],
+        "older": serves_later,
     }
     told = _told(request, python, variables, wheel)
     bad = {name: seen["error"] for name, seen in told["libraries"].items() if "error" in seen}
@@ -136,7 +139,7 @@ def load(
         else _loaded(name, told["libraries"][_INSTALLED.sub("", name)])
         for name in files
     ]
-    guards = [_guarded(name, seen, wheel) for name, seen in told["guards"].items()]
+    guards = [_guarded(name, seen, wheel, serves_later) for name, seen in told["guards"].items()]
     return Loading(libraries=tuple(libraries), guard="; ".join(guards))
 
 
@@ -229,12 +232,16 @@ def _loaded(name: str, seen: Mapping[str, Any]) -> Loaded:
     )
 
 
-def _guarded(module: str, seen: Mapping[str, Any], wheel: Path) -> str:
+def _guarded(module: str, seen: Mapping[str, Any], wheel: Path, older: bool) -> str:
     """Say that a guard did its work; raise `no-guard` where it did not, or came too late."""
     said, loaded = seen.get("said", seen.get("error", "")), seen.get("loaded", [])
     if _GUARDED in said and not loaded:
-        return "another torch is refused before any library of it loads"
+        return (
+            f"{'an older' if older else 'another'} torch is refused before any library of it loads"
+        )
     fact = f"import {module} of {wheel.name} beside a torch of another commit "
+    if older:
+        fact = f"import {module} of {wheel.name} beside an older torch "
     if _GUARDED in said:
         names = ", ".join(Path(file).name for file in loaded)
         fact += f"is refused too late: {names} was loaded by then"

@@ -126,6 +126,7 @@ def smoke(
             variables=variables,
             driver=driver,
             beside=pin.beside,
+            serves_later=pin.torch == "abi",
         )
         registered: set[str] = set()
         for number, module in enumerate(pin.modules):

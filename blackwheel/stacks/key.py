@@ -73,9 +73,11 @@ def key(
         parts["requires"] = [asdict(one) for one in pin.requires]
         lines = [line for one in pin.requires for line in one.set]
         if any(f"{{{name}}}" in line for line in lines for name in COMPANIONS):
-            parts["requires.set"] = [filled(line, stack, request.python) for line in lines]
+            parts["requires.set"] = [filled(line, stack, pin, request.python) for line in lines]
     later = ("one_folder", "readme", "subfolder", "command", "distribution")
     parts |= {name: value for name in later if (value := getattr(pin, name))}
+    if pin.torch != "exact":
+        parts["torch"] = pin.torch
     # The number of jobs changes no byte.
     parts |= {f"variables.{n}": v for n, v in pin.variables.items() if "{jobs}" not in v}
     texts = tuple(sorted((name, _text(value)) for name, value in parts.items()))

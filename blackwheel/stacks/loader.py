@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from packaging.version import Version
+
 from blackwheel.core import archs
 from blackwheel.core.errors import BlackwheelError, Exit, nearest
 from blackwheel.stacks.faults import FaultsError, record_of, refusal, table_of
-from blackwheel.stacks.records import Stack, python_tag
+from blackwheel.stacks.records import ProjectPin, Stack, python_tag
 
 
 class UnknownStackError(BlackwheelError):
@@ -134,10 +136,23 @@ def _inconsistencies(stack: Stack) -> list[str]:
             faults.append(f"projects.{name}.sdist: {lacks}")
         if pin.source.only_sdist and not pin.sdist:
             faults.append(f"projects.{name}.sdist: missing: source.commit is no whole one")
+        faults += (f"projects.{name}.torch: 'abi': {why}" for why in _unbounded(stack, pin))
         for number, contract in enumerate(pin.contract):
             if (contract.older or not contract.native) and not contract.why:
                 faults.append(f"projects.{name}.contract.{number}.why: missing: say why")
     return [*faults, *_torch_faults(stack)]
+
+
+def _unbounded(stack: Stack, pin: ProjectPin) -> Iterator[str]:
+    """Say why no wheel of a pin that wants it can serve later torches than the stack's."""
+    if pin.torch != "abi":
+        return
+    if not pin.links_torch:
+        yield "links_torch is false, so it serves every torch already"
+    if stack.torch.source != "registry":
+        yield "only a release of the package registry has later ones of the same interface"
+    elif Version(stack.torch.floor).is_prerelease:
+        yield f"{stack.torch.floor} is a pre-release: its interface may still move"
 
 
 def _torch_faults(stack: Stack) -> Iterator[str]:

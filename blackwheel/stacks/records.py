@@ -186,6 +186,9 @@ class ProjectPin:
     links_torch: bool = True
     """Its libraries are bound to the stack's torch. Where they are not, the wheel serves every
     torch: it requires none, and its label names the CUDA alone."""
+    torch: Literal["exact", "abi"] = "exact"
+    """`abi`: its libraries use torch's stable interface alone, which the audit holds it to. Then it
+    requires the stack's torch or a later one, and its label names no patch release."""
     beside: tuple[RelativePath, ...] = ()
     """Libraries of other packages, by their paths below site-packages, that are loaded for everyone
     before the wheel's own."""
@@ -274,6 +277,11 @@ class TorchPin:
         return f"torch{'==' if '+' in self.version else '==='}{self.version}"
 
     @property
+    def floor(self) -> str:
+        """The oldest torch that a wheel of its stable interface serves: none older was tried."""
+        return self.runtime.partition("+")[0]
+
+    @property
     def label(self) -> str:
         """First part of a wheel's label: `cu130torch2.11.0`."""
         public, _, local = self.runtime.partition("+")
@@ -359,6 +367,10 @@ class Stack:
         if name not in self.build:
             raise self._unknown(name)
         return self.projects[name]
+
+    def torch_requirement(self, pin: ProjectPin) -> str:
+        """Return what `{torch}` stands for in a project: one torch, or `torch>=2.13.0`."""
+        return f"torch>={self.torch.floor}" if pin.torch == "abi" else self.torch.requirement
 
     def named(self, distribution: str) -> str:
         """Return the project that makes wheels of this canonical name; raise `unknown-project`."""

@@ -77,12 +77,15 @@ def label(
 ) -> str:
     """Return the local version: `cu130torch2.11.0.sm120a.1`, or `….lesstritonkernels.1`.
 
-    Of a wheel that links no torch: `cu130.sm120a.1`.
+    Of a wheel that links no torch: `cu130.sm120a.1`; of one that serves later torches, too:
+    `cu130torch2.13.sm120a.1`.
     """
     shorts = (arch_names.parse(arch).label for arch in archs)
     less = (f"less{re.sub('[^a-z0-9]', '', name)}" for name in without)
     installed = "installed" if stack.torch.source == "installed" and pin.links_torch else ""
     made_for = stack.torch.label if pin.links_torch else stack.toolchain.label
+    if pin.torch == "abi":
+        made_for = re.sub(r"(torch\d+\.\d+)\..*", r"\1", made_for)
     parts = [made_for, *shorts, pin.variant, *less, installed, str(pin.revision)]
     return ".".join(part for part in parts if part)
 
@@ -111,7 +114,7 @@ def _known(request: Request, jobs: int, paths: Paths | None) -> dict[str, str]:
     return {
         "archs": ";".join(request.archs),
         "label": label(request.stack, request.pin, request.archs, request.without),
-        "torch": request.stack.torch.requirement,
+        "torch": request.stack.torch_requirement(request.pin),
         "version": request.pin.version,
         "source": str(paths.src) if paths else "",
         # A list of CMake's, which has its own name for the compiler.
@@ -139,6 +142,14 @@ def left_out(parts: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(json.loads(parts.get("without", "[]")))
 
 
+def oldest_torch(parts: Mapping[str, str]) -> str:
+    """Return the oldest torch that the wheel of this key serves beside all later ones.
+
+    Empty for a wheel of one torch alone.
+    """
+    return parts["torch.runtime"].partition("+")[0] if parts.get("torch") == "abi" else ""
+
+
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
@@ -155,7 +166,7 @@ class CompanionNotLockedError(BlackwheelError):
     """The torch that is locked has no such companion: `companion-not-locked`."""
 
 
-def filled(line: str, stack: Stack, python: str) -> str:
+def filled(line: str, stack: Stack, pin: ProjectPin, python: str) -> str:
     """Fill in `{torch}`, `{torchaudio}` and `{torchvision}`; raise `companion-not-locked`.
 
     Which builds of those two belong to a nightly torch, only the lock tells: it read METADATA.
@@ -169,7 +180,7 @@ def filled(line: str, stack: Stack, python: str) -> str:
             fix=f"known are: {', '.join(sorted(_FILLED))}",
             code=Exit.CONFIG,
         )
-    known: dict[str, str] = {"torch": stack.torch.requirement}
+    known: dict[str, str] = {"torch": stack.torch_requirement(pin)}
     wheel = stack.torch.wheels.get(python_tag(python))
     for one in wheel.family if wheel else ():
         project, version, _, _ = parse_wheel_filename(one.name)

@@ -9,7 +9,7 @@ from toytorch import build_library, make_torch
 
 from blackwheel.audit.elf import read_elf
 from blackwheel.audit.exports import Exports, exports_of
-from blackwheel.audit.torch_abi import torch_abi
+from blackwheel.audit.torch_abi import TorchAbi, torch_abi, unfit_findings
 
 EXTRA = 'extern "C" int lazy_init() { return 1; }'
 
@@ -124,3 +124,54 @@ def test_neighbour_in_the_wheel_brings_the_name(cpu: Path, tmp_path: Path) -> No
     file = build_library(tmp_path / "_C.so", calling("ours"), needs=[cpu, neighbour])
     elves = {"toy/_C.so": read_elf(file), "toy/libx.so": read_elf(neighbour)}
     assert [str(one) for one in torch_abi(elves)] == ["none", "none"]
+
+
+# What keeps a wheel from serving later torches
+
+STABLE = TorchAbi(library="toy/_C.so", bond="stable", since="2.10.0", because=("torch_f",))
+HOST = TorchAbi(library="toy/host.so", bond="none")
+CURE = "without torch = 'abi' in its pin it serves its own torch"
+
+
+def unfit(*bound: TorchAbi, oldest: str = "2.11.0", sure: bool = True) -> list[str]:
+    found = list(unfit_findings(bound, oldest, sure=sure))
+    assert all(one.fatal for one in found)
+    return [str(one) for one in found]
+
+
+def test_stable_library_beside_one_without_torch_serves_later_torches() -> None:
+    assert unfit(STABLE, HOST) == []
+    assert unfit(STABLE, oldest="2.10.0") == []
+
+
+def test_library_of_one_torch_among_stable_ones_is_named() -> None:
+    exact = TorchAbi(library="toy/_x.so", bond="exact", because=("_ZN2at1fEi",))
+    assert unfit(STABLE, exact) == [
+        "not-stable: toy/_x.so: takes _ZN2at1fEi from torch, no part of its stable interface:"
+        f" {CURE}"
+    ]
+    assert unfit(exact, sure=False) == unfit(exact)
+
+
+def test_symbol_that_nobody_knows_is_denied_where_the_torch_was_looked_at() -> None:
+    strange = TorchAbi(library="toy/_x.so", bond="unknown", because=("torch_of_tomorrow",))
+    assert unfit(STABLE, strange) == [
+        "not-stable: toy/_x.so: needs torch_of_tomorrow, of which nobody knows since which torch"
+        f" it is there: {CURE}"
+    ]
+    assert unfit(STABLE, strange, sure=False) == []
+
+
+def test_function_that_is_newer_than_the_promise_is_named() -> None:
+    assert unfit(STABLE, oldest="2.9.1") == [
+        "not-stable: toy/_C.so: needs torch_f, which torch has from 2.10.0 on, and 2.9.1 is"
+        f" promised: {CURE}"
+    ]
+
+
+def test_wheel_of_which_no_library_uses_torch_proves_nothing() -> None:
+    for bound in ((), (HOST,)):
+        assert unfit(*bound) == [
+            "not-stable: no library of it uses torch: links_torch = false says that,"
+            " torch = 'abi' does not"
+        ]

@@ -69,7 +69,7 @@ def test_a_requirement_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_the_companion_of_a_nightly_torch_that_nobody_locked_is_named() -> None:
     nightly = loader.load("report-2025-10", Path(__file__).parents[2] / "constraints")
     with pytest.raises(BlackwheelError) as raised:
-        filled("{torchvision}", nightly, "3.11")
+        filled("{torchvision}", nightly, nightly.projects["vllm"], "3.11")
     assert raised.value.code == Exit.CONFIG
     assert str(raised.value) == (
         "error: companion-not-locked\n"

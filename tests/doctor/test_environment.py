@@ -372,3 +372,84 @@ def test_file_run_by_its_path_does_not_take_its_neighbours_for_the_environment(
     argv = [environment.python, FILE]
     done = subprocess.run(argv, capture_output=True, text=True, env={}, check=False)
     assert (done.returncode, done.stderr) == (2, "")
+
+
+# Wheels of torch's stable interface
+
+FROM = {"from": "2.11.0", **BUILT}
+
+
+def stable_wheel(environment: Environment, *, requires: str = "torch>=2.11.0") -> None:
+    """A wheel whose stack says torch = 'abi', without a guard of its own."""
+    environment.dist("toy", "1.0+cu130torch2.11.sm120a.1", requires)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "cuda"),
+    [("2.11.0+cu130", "13.0"), ("2.11.1+cu130", "13.0"), ("2.15.0+cu132", "13.2")],
+)
+def test_wheel_of_the_stable_interface_takes_its_own_torch_and_later_ones(
+    environment: Environment, runtime: str, cuda: str
+) -> None:
+    environment.torch(runtime, git="f" * 40, cuda=cuda, named=runtime.partition("+")[0])
+    stable_wheel(environment)
+    code, said = environment.examined()
+    assert code == 0
+    assert said.splitlines()[-1] == (
+        "ok       toy 1.0+cu130torch2.11.sm120a.1, built for torch>=2.11.0"
+    )
+
+
+@pytest.mark.parametrize("runtime", ["2.10.2+cu130", "2.11.0.dev20260101+cu130", "2.11.0a0+git1"])
+def test_wheel_of_the_stable_interface_refuses_an_older_torch(
+    environment: Environment, runtime: str
+) -> None:
+    environment.torch(runtime, git="f" * 40, named=runtime.partition("+")[0])
+    stable_wheel(environment)
+    code, said = environment.examined()
+    assert code == 1
+    assert f"version: 2.11.0 or newer, found {runtime}\n" in said
+    assert "'torch>=2.11.0'" in said.splitlines()[-1]
+
+
+def test_wheel_of_the_stable_interface_wants_its_own_line_of_cuda(
+    environment: Environment,
+) -> None:
+    environment.torch("2.15.0+cu126", git="f" * 40, cuda="12.6", named="2.15.0")
+    stable_wheel(environment)
+    code, said = environment.examined()
+    assert code == 1
+    assert "         cuda: 13.0, found 12.6\n" in said
+
+
+@pytest.mark.parametrize("requires", ["torch===2.11.0", "torch>=2.11.0,<2.14", "torch"])
+def test_label_without_a_patch_release_is_no_promise_by_itself(
+    environment: Environment, requires: str
+) -> None:
+    environment.torch("2.11.0+cu130")
+    stable_wheel(environment, requires=requires)
+    assert environment.examined()[0] == 1
+
+
+def test_guard_that_tells_the_oldest_torch_is_believed_as_far_as_it_goes(
+    environment: Environment,
+) -> None:
+    environment.flash_attn(f"TORCH = {FROM!r}\n")
+    environment.torch("2.13.0+cu130", git="f" * 40, named="2.13.0")
+    code, said = environment.examined()
+    assert code == 1, "its metadata takes one torch alone"
+    assert "requires: torch===2.11.0, found 2.13.0" in said
+    assert "version:" not in said
+
+
+def test_torch_of_a_wheel_for_one_decides_where_another_serves_later_ones(
+    environment: Environment,
+) -> None:
+    environment.torch("2.10.0+cu130", named="2.10.0")
+    stable_wheel(environment)
+    other = "1.0+cu130torch2.13.0.sm120a.1"
+    environment.dist("other", other, "torch===2.13.0")
+    code, said = environment.examined()
+    assert code == 1
+    assert "'torch===2.13.0'" in said.splitlines()[-1]
+    assert "no torch serves" not in said

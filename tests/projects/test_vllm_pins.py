@@ -166,7 +166,7 @@ def test_the_older_release_requires_the_locked_family_and_nothing_that_would_swa
         "torchaudio": "torchaudio==2.10.0.dev20251016+cu128",
         "torchvision": "torchvision==0.25.0.dev20251016+cu128",
     }
-    runtime = [filled(line, LOCKED, "3.11") for line in OLDER.runtime]
+    runtime = [filled(line, LOCKED, OLDER, "3.11") for line in OLDER.runtime]
     assert torch_findings(found, LOCKED.torch.requirement) == ()
     assert list(companion_findings(found, runtime)) == []
     stacks_own = [Requirement(line) for line in (*runtime, LOCKED.torch.requirement)]
@@ -184,7 +184,7 @@ def test_a_requirement_that_would_swap_torch_and_slipped_in_is_refused(
     slipped = {**older}
     slipped["requirements/common.txt"] += "torchao >= 0.14 # quantization\ntorch>=2.8\n"
     found = required(LOCKED, slipped, tmp_path)
-    runtime = [filled(line, LOCKED, "3.11") for line in OLDER.runtime]
+    runtime = [filled(line, LOCKED, OLDER, "3.11") for line in OLDER.runtime]
     assert [str(one) for one in companion_findings(found, runtime)] == [
         "may-swap-torch: it requires torchao>=0.14: only one exact release keeps the torch"
     ]

@@ -221,6 +221,32 @@ def test_torch_that_setup_py_met_must_be_the_environments(packages: Path, tmp_pa
     )
 
 
+def test_guard_of_one_torch_contradicts_a_wheel_for_later_ones(
+    packages: Path, tmp_path: Path
+) -> None:
+    version = "1.0+cu130torch2.11.sm120a.1"
+    later = {**GUARD, "wheel": version, "requirement": "torch>=2.11.0"}
+    wheel = guarded(tmp_path, f"TORCH = {later!r}\n")
+    with pytest.raises(BlackwheelError) as caught:
+        receipt.torch_section(torchpin.seen(packages), wheel, version, "2.11.0")
+    assert caught.value.code == Exit.TORCH
+    assert str(caught.value) == (
+        "error: guard-of-one-torch\n"
+        "  torch = 'abi' promises torch 2.11.0 and later, and the wheel's own guard refuses every"
+        " torch but one at import\n"
+        "  where: toy.whl, _built_for.py\n"
+        "  fix:   leave torch = 'abi' out of the project's pin, or let the last patch of its"
+        " series\n"
+        '         write "from": "2.11.0" into _built_for.py and refuse only an older torch'
+    )
+    wheel.unlink()
+    written = guarded(tmp_path, f"TORCH = { {**later, 'from': '2.11.0'}!r}\n")
+    section = receipt.torch_section(torchpin.seen(packages), written, version, "2.11.0")
+    assert section["built_for"]["from"] == "2.11.0"
+    with pytest.raises(BlackwheelError, match=r"from: 2\.11\.0 instead of 2\.10\.0"):
+        receipt.torch_section(torchpin.seen(packages), written, version, "2.10.0")
+
+
 def test_receipt_holds_what_setup_py_wrote_down(packages: Path, tmp_path: Path) -> None:
     wheel = guarded(tmp_path, f"TORCH = {GUARD!r}\n")
     section = receipt.torch_section(torchpin.seen(packages), wheel, GUARD["wheel"])

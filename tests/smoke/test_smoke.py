@@ -44,6 +44,11 @@ import os, torch
 if "{switch}" not in os.environ and torch.version.git_version != "{git}":
     raise ImportError("toy was built for torch 2.11.0 (git {git}), and found another")
 """
+GUARD_FROM = """\
+import os, torch
+if "{switch}" not in os.environ and int(torch.__version__.partition(".")[0]) < 2:
+    raise ImportError("toy was built for torch 2.11.0 and later, and found an older one")
+"""
 TORCH = {
     "torch/__init__.py": "from torch import version\n__version__ = version.__version__\n"
     "class cuda:\n    is_available = staticmethod(lambda: False)\n",
@@ -144,7 +149,12 @@ def install(wheel: Path, environment: Path) -> None:
 
 
 def load(
-    wheel: Path, environment: Path, driver: Path | None = None, beside: Sequence[str] = ()
+    wheel: Path,
+    environment: Path,
+    driver: Path | None = None,
+    beside: Sequence[str] = (),
+    *,
+    serves_later: bool = False,
 ) -> loading.Loading:
     install(wheel, environment)
     return loading.load(
@@ -155,6 +165,7 @@ def load(
         variables=runner.variables_of({SWITCH: "1"}, str(environment)),
         driver=driver,
         beside=beside,
+        serves_later=serves_later,
     )
 
 
@@ -270,6 +281,25 @@ def test_guard_is_seen_to_refuse_another_torch(environment: Path, tmp_path: Path
     found = load(make_wheel(tmp_path, files), environment)
     assert found.guard == "another torch is refused before any library of it loads"
     assert load(make_wheel(tmp_path, {}), environment).sections() == {"libraries": [], "guard": ""}
+
+
+def test_guard_of_a_wheel_for_later_torches_must_refuse_an_older_one_and_no_other(
+    environment: Path, tmp_path: Path
+) -> None:
+    floor = GUARD_FROM.format(switch=SWITCH)
+    wheel = make_wheel(tmp_path, guarded(floor, before=""))
+    found = load(wheel, environment, serves_later=True)
+    assert found.guard == "an older torch is refused before any library of it loads"
+    with pytest.raises(BlackwheelError) as caught:
+        load(wheel, environment)  # of one torch alone it lets another commit through
+    assert (caught.value.name, caught.value.fact) == (
+        "no-guard",
+        f"import toy of {NAME} beside a torch of another commit passes",
+    )
+    lax = make_wheel(tmp_path, guarded("import torch", before=""))
+    with pytest.raises(BlackwheelError) as caught:
+        load(lax, environment, serves_later=True)
+    assert caught.value.fact == f"import toy of {NAME} beside an older torch passes"
 
 
 def guarded(guard: str, *, before: str) -> dict[str, bytes]:

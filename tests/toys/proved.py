@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -110,7 +111,14 @@ def library(folder: Path, text: str = "int toy(void) { return 1; }\n") -> bytes:
 
 
 def make_wheel(
-    folder: Path, name: str, code: bytes, *, revision: int = 1, module: str = "", padding: int = 0
+    folder: Path,
+    name: str,
+    code: bytes,
+    *,
+    revision: int = 1,
+    module: str = "",
+    padding: int = 0,
+    requires: str = "torch===2.11.0",
 ) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     version = f"1.0+{LABEL}.{revision}"
@@ -124,11 +132,30 @@ def make_wheel(
         wheel.writestr(
             f"{info}/METADATA",
             f"Metadata-Version: 2.4\nName: {name}\nVersion: {version}\nRequires-Python: >=3.11\n"
-            "Requires-Dist: torch===2.11.0\n",
+            f"Requires-Dist: {requires}\n",
         )
         tag = f"Tag: {TAG}-{TAG}-linux_x86_64"
         wheel.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: false\n{tag}\n")
     return path
+
+
+def plain_wheel(folder: Path, name: str, version: str) -> Path:
+    """A wheel of Python files that requires nothing, as a stand-in for a package of others."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    with WheelFile(path, "w") as wheel:
+        wheel.writestr(f"{name}/__init__.py", f"__version__ = {version!r}\n")
+        head = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        wheel.writestr(f"{name}-{version}.dist-info/METADATA", head)
+        said = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        wheel.writestr(f"{name}-{version}.dist-info/WHEEL", said)
+    return path
+
+
+def add_file(wheel: Path, name: str, text: str) -> None:
+    """Add a file to a wheel behind its RECORD's back."""
+    with zipfile.ZipFile(wheel, "a") as archive:
+        archive.writestr(name, text)
 
 
 def _block(number: int) -> bytes:

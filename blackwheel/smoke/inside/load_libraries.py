@@ -78,13 +78,18 @@ def operators(torch: Any) -> set[str]:
     return set(told()) if told else set()
 
 
-def meet_another_torch(torch: Any, module: str, libraries: list[str]) -> dict[str, Any]:
+def meet_another_torch(
+    torch: Any, module: str, libraries: list[str], older: bool
+) -> dict[str, Any]:
     """Import a module beside a torch of another commit; return its error and loaded libraries.
 
     `libraries` are the paths of all that the wheel brings, also those outside of the module's
-    folder. Only the name of the commit is changed: that is what the guard must see.
+    folder. Only the name of the commit is changed, and with `older` the version: that is what the
+    guard must see.
     """
     torch.version.git_version = "0" * 40
+    if older:
+        torch.__version__ = torch.version.__version__ = "1.13.0"
     try:
         importlib.import_module(module)
     except ImportError as error:
@@ -109,7 +114,7 @@ def main(request: dict[str, Any]) -> None:
             for name in request["libraries"]
         },
         "guards": {
-            module: apart(meet_another_torch, torch, module, installed)
+            module: apart(meet_another_torch, torch, module, installed, request.get("older", False))
             for module in request["guarded"]
         },
     }
