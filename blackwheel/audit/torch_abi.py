@@ -137,10 +137,14 @@ def _kind(name: str, exports: Exports | None) -> str:
 
 
 def _undefined(elf: Elf, own: set[str]) -> Iterator[str]:
-    """The names that a loader must find outside of the wheel, without system and C++ runtime."""
+    """The names that a loader must find outside of the wheel, without system and C++ runtime.
+
+    A template of the runtime over a type of torch (`std::vector<c10::SymInt>`) is torch's.
+    """
     for wanted in elf.wanted:
         name = wanted.name
-        if not (wanted.weak or of_system(wanted) or RUNTIME.match(name) or name in own):
+        runtime = RUNTIME.match(name) and not _NAMES_TORCH.match(name)
+        if not (wanted.weak or of_system(wanted) or runtime or name in own):
             yield name
 
 

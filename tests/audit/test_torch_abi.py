@@ -70,8 +70,11 @@ def test_function_that_no_table_knows_makes_it_unknown(cpu: Path, tmp_path: Path
         "namespace c10 { struct X {}; } void take(c10::X &);"
         ' extern "C" void entry(c10::X &x) { take(x); }',
         calling("THPVariable_Unpack"),
+        "\n#include <vector>\nnamespace c10 { struct X { int a; }; }"
+        " extern template class std::vector<c10::X>;"
+        ' extern "C" void entry(std::vector<c10::X> &v) { v.reserve(99); }',
     ],
-    ids=["function", "argument", "libtorch_python"],
+    ids=["function", "argument", "libtorch_python", "template"],
 )
 def test_name_of_torchs_own_binds_to_this_build(cpu: Path, tmp_path: Path, source: str) -> None:
     stable = calling("aoti_torch_get_dim").replace("entry", "first")
