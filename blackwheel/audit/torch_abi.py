@@ -62,7 +62,7 @@ def torch_abi(elves: Mapping[str, Elf], exports: Exports | None = None) -> tuple
 
 
 def unfit_findings(bound: Sequence[TorchAbi], oldest: str, *, sure: bool) -> Iterator[Finding]:
-    """Find what keeps a wheel from serving `oldest` and every later torch.
+    """Find the libraries that keep a wheel from serving `oldest` and every later torch.
 
     `sure` tells that an environment with its torch was looked at: without one a symbol may be
     unknown that such an environment explains. A wheel of which no library uses torch is no proof.

@@ -1,4 +1,4 @@
-"""Finds what a build is expected to cost: measured of its version, or of the nearest that was."""
+"""Finds the expected cost of a build: of its version, or of the nearest measured one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Spent:
 
 
 def spent(site: Site, request: Request) -> Spent:
-    """Return what the stack measured, else what another stack measured of the nearest version.
+    """Return the figure of the stack, else that of another stack for the nearest version.
 
     Only a build of the same selection of kernels (the variant) tells anything of this one.
     """

@@ -129,7 +129,7 @@ def not_below(version: str, oldest: str) -> bool:
 
 
 def compared(built: Facts, torch: Facts) -> list[Facts]:
-    """Return what differs between the torch of a wheel and the one that was found.
+    """Return the differences between the torch of a wheel and the one that was found.
 
     A wheel that serves later torches wants its own CUDA release line, and no older torch.
     """

@@ -369,7 +369,7 @@ class Stack:
         return self.projects[name]
 
     def torch_requirement(self, pin: ProjectPin) -> str:
-        """Return what `{torch}` stands for in a project: one torch, or `torch>=2.13.0`."""
+        """Return the value of `{torch}` in a project: `torch===2.13.0`, or `torch>=2.13.0`."""
         return f"torch>={self.torch.floor}" if pin.torch == "abi" else self.torch.requirement
 
     def named(self, distribution: str) -> str:
