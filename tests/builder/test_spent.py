@@ -9,6 +9,7 @@ import pytest
 
 from blackwheel.builder.plan import Width
 from blackwheel.builder.spent import Spent, spent
+from blackwheel.commands import views
 from blackwheel.core.site import Site
 from blackwheel.stacks import loader
 from blackwheel.stacks.request import Request
@@ -72,3 +73,10 @@ def test_vllm_of_stable_is_told_by_its_own_or_an_older_one() -> None:
     found = spent(proved.site_of(ROOT), asked)
     assert found.seconds > 0
     assert not found.of or found.of != stack.projects["vllm"].version
+
+
+def test_plan_names_the_version_whose_figures_it_takes(site: Site) -> None:
+    text = 'extends = "toy"\nlocks = "toy"\n[projects.toy]\nversion = "1.0"\n'
+    (site.constraints / "asked.toml").write_text(text, encoding="utf-8")
+    views.show_plan(site, "asked", only=["toy"], python=proved.PYTHON, jobs=1)
+    assert "1 at once, 15 min 00 s by 0.9's figures\n" in proved.said(site)
