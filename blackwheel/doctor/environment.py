@@ -21,7 +21,8 @@ from typing import Any
 GUARD = "_built_for.py"
 LABEL = re.compile(r"^(?P<cuda>cu\d+|cpu)torch(?P<torch>\d+(?:\.\d+)+.*?)\.sm\d+[af]?(?:\.|$)")
 """`cu130torch2.11.0.sm120a.1`: the local version of a wheel of blackwheel."""
-FLOOR = re.compile(r"^torch\s*\(?\s*>=\s*(?P<version>\d+(?:\.\d+)*)\s*\)?$", re.IGNORECASE)
+RELEASE = r"\d{1,9}(?:\.\d{1,9}){0,7}(?!\.?\d)"
+FLOOR = re.compile(rf"^torch\s*\(?\s*>=\s*(?P<version>{RELEASE})\s*\)?$", re.IGNORECASE)
 """What a wheel of torch's stable interface requires, and nothing else of torch."""
 EXACT = re.compile(r"^torch\s*\(?\s*(?P<how>===?)\s*(?P<version>[^\s,;()]+)\s*\)?$", re.IGNORECASE)
 FINE, MISMATCH, NO_TORCH = 0, 1, 2
@@ -75,7 +76,7 @@ def guard_of(dist: metadata.Distribution, guards: list[Path]) -> tuple[str, Fact
         if any(line.startswith(f"{name},") for line in listed):
             try:
                 torch = assignments(file.read_text(encoding="utf-8"))["TORCH"]
-                if "from" in torch:
+                if "from" in torch and re.fullmatch(RELEASE, torch["from"]):
                     return name, {"from": torch["from"], "cuda": torch["cuda"]}
                 return name, {key: torch[key] for key in ("version", "git_version", "cuda")}
             except (OSError, SyntaxError, ValueError, KeyError, TypeError):
@@ -117,7 +118,7 @@ def oldest_torch(dist: metadata.Distribution) -> str:
 
 def not_below(version: str, oldest: str) -> bool:
     """Tell whether a torch is the oldest or a later one; a pre-release comes before its release."""
-    parts = re.match(r"(\d+(?:\.\d+)*)(.*)", version.partition("+")[0])
+    parts = re.match(rf"({RELEASE})(.*)", version.partition("+")[0])
     if not parts:
         return False
     found, wanted = ([int(each) for each in text.split(".")] for text in (parts[1], oldest))

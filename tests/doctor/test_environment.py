@@ -442,6 +442,24 @@ def test_guard_that_tells_the_oldest_torch_is_believed_as_far_as_it_goes(
     assert "version:" not in said
 
 
+@pytest.mark.parametrize("oldest", ["'x'", "9", "'9" + "0" * 5000 + "'", "'2.11.0rc1'"])
+def test_guard_with_a_bound_that_is_no_release_is_held_to_its_one_torch(
+    environment: Environment, oldest: str
+) -> None:
+    text = repr(FROM).replace("'2.11.0'", oldest, 1)
+    environment.flash_attn(f"TORCH = {text}\n")
+    environment.torch("2.13.0+cu130", git="f" * 40, named="2.13.0")
+    code, said = environment.examined()
+    assert code == 1
+    assert "unreadable" in said or "version: 2.11.0+cu130, found 2.13.0+cu130" in said
+
+
+def test_bound_of_thousands_of_digits_is_none(environment: Environment) -> None:
+    environment.torch("2.13.0+cu130", named="2.13.0")
+    stable_wheel(environment, requires="torch>=2." + "1" * 5000)
+    assert environment.examined()[0] == 1
+
+
 def test_torch_of_a_wheel_for_one_decides_where_another_serves_later_ones(
     environment: Environment,
 ) -> None:
