@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _GAP: Final = 2
+_WORDS: Final = re.compile(r"^\s+\S+|\S+")
+"""Words of a cell; what it is indented by belongs to the first."""
 
 
 def wrapped(line: str, width: int, first: str = "", rest: str = "  ") -> str:
@@ -41,7 +44,7 @@ def laid_out(
     from rich.text import Text
 
     words = [
-        max((len(word) for cell in column for word in cell.split()), default=0)
+        max((len(word) for cell in column for word in _WORDS.findall(cell)), default=0)
         for column in zip(columns, *rows, strict=True)
     ]
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")

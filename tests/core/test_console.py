@@ -463,6 +463,25 @@ def test_table_too_wide_for_a_terminal_becomes_blocks() -> None:
     ]
 
 
+def test_indented_name_is_not_cut_by_what_it_is_indented_by() -> None:
+    row = f'("  {"n" * 20}", "words that may break")'
+    text = on_terminal(f'console.table("", ("a", "b"), [{row}])', columns=36)[0]
+    assert f"  {'n' * 20}" in text and "…" not in text
+
+
+def test_sentences_break_between_words_on_a_terminal_and_nowhere_on_a_pipe() -> None:
+    script = 'console.prose("one two three four five six seven\\n\\na-long-word-that-stays")'
+    lines = on_terminal(script, columns=20)[0].splitlines()
+    assert lines == ["one two three four", "  five six seven", "", "a-long-word-that-stays"]
+    assert on_terminal(script, columns=20, out=False)[1].splitlines()[0].endswith(" six seven")
+
+
+def test_table_that_does_not_fit_is_what_its_command_makes_of_it() -> None:
+    more = 'console.table("", ("a", "b"), [("x" * 30, "y" * 30)], narrow=lambda w: [f"{w} wide"])'
+    assert on_terminal(more, columns=40)[0].splitlines() == ["40 wide"]
+    assert on_terminal(more, out=False)[1].splitlines()[1].split() == ["x" * 30, "y" * 30]
+
+
 def test_result_can_be_piped_while_the_bar_stays() -> None:
     text, piped, _ = on_terminal(BUILD + 'console.result("wheel")', out=False)
     assert piped == "wheel\n"
