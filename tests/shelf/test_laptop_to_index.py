@@ -54,6 +54,7 @@ class Person:
         places = {
             "https://wheels.example/stable/simple/": f"{self.home.as_uri()}/wheels/toy/simple/",
             "/srv/wheels": str(self.home / "wheels"),
+            "/etc/blackwheel/": "",
             "--python 3.12": f"--python {proved.PYTHON}",
             "stable": "toy",
             **words,
