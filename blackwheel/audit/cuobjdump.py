@@ -6,6 +6,7 @@ lay, and cuobjdump, which unpacks all that it is given, never needs more than a 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import mmap
@@ -40,7 +41,9 @@ SMALLEST: Final = 8
 _HEAD: Final = re.compile(rb"^Fatbin (.+) code:\n=+\narch = (\S+)$", re.MULTILINE)
 _KERNEL: Final = re.compile(rb"^FUNC\s+\S+\s+\S+\s+ENTRY\s+(\S+)$", re.MULTILINE)
 _PTX_KERNEL: Final = re.compile(rb"\.entry\s+([\w$.]+)")
-SYMBOLS, PTX = "--dump-elf-symbols", "--dump-ptx"
+_LISTED: Final = re.compile(rb"^ELF file +\d+: .*\.(sm_\d+[af]?)\.cubin$", re.MULTILINE)
+"""A cubin by its own header; all else that cuobjdump prints is the fat binary's word."""
+SYMBOLS, PTX, CUBINS = "--dump-elf-symbols", "--dump-ptx", "--list-elf"
 _NAMES: Final = b"\0.nv_fatbin\0.shstrtab\0"
 
 
@@ -82,7 +85,7 @@ class Patience:
     """The time and files that reading the device code of one wheel may take."""
 
     calls: int = 500
-    """Of cuobjdump; the largest wheels of the registry take 120."""
+    """Batches for cuobjdump; the largest wheels of the registry take 120."""
     parts: int = 240
     """Calls for parts of a batch that could not be read as a whole."""
     unpacked: int = 64 << 30
@@ -96,9 +99,17 @@ class Patience:
 
 
 def read_entries(
-    blob: Blob, entries: Sequence[Entry], option: str = SYMBOLS, *, patience: Patience | None = None
+    blob: Blob,
+    entries: Sequence[Entry],
+    option: str = SYMBOLS,
+    *,
+    patience: Patience | None = None,
+    wanted: Sequence[Arch] | None = None,
 ) -> list[Read]:
     """Read entries in their order: SYMBOLS names the kernels of cubins, PTX those of PTX texts.
+
+    Headers that promise to run on one of `wanted`, or all where that is None, are held to their
+    cubins: a lie about another arch makes nothing look better than it is.
 
     Of a batch that cannot be read as a whole, cubins that lie there as they are are read without
     cuobjdump, and the rest is halved until the bad ones are found.
@@ -116,7 +127,7 @@ def read_entries(
         why, more = "reading on would take for ever", False
         if patience.left_for((one for _, one in batch), part=part):
             try:
-                reads = _read(blob, [one for _, one in batch], option)
+                reads = _read(blob, [one for _, one in batch], option, wanted)
                 done |= dict(zip((number for number, _ in batch), reads, strict=True))
                 continue
             except _GaveUpError as error:
@@ -154,18 +165,46 @@ def _alone(blob: Blob, entry: Entry, why: str) -> Read:
             arch, kernels = read_cubin(blob.part(entry.offset + entry.header, entry.size))
         except (UnreadableKernelsError, OutOfFileError) as error:
             return Read(arch=entry.arch, why=str(error))
-        if (arch.major, arch.minor) == (entry.arch.major, entry.arch.minor):
+        why = _lie(entry.arch, arch)
+        if not why:
             return Read(arch=entry.arch, kernels=kernels)
-        why = f"a cubin of {arch.sm} under a header that says {entry.arch.sm}"
     return Read(arch=entry.arch, why=why)
 
 
-def _read(blob: Blob, batch: Sequence[Entry], option: str) -> list[Read]:
+def _lie(told: Arch, own: Arch) -> str:
+    """Say how the header of a fat binary's entry contradicts that of its cubin; empty if not."""
+    same = (told.major, told.minor) == (own.major, own.minor)
+    if same and (told.suffix != "a" or own.suffix == "a"):
+        return ""
+    return f"a cubin of {own.sm} under a header that says {told.sm}"
+
+
+def _read(
+    blob: Blob, batch: Sequence[Entry], option: str, wanted: Sequence[Arch] | None
+) -> list[Read]:
     """Have one batch read; raise UnreadableKernelsError unless each of it is."""
     if batch[0].unpacked > LARGEST:
         raise UnreadableKernelsError(f"one piece of device code grows to {batch[0].unpacked:,} B")
-    with Blob.new() as given, Blob.new() as answer:
+    with Blob.new() as given:
         _write(blob, given, batch)
+        with _answer(given, option) as text:
+            reads = _parsed(text, batch, option)
+        if option != SYMBOLS or not any(_promises(one, wanted) for one in batch):
+            return reads
+        with _answer(given, CUBINS) as text:
+            return _held_to_cubins(blob, text, batch, reads)
+
+
+def _promises(entry: Entry, wanted: Sequence[Arch] | None) -> bool:
+    """Tell whether an entry's header says that its cubin runs on a wanted arch."""
+    runs = wanted is None or any(entry.arch.runs_on(arch) for arch in wanted)
+    return runs and entry.kind == "elf"
+
+
+@contextlib.contextmanager
+def _answer(given: Blob, option: str) -> Iterator[mmap.mmap]:
+    """Ask cuobjdump; raise UnreadableKernelsError where it refuses the file."""
+    with Blob.new() as answer:
         done = capture_into(
             answer.handle,
             [str(cuobjdump()), option, str(given.path)],
@@ -181,7 +220,28 @@ def _read(blob: Blob, batch: Sequence[Entry], option: str) -> list[Read]:
             fact = re.sub(r"^cuobjdump \w+\s*: ", "", said[-1])
             raise UnreadableKernelsError(re.sub(r" in '[^']*'|File '[^']*' ", "", fact))
         with mmap.mmap(answer.handle, size, access=mmap.ACCESS_READ) as text:
-            return _parsed(text, batch, option)
+            yield text
+
+
+def _held_to_cubins(
+    blob: Blob, text: mmap.mmap, batch: Sequence[Entry], reads: Sequence[Read]
+) -> list[Read]:
+    """Hold the headers of entries to those of their cubins: a driver runs what both allow."""
+    try:
+        archs = [from_sm(name.decode("ascii")) for name in _LISTED.findall(text)]
+    except ValueError as error:
+        raise UnreadableKernelsError(f"cuobjdump names an unknown arch: {error}") from None
+    cubins = [number for number, one in enumerate(batch) if one.kind == "elf"]
+    if len(archs) != len(cubins):
+        raise UnreadableKernelsError(
+            f"cuobjdump lists {len(archs)} cubins, it was given {len(cubins)}"
+        )
+    held = list(reads)
+    for number, own in zip(cubins, archs, strict=True):
+        why = _lie(reads[number].arch, own)
+        if why:  # of one that is not compressed our own reader knows more marks
+            held[number] = _alone(blob, batch[number], why)
+    return held
 
 
 def _write(blob: Blob, given: Blob, batch: Sequence[Entry]) -> None:

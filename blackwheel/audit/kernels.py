@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -92,6 +92,8 @@ class Code:
     kind: str
     arch: Arch
     kernels: frozenset[str]
+    linked: Mapping[str, int] = field(default_factory=dict)
+    """Of kernels that are linked as well: the unit that they were linked into."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -102,6 +104,8 @@ class DeviceCode:
     unread: list[tuple[Arch | None, str]] = field(default_factory=list)
     """The arch that a header names, where there is one, and why it could not be read."""
     patience: Patience = field(default_factory=Patience)
+    wanted: Sequence[Arch] | None = None
+    """Archs that kernels are counted against; None: all."""
 
 
 def read_library(file: Path, *, path: str, sha256: str, wanted: Sequence[Arch]) -> Library:
@@ -113,7 +117,7 @@ def read_library(file: Path, *, path: str, sha256: str, wanted: Sequence[Arch]) 
             elf = None
         elf = None if elf is None or elf.machine in DEVICES else elf
         found = device.find(blob, elf, read_sections(blob) if elf else None)
-        read = device_code(blob, found)
+        read = device_code(blob, found, wanted=wanted)
         return library(read, found, wanted, path=path, size=blob.size, sha256=sha256)
 
 
@@ -156,14 +160,22 @@ def _tally(counter: Counter[Arch]) -> tuple[tuple[str, int], ...]:
     return tuple((arch.sm, counter[arch]) for arch in sorted(counter) if counter[arch])
 
 
-def device_code(blob: Blob, found: Found, patience: Patience | None = None) -> DeviceCode:
+def device_code(
+    blob: Blob,
+    found: Found,
+    patience: Patience | None = None,
+    *,
+    wanted: Sequence[Arch] | None = None,
+) -> DeviceCode:
     """Read everything that was found in a file."""
     done = DeviceCode(
-        unread=[(None, fault) for fault in found.faults], patience=patience or Patience()
+        unread=[(None, fault) for fault in found.faults],
+        patience=patience or Patience(),
+        wanted=wanted,
     )
     _read_units(blob, found.units, done)
     if found.relocatable:
-        _add_relocatable(blob, found.relocatable, done)
+        _add_relocatable(blob, found, done)
     unit = len(found.units) + len(found.relocatable)
     for number, (offset, size) in enumerate(found.cubins, unit):
         try:
@@ -188,7 +200,8 @@ def _read_units(blob: Blob, units: Sequence[FatBinary], done: DeviceCode, first:
     code: list[Code] = []
     waiting: list[tuple[int, Entry, Arch]] = []
     assembled: set[tuple[int, Arch]] = set()
-    reads = read_entries(blob, [entry for _, entry in known], patience=done.patience)
+    each = [entry for _, entry in known]
+    reads = read_entries(blob, each, patience=done.patience, wanted=done.wanted)
     for (number, entry), read in zip(known, reads, strict=True):
         if read.why:
             done.unread.append((entry.arch, read.why))
@@ -226,21 +239,51 @@ def _ptx(
     return named
 
 
-def _add_relocatable(blob: Blob, units: Sequence[FatBinary], done: DeviceCode) -> None:
-    """Add kernels that were compiled to be linked, unless they are there linked for those archs."""
+def _add_relocatable(blob: Blob, found: Found, done: DeviceCode) -> None:
+    """Add kernels that were compiled to be linked, unless they are there linked for those archs.
+
+    One whose cubins were linked is counted once, with its PTX: the driver links that anew where no
+    linked code runs, if every unit that was linked has PTX.
+    """
+    before = len(done.code)
     linked: dict[str, set[tuple[str, Arch]]] = defaultdict(set)
+    places: dict[str, dict[int, set[Arch]]] = defaultdict(lambda: defaultdict(set))
     for part in done.code:
         for kernel in part.kernels:
             linked[kernel].add((part.kind, part.arch))
-    first = 1 + max((part.unit for part in done.code), default=0)
-    before = len(done.code)
-    _read_units(blob, units, done, first)
+            if part.kind == "elf":
+                places[kernel][part.unit].add(part.arch)
+    _read_units(blob, found.relocatable, done, len(found.units))
+    compiled: dict[tuple[int, str], set[Arch]] = defaultdict(set)
+    for part in done.code[before:]:
+        for kernel in part.kernels if part.kind == "elf" else ():
+            compiled[part.unit, kernel].add(part.arch)
+    told = [{one.arch for one in unit.entries if one.kind == "elf"} for unit in found.units]
+    anew = all(any(one.kind == "ptx" for one in unit.entries) for unit in found.relocatable)
     kept = done.code[:before]
     for part in done.code[before:]:
-        own = frozenset(k for k in part.kernels if (part.kind, part.arch) not in linked[k])
+        own = {k for k in part.kernels if (part.kind, part.arch) not in linked[k]}
+        found_in = {k: _place(places[k], told, compiled.get((part.unit, k), set())) for k in own}
+        into = {kernel: unit for kernel, unit in found_in.items() if unit is not None}
+        own -= set(into) if part.kind == "ptx" and not anew else set()
         if own:
-            kept.append(Code(unit=part.unit, kind=part.kind, arch=part.arch, kernels=own))
+            kept.append(replace(part, kernels=frozenset(own), linked=into))
     done.code = kept
+
+
+def _place(
+    places: Mapping[int, set[Arch]], told: Sequence[set[Arch]], compiled: set[Arch]
+) -> int | None:
+    """Return the one unit that a kernel of these archs was linked into; None if that is unsure.
+
+    A cubin of `places` names it; of one that cannot be read the header is `told` alone.
+    """
+    found = [
+        unit
+        for unit, archs in places.items()
+        if archs & compiled and compiled <= archs | told[unit]
+    ]
+    return found[0] if len(found) == 1 else None
 
 
 def kernel_counts(
@@ -251,7 +294,8 @@ def kernel_counts(
     ptx: dict[tuple[int, str], set[Arch]] = defaultdict(set)
     for part in code:
         for kernel in part.kernels:
-            (sass if part.kind == "elf" else ptx)[part.unit, kernel].add(part.arch)
+            unit = part.linked.get(kernel, part.unit)
+            (sass if part.kind == "elf" else ptx)[unit, kernel].add(part.arch)
     found = {
         kernel: _serves(sass.get(kernel, set()), ptx.get(kernel, set()), wanted)
         for kernel in sass.keys() | ptx.keys()

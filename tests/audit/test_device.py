@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from elfwright import X, cubin, elf, entry, fat_binary, ptx
+from elfwright import X, cubin, elf, entry, fat_binary, packed_entry, ptx, ptx_entry
 from wheelwright import ARCHS, SO, make_wheel, require
 
 from blackwheel.audit import device
@@ -69,6 +69,44 @@ def test_header_that_lies_makes_the_library_unknown(tmp_path: Path, code: bytes,
     require(make_wheel(tmp_path, {SO: data}), "unreadable-kernels", "note")
 
 
+@pytest.mark.parametrize(
+    ("code", "fact"),
+    [
+        (entry(cubin("scale", arch=90), suffix="a"), "a cubin of sm_90 under"),
+        (entry(cubin("scale", arch=90, old=True), suffix="a"), "a cubin of sm_90 under"),
+        (entry(cubin("scale"), suffix="a"), "a cubin of sm_120 under"),
+        (entry(cubin("scale", arch=90, suffix="a"), suffix="a"), "a cubin of sm_90a under"),
+    ],
+)
+def test_header_that_names_another_arch_than_its_cubin_is_no_proof(
+    tmp_path: Path, code: bytes, fact: str
+) -> None:
+    """One byte in a header would make old code native."""
+    data = elf(rodata=fat_binary(code), section=".nv_fatbin")
+    wheel = make_wheel(tmp_path, {SO: data})
+    (library,) = inspect(wheel, archs=ARCHS).libraries
+    assert library.kernels == KernelCounts()
+    assert library.unreadable == f"{fact} a header that says sm_120a"
+    require(wheel, "unreadable-kernels", "note")
+
+
+def test_packed_cubin_is_held_to_its_size_and_its_arch(tmp_path: Path) -> None:
+    right = cubin("scale", arch=90, old=True)
+    for number, (code, counts, fact) in enumerate(
+        (
+            (packed_entry(right, arch=90), KernelCounts(missing=1), ""),
+            (packed_entry(right, suffix="a"), KernelCounts(), "a cubin of sm_90 under a header"),
+            (packed_entry(right, arch=90, unpacked=1 << 40), KernelCounts(), "one piece of"),
+            (packed_entry(right, arch=90, unpacked=8), KernelCounts(), ""),
+        )
+    ):
+        (tmp_path / "x.so").write_bytes(elf(rodata=fat_binary(code), section=".nv_fatbin"))
+        library = read_library(tmp_path / "x.so", path="x.so", sha256="", wanted=ARCHS)
+        assert library.kernels == counts, number
+        assert library.unreadable.startswith(fact)
+        assert bool(library.unreadable) == (number > 0), number
+
+
 def test_kind_of_code_that_nobody_knows_is_unknown(tmp_path: Path) -> None:
     data = elf(rodata=fat_binary(CODE, entry(b"IR", kind=8)), section=".nv_fatbin")
     require(make_wheel(tmp_path, {SO: data}), "unreadable-kernels", "note")
@@ -114,6 +152,37 @@ def test_linked_kernels_are_counted_once(tmp_path: Path) -> None:
 
 
 OTHER = entry(cubin("evil", arch=90), arch=90)
+OLD, OLD_PTX = entry(cubin("scale", arch=90), arch=90), ptx_entry("scale", arch=90)
+ADD, ADD_PTX = entry(cubin("add", arch=90), arch=90), ptx_entry("add", arch=90)
+OLDER, LOST = entry(cubin("scale", arch=80), arch=80), entry(b"no cubin", arch=80)
+BOTH = fat_binary(entry(cubin("scale", "add", arch=90), arch=90))
+
+
+@pytest.mark.parametrize(
+    ("linked", "left", "counts"),
+    [
+        (fat_binary(OLD), fat_binary(OLD, OLD_PTX), KernelCounts(ptx=1)),
+        (RIGHT, fat_binary(CODE, OLD_PTX), KernelCounts(native=1)),
+        (BOTH, fat_binary(OLD, OLD_PTX) + fat_binary(ADD, ADD_PTX), KernelCounts(ptx=2)),
+        (BOTH, fat_binary(OLD, OLD_PTX) + fat_binary(ADD), KernelCounts(missing=2)),
+        # a name that stands in two units, and code that nothing shows to be the linked kernel's
+        (fat_binary(OLD) * 2, fat_binary(OLD, OLD_PTX), KernelCounts(ptx=1, missing=2)),
+        (RIGHT, fat_binary(OLD_PTX), KernelCounts(native=1, ptx=1)),
+        (RIGHT, fat_binary(OLD, OLD_PTX), KernelCounts(native=1, ptx=1)),
+        (RIGHT, fat_binary(OLD), KernelCounts(native=1, missing=1)),
+        # of the linked code for one arch nobody can read more than the header
+        (fat_binary(OLD, LOST), fat_binary(OLD, OLDER, OLD_PTX), KernelCounts(ptx=1)),
+    ],
+)
+def test_ptx_left_over_from_linking_is_the_linked_kernels_own(
+    tmp_path: Path, linked: bytes, left: bytes, counts: KernelCounts
+) -> None:
+    """The driver links it anew where no linked code runs, if it finds PTX of every object."""
+    data = elf(rodata=linked + left, section=".nv_fatbin")
+    (tmp_path / "x.so").write_bytes(with_sections(data, len(linked), len(left)))
+    library = read_library(tmp_path / "x.so", path="x.so", sha256="", wanted=ARCHS)
+    assert library.kernels == counts
+    assert bool(library.unreadable) == (LOST in linked)
 
 
 def with_sections(data: bytes, first: int, second: int) -> bytes:

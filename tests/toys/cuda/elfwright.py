@@ -147,11 +147,15 @@ def cubin(
         symbols += struct.pack("<IBBHQQ", strings.at(name), 0x12, other, 5, 0, 64)
     compat = struct.pack("<BBHBBH", 2, 9, suffix == "a", 2, 2, 1)
     told = f"\0ptxas -arch sm_{arch}{suffix} ".encode()
+    info = struct.pack("<III12sHHI", 12, 8, 1000, b"NVIDIA Corp", 2, arch, 0x82)
     blocks = [
         (".strtab", 3, strings.data, 0),
         (".symtab", 2, symbols, 1),
-        (".nv.compat", 0x70000086, compat, 0),
+        (".debug_frame", 1, bytes(8), 0),
+        (".debug_line", 1, bytes(8), 0),
         (".note.nv.tkinfo", 7, told, 0),
+        (".note.nv.cuinfo", 7, info, 0),  # cuobjdump asks for it at the sixth place
+        (".nv.compat", 0x70000086, compat, 0),
     ]
     body, entries = b"", [bytes(64)]
     for name, kind, data, link in blocks:
@@ -181,6 +185,29 @@ def entry(
     payload += bytes(-len(payload) % 8)
     fields = (kind, 0x101, 64, len(payload), 0, 0, 8, 1, arch, 0, 0, flags)
     return struct.pack("<HHIQIIHHIIIQ", *fields) + bytes(16) + payload
+
+
+def packed_entry(
+    payload: bytes, *, arch: int = 120, suffix: str = "", unpacked: int | None = None
+) -> bytes:
+    """One entry that is packed as LZ4: a single run of bytes as they are."""
+    payload += bytes(-len(payload) % 8)
+    rest = len(payload) - 15
+    packed = b"\xf0" + b"\xff" * (rest // 255) + bytes([rest % 255]) + payload
+    size = len(packed) + -len(packed) % 8
+    flags = 0x2011 | {"a": 1 << 20, "f": 1 << 21, "": 0}[suffix]
+    fields = (2, 0x101, 64, size, len(packed), 0, 8, 1, arch, 0, 0, flags)
+    told = len(payload) if unpacked is None else unpacked
+    head = struct.pack("<HHIQIIHHIIIQ", *fields) + struct.pack("<QQ", 0, told)
+    return head + packed + bytes(size - len(packed))
+
+
+def ptx_entry(*kernels: str, arch: int = 80) -> bytes:
+    """One entry of a fat binary that holds PTX, with the room for options that its reader wants."""
+    payload = ptx(*kernels, target=f"sm_{arch}") + b"\0"
+    payload += bytes(-len(payload) % 8)
+    fields = (1, 0x101, 72, len(payload), 0, 64, 8, 0, arch, 0, 0, 0x11)
+    return struct.pack("<HHIQIIHHIIIQ", *fields) + bytes(24) + payload
 
 
 def fat_binary(*entries: bytes) -> bytes:
