@@ -29,7 +29,8 @@ _END: Final = struct.Struct("<4s4H2IH")
 _END_MARK, _FILE_MARK = b"PK\x05\x06", b"PK\x03\x04"
 _LARGE_END_MARK, _LOCATOR_MARK = b"PK\x06\x06", b"PK\x06\x07"
 _LOCAL: Final = struct.Struct("<4s5H3I2H")
-_ENCRYPTED, _DESCRIBED, _PATCH = 0x2041, 0x8, 0x20
+_ENCRYPTED, _DESCRIBED, _PATCH, _UTF8 = 0x2041, 0x8, 0x20, 0x800
+_TWO_ENDS: Final = "two records end the archive: which one counts?"
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _OTHER_NAME: Final = 0x7075
 BROKEN: Final = (
@@ -70,13 +71,16 @@ class Archive:
 def opened(path: Path) -> Iterator[Archive]:
     """Open an archive; raise RefusedError where readers of it would disagree, or choke on it."""
     with path.open("rb") as file:
-        comment = _require_end(file, path.stat().st_size)
+        count, comment = _require_end(file, path.stat().st_size)
         try:
             archive = zipfile.ZipFile(file)
         except BROKEN as error:
             raise _broken(error) from None
         with archive:
             infos = archive.infolist()
+            if len(infos) != count:
+                fact = f"its end counts {count:,} files, its directory lists {len(infos):,}"
+                raise RefusedError("two-directories", fact)
             if not all(info.filename for info in infos):  # zipfile itself stumbles over one
                 raise RefusedError("unsafe-path", "the archive holds a file without a name")
             _require_layout(file, infos, archive.start_dir)
@@ -94,18 +98,21 @@ def _broken(error: Exception) -> RefusedError:
     return RefusedError("truncated-wheel", f"the archive cannot be read: {error}")
 
 
-def _require_end(file: BinaryIO, size: int) -> bytes:
-    """Read the last record; return its comment. It must end the file, and name the directory."""
+def _require_end(file: BinaryIO, size: int) -> tuple[int, bytes]:
+    """Read the last record, which must end the file and name the directory.
+
+    Returns how many files it counts, and its comment.
+    """
     file.seek(max(0, size - (1 << 16) - _END.size))
     tail = file.read()
     place = tail.rfind(_END_MARK)
     first = tail.find(_END_MARK)
     if place == -1 or len(tail) - place < _END.size:
         raise RefusedError("truncated-wheel", "the archive cannot be read: File is not a zip file")
-    _, _, _, _, count, length, start, commented = _END.unpack_from(tail, place)
+    _, _, _, here, count, length, start, commented = _END.unpack_from(tail, place)
     at = size - len(tail) + place
-    if first != place and first + _END.size + commented >= place:
-        raise RefusedError("two-directories", "two records end the archive: which one counts?")
+    if (first != place and first + _END.size + commented >= place) or here != count:
+        raise RefusedError("two-directories", _TWO_ENDS)
     behind = len(tail) - place - _END.size - commented
     if behind:
         raise RefusedError("bytes-behind", f"{behind} bytes lie behind the end of the archive")
@@ -114,16 +121,20 @@ def _require_end(file: BinaryIO, size: int) -> bytes:
         at -= 20 + 56
         file.seek(max(0, at))
         record = file.read(56)
-        if record[:4] != _LARGE_END_MARK:
+        if at < 0 or record[:4] != _LARGE_END_MARK:
             raise RefusedError("bytes-before", "its second last record is not where it should be")
-        count, length, start = struct.unpack_from("<QQQ", record, 32)
+        small, most = (count, length, start), (0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF)
+        here, count, length, start = struct.unpack_from("<4Q", record, 24)
+        large_ones = zip(small, (count, length, start), most, strict=True)
+        if here != count or any(one not in (told, full) for one, told, full in large_ones):
+            raise RefusedError("two-directories", _TWO_ENDS)
     if count > MOST_FILES or length > MOST_DIRECTORY:
         raise RefusedError("too-many-files", f"it lists {count:,} files in {length:,} bytes")
     if start + length != at:
         raise RefusedError(
             "bytes-before", f"{at - start - length} bytes stand before the archive, or in it"
         )
-    return tail[place + _END.size :]
+    return count, tail[place + _END.size :]
 
 
 def _require_layout(file: BinaryIO, infos: Sequence[zipfile.ZipInfo], directory: int) -> None:
@@ -163,10 +174,12 @@ def _local_fault(header: bytes, file: BinaryIO, info: zipfile.ZipInfo) -> tuple[
     _, _, flags, method, _, _, crc, packed, size, name_size, extra = _LOCAL.unpack(header)
     name = file.read(name_size)
     length = _LOCAL.size + name_size + extra
-    coded = info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437", "replace")
+    coded = info.orig_filename.encode("utf-8" if info.flag_bits & _UTF8 else "cp437", "replace")
     more = file.read(extra)
-    if name != coded:
+    if name != coded or (not name.isascii() and (flags ^ info.flag_bits) & _UTF8):
         return f"the directory calls it so, the file itself {name!r}", length
+    if _has_other_name(more):
+        return "the file itself has a second name, which some readers take", length
     if method != info.compress_type or (flags ^ info.flag_bits) & (_ENCRYPTED | _DESCRIBED):
         return "the directory and the file itself tell another compression", length
     if not flags & _DESCRIBED:

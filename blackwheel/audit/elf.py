@@ -6,6 +6,7 @@ only a hint for people, and are read apart (`sections`). Every walk is bounded b
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,7 @@ _LOAD, _DYNAMIC, _INTERP, _NOTE, _TLS = 1, 2, 3, 4, 7
 _STACK, _RELRO, _PROPERTY = 0x6474E551, 0x6474E552, 0x6474E553
 _X, _W = 1, 2
 _MOST_SEGMENTS: Final = 1000
+_PAGE: Final = 4096
 _KINDS: Final = {1: "object", 2: "program", 3: "library", 4: "core"}
 _SYSTEMS: Final = (0, 3)
 """EI_OSABI that glibc's loader takes: System V and GNU."""
@@ -158,7 +160,33 @@ def _read(blob: Blob, name: str) -> Elf:
             raise UnreadableLibraryError(
                 f"a segment ends at {one.offset + one.size:#x}, the file at {blob.size:#x}"
             )
+    _require_one_reading(segments)
     return _loaded(blob, replace(elf, segments=segments))
+
+
+def _require_one_reading(segments: tuple[Segment, ...]) -> None:
+    """Refuse segments of which two readers see different bytes.
+
+    glibc takes the last dynamic segment, by its address; others take the first, by its offset. What
+    is mapped last covers what lay there, a page at a time.
+    """
+    loads = [one for one in segments if one.kind == _LOAD]
+    for before, after in itertools.pairwise(loads):
+        end = before.address + max(before.size, before.memory)
+        moved = after.address - after.offset != before.address - before.offset
+        if after.address < end or (moved and after.address - after.address % _PAGE < end):
+            raise UnreadableLibraryError(
+                f"two segments share the address {after.address:#x}, or are in no order"
+            )
+    dynamic = [one for one in segments if one.kind == _DYNAMIC]
+    if len(dynamic) > 1:
+        raise UnreadableLibraryError(f"it has {len(dynamic)} dynamic segments")
+    for one in dynamic:
+        if _placed(segments)(one.address) != one.offset:
+            raise UnreadableLibraryError(
+                f"its dynamic segment lies at {one.offset:#x} of the file, and is mapped from"
+                " another place"
+            )
 
 
 def _loaded(blob: Blob, elf: Elf) -> Elf:

@@ -81,14 +81,17 @@ Place = Callable[[int], int]
 
 
 def read_table(data: bytes) -> Table:
-    """Read the entries of a dynamic segment by name, up to the first null as the loader does."""
+    """Read the entries of a dynamic segment by name, up to the first null as the loader does.
+
+    Raises OutOfFileError where there is none: the loader would read on behind the segment.
+    """
     names = {number: name for name, number in ENUM_D_TAG.items() if isinstance(number, int)}
     table: Table = {}
     for number, value in struct.iter_unpack("<QQ", data[: len(data) // 16 * 16]):
         if number == 0:
-            break
+            return table
         table.setdefault(names.get(number, f"{number:#x}"), []).append(value)
-    return table
+    raise OutOfFileError("its dynamic segment has no end")
 
 
 def read_dynamic(blob: Blob, table: Table, place: Place) -> tuple[Dynamic, Symbols]:

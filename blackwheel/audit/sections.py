@@ -11,7 +11,8 @@ from blackwheel.audit.blob import Blob, OutOfFileError
 _HEADER: Final = struct.Struct("<IIQQQQIIQQ")
 _TABLE_AT, _COUNTS_AT = 0x28, 0x3A
 _NOBITS: Final = 8
-_MOST: Final = 1 << 20
+_MOST: Final = 1 << 17
+"""Each takes some hundred bytes of memory; linked libraries have tens."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -66,6 +66,7 @@ def test_large_archives_are_read(tmp_path: Path) -> None:
         ({"gap": b"between"}, "odd-archive"),
         ({"comment": archive([])}, "two-directories"),
         ({"count": 60_000}, "too-many-files"),
+        ({"count": 2}, "two-directories"),
     ],
 )
 def test_bytes_that_belong_to_no_file_are_refused(
@@ -75,6 +76,33 @@ def test_bytes_that_belong_to_no_file_are_refused(
     if name == "odd-archive" and "shift" not in how and "prefix" in how:
         name = "bytes-before"
     require(write(data), name, "fatal")
+
+
+def with_large_end(data: bytes, count: int) -> bytes:
+    """An archive with a second end, for archives over 4 GiB, that counts so many files."""
+    end = data.rindex(b"PK\5\6")
+    length, start = struct.unpack_from("<II", data, end + 12)
+    record = struct.pack("<4sQ2H2I2Q", b"PK\6\6", 44, 45, 45, 0, 0, count, count)
+    record += struct.pack("<2Q", length, start)
+    return data[:end] + record + struct.pack("<4sIQI", b"PK\6\7", 0, end, 1) + data[end:]
+
+
+def test_two_ends_must_count_the_same_files(files: list[File], write: Write) -> None:
+    """Some readers take the second end only where the first one says that it is too small."""
+    data = with_large_end(archive(files), len(files))
+    assert inspect(write(data), archs=ARCHS, expected=TOY).findings == ()
+    fewer = archive(files, count=len(files) - 1)
+    require(write(with_large_end(fewer, len(files))), "two-directories", "fatal")
+
+
+@pytest.mark.parametrize("length", [22, 42, 60, 80, 97])
+def test_second_end_that_begins_before_the_file_is_refused(write: Write, length: int) -> None:
+    data = bytearray(b"PK\6\6" + bytes(length + 18))
+    data[-22:] = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 1, 1, 0, 0, 0)
+    data[-42:-38] = b"PK\6\7"
+    report = inspect(write(bytes(data)), archs=ARCHS)
+    assert {one.name for one in report.fatal} <= {"bytes-before", "two-directories", "not-a-wheel"}
+    assert report.fatal
 
 
 def test_comment_is_refused_where_a_stack_makes_the_wheel(files: list[File], write: Write) -> None:
@@ -134,6 +162,25 @@ def test_second_name_in_an_extra_field_is_refused(files: list[File], write: Writ
     body = struct.pack("<BI", 1, zlib.crc32(files[0].name)) + other
     files[0].extra = struct.pack("<HH", 0x7075, len(body)) + body
     require(write(archive(files)), "two-headers", "fatal")
+
+
+def test_second_name_that_only_the_file_itself_has_is_refused(
+    files: list[File], write: Write
+) -> None:
+    body = struct.pack("<BI", 1, zlib.crc32(files[0].name)) + b"toy/__main__.py"
+    files[0].local_extra = struct.pack("<HH", 0x7075, len(body)) + body
+    require(write(archive(files)), "two-headers", "fatal")
+
+
+def test_name_in_two_codes_is_refused(files: list[File], write: Write) -> None:
+    files[0].flags, files[0].local_flags = 0x800, 0
+    require_right(write(archive(files)))  # letters that are the same in every code
+    files[0].name = "toy/ü.py".encode()
+    require(write(archive(files)), "two-headers", "fatal")
+
+
+def require_right(wheel: Path) -> None:
+    assert inspect(wheel, archs=ARCHS, expected=TOY).findings == ()
 
 
 def test_folder_with_bytes_is_refused(files: list[File], write: Write) -> None:

@@ -150,6 +150,64 @@ def test_header_that_lies_is_named(place: int, form: str, value: int | bytes, fa
     assert fact.replace("56 bytes at", "bytes at") in str(caught.value)
 
 
+def segments(data: bytes, *more: tuple[int, ...]) -> bytes:
+    """A file with these program headers behind its own, in the room of its notes and names."""
+    count = struct.unpack_from("<H", data, 56)[0]
+    changed = bytearray(data)
+    for number, one in enumerate(more, count):
+        assert 64 + 56 * (number + 1) <= 64 + 56 * count + ROOM
+        struct.pack_into("<IIQQQQQQ", changed, 64 + 56 * number, *one)
+    struct.pack_into("<H", changed, 56, count + len(more))
+    return bytes(changed)
+
+
+ROOM = 256
+ROOMY = elf(interpreter="x" * ROOM, kind=PROGRAM)
+
+
+def changed(data: bytes, place: int, form: str, *values: int) -> bytes:
+    copy = bytearray(data)
+    struct.pack_into(form, copy, place, *values)
+    return bytes(copy)
+
+
+def without_end(data: bytes) -> bytes:
+    """Cut the dynamic segment before its null; the loader reads on."""
+    size = struct.unpack_from("<Q", data, 64 + 56 + 32)[0]
+    return changed(data, 64 + 56 + 32, "<QQ", size - 16, size - 16)
+
+
+def moved(data: bytes) -> bytes:
+    """Have the dynamic segment's address name other bytes than its offset does."""
+    at = struct.unpack_from("<Q", data, 64 + 56 + 8)[0]
+    return changed(data, 64 + 56 + 16, "<Q", at + 16)
+
+
+@pytest.mark.parametrize(
+    ("data", "fact"),
+    [
+        (segments(ROOMY, (DYNAMIC, 4, 0, 0, 0, 16, 16, 8)), "it has 2 dynamic segments"),
+        (segments(ROOMY, (1, 4, 64, 0, 0, 64, 64, 4096)), "two segments share the address 0x0"),
+        (segments(ROOMY, (1, 4, 0, 64, 0, 9, 9, 4096)), "two segments share the address 0x40"),
+        (segments(ROOMY, (1, 4, 0, 1 << 11, 0, 9, 9, 4096)), "two segments share the address"),
+        (without_end(elf()), "its dynamic segment has no end"),
+        (moved(elf()), "is mapped from another place"),
+    ],
+)
+def test_segments_that_two_readers_would_take_differently_are_refused(
+    data: bytes, fact: str
+) -> None:
+    with pytest.raises(UnreadableLibraryError, match=fact):
+        read(data)
+
+
+def test_segments_one_behind_the_other_are_read() -> None:
+    read(segments(ROOMY, (1, 4, 0, 1 << 20, 0, 64, 64, 4096)))
+    end = len(ROOMY) - struct.unpack_from("<Q", ROOMY, 0x28)[0]
+    assert end > 0  # its section headers follow what is mapped, on the same page
+    read(segments(ROOMY, (1, 4, len(ROOMY) - end, len(ROOMY) - end, 0, end, end, 4096)))
+
+
 def dynamic_entry(data: bytes, number: int) -> int:
     """Where an entry of the dynamic segment lies in the file."""
     at = struct.unpack_from("<Q", data, 64 + 56 + 8)[0]
@@ -257,6 +315,7 @@ def test_no_changed_byte_is_a_traceback() -> None:
         (0x3A, "<H", 1, "one is 1 bytes long"),
         (0x3C, "<H", 0xFF00, "they do not fit the file"),
         (0x3E, "<H", 0xFF00, "number 65280 is said to hold the names"),
+        (0x3E, "<H", 3, "number 3 is said to hold the names"),
     ],
 )
 def test_section_headers_that_lie_are_named(place: int, form: str, value: int, fault: str) -> None:
@@ -266,3 +325,12 @@ def test_section_headers_that_lie_are_named(place: int, form: str, value: int, f
         blob.append(bytes(data))
         assert fault in read_sections(blob).fault
     assert read(bytes(data)).needed == ("libc.so.6",)  # the loader does not care
+
+
+def test_more_section_headers_than_memory_is_for_are_not_read() -> None:
+    data = elf()
+    table = struct.unpack_from("<Q", data, 0x28)[0]
+    many = changed(changed(data, 0x3C, "<H", 0), table + 32, "<Q", 200_000)  # the first one tells
+    with Blob.new() as blob:
+        blob.append(many + bytes(64 * 200_000))
+        assert read_sections(blob).fault == "of 200000, number 2 is said to hold the names"

@@ -23,6 +23,8 @@ class File:
     local_size: int | None = None
     mode: int = 0o100644
     extra: bytes = b""
+    local_extra: bytes | None = None
+    local_flags: int | None = None
     described: bool = False
     """Its sizes stand behind its data."""
     packed: bytes | None = None
@@ -81,12 +83,13 @@ def _sizes(one: File, size: int | None) -> tuple[int, int, int]:
 def _local(one: File) -> bytes:
     name = one.name if one.local_name is None else one.local_name
     method = one.method if one.local_method is None else one.local_method
-    flags = one.flags | 8 * one.described
+    flags = (one.flags if one.local_flags is None else one.local_flags) | 8 * one.described
+    extra = one.extra if one.local_extra is None else one.local_extra
     told = (0, 0, 0) if one.described else _sizes(one, one.local_size or one.size)
     begin = (b"PK\3\4", 20, flags, method, 0, 0x5021)
-    head = struct.pack("<4s5H3I2H", *begin, *told, len(name), len(one.extra))
+    head = struct.pack("<4s5H3I2H", *begin, *told, len(name), len(extra))
     tail = b"PK\7\x08" + struct.pack("<3I", *_sizes(one, one.size)) if one.described else b""
-    return head + name + one.extra + one.content + tail
+    return head + name + extra + one.content + tail
 
 
 def _listed(one: File) -> bytes:
