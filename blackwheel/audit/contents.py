@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -51,9 +51,9 @@ DATA: Final = {
 }
 """Kinds of binary files by how they begin."""
 _MOST_WAITING: Final = 8
-_TRIALS: Final = 32
+TRIALS: Final = 256
 """Places of a file that may hold something compressed, and are tried."""
-_TRIAL_SIZE: Final = 64 << 20
+TRIAL_SIZE: Final = 64 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,12 +177,22 @@ def _look(blob: Blob, path: str, content: Content, reading: Reading, depth: int)
     if how:
         _packed(blob, how, path, content, reading, depth=depth)
         found.packed.clear()
-        inside = sum(count for one in content.libraries for _, count in one.pieces)
-        if found.pieces <= inside:
-            found = Found()  # what lies in it unpacked was read by its name
     if found.any or found.packed:
         kind = "archive" if head[:8] == ARCHIVE else "file"
         _add(content, blob, path, found, reading, kind=kind)
+        if how and _was_read(content.libraries[-1], content.libraries[:-1]):
+            content.libraries.pop()
+
+
+def _was_read(whole: Library, parts: Sequence[Library]) -> bool:
+    """Tell whether the code that lies in a packed file as it is was read by its name there."""
+    archs = [Counter[tuple[bool, str]]() for _ in range(2)]
+    for held, each in zip(archs, ([whole], parts), strict=True):
+        for one in each:
+            held.update({(True, arch): count for arch, count in one.elf_archs})
+            held.update({(False, arch): count for arch, count in one.ptx_archs})
+    known = not whole.unreadable or any(one.unreadable for one in parts)
+    return known and archs[0] <= archs[1]
 
 
 def _kind(head: bytes, path: str, how: str) -> str:
@@ -229,7 +239,7 @@ def _add(
     content: Content, blob: Blob, path: str, found: Found, reading: Reading, *, kind: str = "file"
 ) -> None:
     """Add a file that holds code to what was read."""
-    read = kernels.device_code(blob, found, reading.patience)
+    read = kernels.device_code(blob, found, reading.patience, wanted=reading.archs)
     _try_packed(blob, found, read, reading.budget)
     if reading.entry_points:
         names = {name for one in read.code for name in one.kernels}
@@ -248,21 +258,36 @@ def _add(
 
 
 def _try_packed(blob: Blob, found: Found, read: DeviceCode, budget: Budget) -> None:
-    """Look for device code in what may lie compressed inside of a library."""
-    for offset in found.packed[:_TRIALS]:
-        part = blob.part(offset, blob.size - offset)
-        how = packed.packing(part.head(512))
-        if how not in ("gzip", "xz", "bzip2"):
+    """Look for device code in what may lie compressed inside of a library.
+
+    A stream that is cut, or has another checksum, is as good as a whole one to its own reader.
+    """
+    left = TRIALS
+    for offset in found.packed:
+        how = packed.may_begin(blob.at(offset, min(16, blob.size - offset)))
+        if not how:
             continue
+        left -= 1
+        if left < 0:
+            read.unread.append((None, f"more than {TRIALS} places may hold what is packed"))
+            return
         try:
-            with packed.unpacked(part, how, budget, most=_TRIAL_SIZE) as inner:
-                nested = device.find(inner)
-                if nested.any:
-                    more = kernels.device_code(inner, nested, read.patience)
-                    read.code += more.code
-                    read.unread += [*more.unread, (None, f"{how} at {offset:#x} holds such code")]
-        except (UnknownPackingError, *packed.BROKEN):
-            continue  # these three bytes begin nothing compressed
+            part = blob.part(offset, blob.size - offset)
+            with packed.beginning(part, how, budget, TRIAL_SIZE) as inner:
+                _add_nested(inner, f"{how} at {offset:#x}", read)
+        except UnknownPackingError as error:
+            read.unread.append((None, str(error)))
+            return
+
+
+def _add_nested(inner: Blob, place: str, read: DeviceCode) -> None:
+    nested = device.find(inner)
+    if nested.any:
+        more = kernels.device_code(inner, nested, read.patience, wanted=read.wanted)
+        read.code += more.code
+        read.unread += [*more.unread, (None, f"{place} holds such code")]
+    elif inner.size >= TRIAL_SIZE:
+        read.unread.append((None, f"{place} grows to more than {TRIAL_SIZE >> 20} MiB"))
 
 
 def _packed(

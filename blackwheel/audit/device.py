@@ -30,17 +30,22 @@ MOST_MARKS: Final = 200_000
 
 _ALIGNED: Final = 8
 """Addresses of fat binaries are multiples of it; one that is whole is found anywhere."""
-_ELF: Final = b"\x7fELF\x02\x01\x01"
-_PTX: Final = b".target"
+_ELF, _NARROW_ELF = b"\x7fELF\x02\x01\x01", b"\x7fELF\x01\x01\x01"
+_PTX, _PTX_VERSION = b".target", b".version"
 _RUNTIME: Final = (b"terminate called after throwing an instance of", b"libc++abi: terminating")
 """What libstdc++ and libc++ say before they abort: no other library carries these texts."""
 _GZIP, _XZ, _BZIP2 = b"\x1f\x8b\x08", b"\xfd7zXZ\0", b"1AY&SY"
 _PACKED: Final = (_GZIP, _XZ, _BZIP2)
-_TARGET: Final = re.compile(rb"\.target[ \t\r\n]+sm_(\d{2,3})([af]?)\b")
-_VERSION: Final = re.compile(rb"\.version[ \t\r\n]+\d+\.\d+")
-_KERNEL: Final = re.compile(rb"\.entry[ \t\r\n]+([\w$.]{1,4096})")
+_GAP: Final = rb"(?:[ \t\r\n]|//[^\n]{0,4096}\n|/\*(?:[^*]|\*(?!/)){0,4096}\*/)"
+"""Blanks and comments, as ptxas takes them between two words."""
+_TARGET: Final = re.compile(
+    rb"\.target%b+(?:(?:texmode_\w+|debug|map_f64_to_f32)%b*,%b*){0,8}sm_(\d{2,3})([af]?)\b"
+    % (_GAP, _GAP, _GAP)
+)
+_VERSION: Final = re.compile(rb"\.version" + _GAP + rb"+\d+\.\d+")
+_KERNEL: Final = re.compile(rb"\.entry" + _GAP + rb"+([\w$.]{1,4096})")
 _END: Final = re.compile(rb"\.version[ \t\r\n]+\d+\.\d+|\0")
-_BEFORE, _STEP, _OVERLAP, _LONGEST = 4096, 1 << 16, 4200, 1 << 28
+_NEAR, _WORDS, _STEP, _OVERLAP, _LONGEST = 4096, 8192, 1 << 16, 8400, 1 << 28
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,8 +178,9 @@ def _gaps(covered: Sequence[tuple[int, int]], size: int) -> Iterator[tuple[int, 
 
 def _elsewhere(blob: Blob, found: Found, elf: Elf | None, begin: int, end: int) -> None:
     """Look for cubins, PTX and what is packed outside of fat binaries."""
-    after = begin
-    for offset, needle in blob.finds((_ELF, _PTX, *_RUNTIME, *_PACKED), begin, end):
+    after, version = begin, -1
+    needles = (_ELF, _NARROW_ELF, _PTX, _PTX_VERSION, *_RUNTIME, *_PACKED)
+    for offset, needle in blob.finds(needles, begin, end):
         found.marks += 1
         if found.marks > MOST_MARKS or len(found.cubins) + len(found.ptx) > MOST:
             found.faults.append(f"more than {MOST_MARKS:,} places that look like code")
@@ -182,11 +188,19 @@ def _elsewhere(blob: Blob, found: Found, elf: Elf | None, begin: int, end: int) 
         if needle in _RUNTIME:
             found.runtime = True
         elif needle in _PACKED:
-            found.packed.append(offset - 4 * (needle == _BZIP2))
+            place = offset - 4 * (needle == _BZIP2)
+            found.packed += [place] if place >= 0 else []
         elif offset < after:
             continue
+        elif needle == _PTX_VERSION:
+            version = offset if _VERSION.match(_words(blob, offset, end)) else version
         elif needle == _PTX:
-            after = _ptx(blob, found, offset, begin, end)
+            target = _TARGET.match(_words(blob, offset, end)) if version >= 0 else None
+            if target and (offset - version < _NEAR or _is_text(blob, version, offset)):
+                after = _ptx(blob, found, offset, target, end)
+            version = -1 if target else version
+        elif needle == _NARROW_ELF:
+            _narrow(blob, found, offset)
         elif offset or elf is None:
             after = _embedded(blob, found, offset)
 
@@ -199,6 +213,8 @@ def _embedded(blob: Blob, found: Found, offset: int) -> int:
     except OutOfFileError:
         return offset + 1
     if version != 1 or header != 64 or kind > 4:
+        if machine == CUDA:
+            found.faults.append(f"a cubin at offset {offset:#x} whose header is none")
         return offset + 1  # a text or a constant that a linker or compiler carries
     if machine == AMDGPU:
         found.other = True
@@ -215,25 +231,44 @@ def _embedded(blob: Blob, found: Found, offset: int) -> int:
     return offset + 1
 
 
-def _ptx(blob: Blob, found: Found, offset: int, begin: int, end: int) -> int:
+def _narrow(blob: Blob, found: Found, offset: int) -> None:
+    """Note a cubin for 32-bit programs: nobody here reads one."""
+    try:
+        kind, machine, version = struct.unpack("<HHI", blob.at(offset + 16, 8))
+    except OutOfFileError:
+        return
+    if machine == CUDA and version == 1 and kind <= 4:
+        found.faults.append(f"a cubin of 32 bits at offset {offset:#x}")
+
+
+def _words(blob: Blob, offset: int, end: int) -> bytes:
+    return blob.at(offset, min(_WORDS, end - offset))
+
+
+def _is_text(blob: Blob, begin: int, end: int) -> bool:
+    """Tell whether no null byte stands between: what is PTX for its reader is one text."""
+    places = range(begin, end, _STEP)
+    return not any(b"\0" in blob.at(place, min(_STEP, end - place)) for place in places)
+
+
+def _ptx(blob: Blob, found: Found, offset: int, target: re.Match[bytes], end: int) -> int:
     """Note a PTX text whose `.target` stands here; return where the search goes on."""
-    first = max(begin, offset - _BEFORE)
-    target = _TARGET.match(blob.at(offset, min(64, end - offset)))
-    if not target or not _VERSION.search(blob.at(first, offset - first)):
-        return offset + 1
     digits = int(target[1])
     arch = Arch(digits // 10, digits % 10, target[2].decode("ascii"))
     kernels: set[str] = set()
-    last, place = b"", offset + target.end()
+    last, place, entries = b"", offset + target.end(), False
     while place < min(end, offset + _LONGEST):
         piece = blob.at(place, min(_STEP, end - place))
         text = last + piece
         stop = _END.search(text)
         text = text[: stop.start()] if stop else text
+        entries = entries or b".entry" in text
         kernels.update(name.decode("ascii", "replace") for name in _KERNEL.findall(text))
         place += len(piece) if not stop else stop.start() - len(last)
         if stop:
             break
         last = text[-_OVERLAP:]
+    if entries and not kernels:
+        found.faults.append(f"PTX at offset {offset:#x} whose kernels cannot be named")
     found.ptx.append(Ptx(offset=offset, arch=arch, kernels=frozenset(kernels)))
     return max(offset + 1, place)

@@ -72,6 +72,18 @@ class Budget:
             raise UnknownPackingError("too many files are packed in this wheel to be looked at")
 
 
+def may_begin(head: bytes) -> str:
+    """Name the packing of a stream that begins here; empty where its header cannot be one."""
+    how = packing(head)
+    if how == "gzip":  # deflate, five flags, and one of few systems that it was packed on
+        right = head[2:3] == b"\x08" and len(head) > 9 and head[3] < 32
+        return how if right and (head[9] < 14 or head[9] == 255) else ""
+    if how == "xz":  # its flags have a checksum of their own
+        right = zlib.crc32(head[6:8]).to_bytes(4, "little") == head[8:12]
+        return how if right else ""
+    return how if how == "bzip2" and head[3:4] in b"123456789" else ""
+
+
 def packing(head: bytes) -> str:
     """Name how a file is packed, from its first 512 bytes; empty for one that is not."""
     for magic, name in MAGICS.items():
@@ -97,8 +109,30 @@ def members(blob: Blob, how: str, budget: Budget) -> Iterator[tuple[str, Source]
 
 
 @contextlib.contextmanager
-def unpacked(blob: Blob, how: str, budget: Budget, *, most: int = 0) -> Iterator[Blob]:
-    """Decompress into a file of its own: streams to the end, or the first one up to `most` bytes.
+def beginning(blob: Blob, how: str, budget: Budget, most: int) -> Iterator[Blob]:
+    """Decompress one stream up to `most` bytes; of a broken gzip as far as it can be read.
+
+    Raises UnknownPackingError for another broken stream, and where the budget ends before.
+    """
+    with Blob.new() as out:
+        stream = iter(_Stream(blob, how))
+        while out.size < most:
+            try:
+                piece = next(stream, None)
+            except BROKEN as error:
+                if how == "gzip":
+                    break
+                raise UnknownPackingError(f"{how} that cannot be read: {error}") from None
+            if piece is None:
+                break
+            budget.take(len(piece))
+            out.append(piece)
+        yield out
+
+
+@contextlib.contextmanager
+def unpacked(blob: Blob, how: str, budget: Budget) -> Iterator[Blob]:
+    """Decompress streams to the end, into a file of its own.
 
     Bytes that follow a stream and are neither another one nor padding are unknown.
     """
@@ -109,10 +143,8 @@ def unpacked(blob: Blob, how: str, budget: Budget, *, most: int = 0) -> Iterator
             for piece in stream:
                 budget.take(len(piece))
                 out.append(piece)
-                if most and out.size >= most:
-                    break
             begin += stream.consumed
-            if most or blob.zeros(begin, blob.size):
+            if blob.zeros(begin, blob.size):
                 break
             if packing(blob.at(begin, min(512, blob.size - begin))) != how:
                 raise UnknownPackingError(f"{blob.size - begin} other bytes follow its {how}")
@@ -146,7 +178,12 @@ class _Stream:
         for data in self._chunks():
             rest = data
             while rest and not decoder.eof:
-                yield decoder.decompress(rest, CHUNK)
+                before = decoder.copy()
+                try:
+                    yield decoder.decompress(rest, CHUNK)
+                except zlib.error:
+                    yield _before_the_fault(before, rest)
+                    raise
                 rest = decoder.unconsumed_tail
             if decoder.eof:
                 self.consumed -= len(decoder.unused_data)
@@ -159,6 +196,20 @@ class _Stream:
             data = self._blob.at(place, min(CHUNK, self._blob.size - place))
             self.consumed = place + len(data)
             yield data
+
+
+def _before_the_fault(decoder: zlib._Decompress, data: bytes, step: int = 4096) -> bytes:
+    """Inflate some bytes at a time: zlib gives away all of a call that ends in an error."""
+    whole = bytearray()
+    while data and not decoder.eof:
+        before = decoder.copy()
+        try:
+            whole += decoder.decompress(data, step)
+        except zlib.error:
+            whole += _before_the_fault(before, data, step // 64) if step > 1 else b""
+            break
+        data = decoder.unconsumed_tail
+    return bytes(whole)
 
 
 class _Reader(io.RawIOBase):

@@ -173,10 +173,12 @@ def _kind_findings(
     for path, member in members.items():
         for name, place, fact in member.faults:
             yield Finding(name=_fault_name(name, place), fact=fact, library=place)
-        if _claims_a_library(path) and member.kind not in ("native", "device"):
+        module = bool(EXTENSION.search(path))  # Python loads it: code for a card is no answer
+        fits = member.kind == "native" or (member.kind == "device" and not module)
+        if _claims_a_library(path) and not fits:
             if not any(name == "unreadable-library" for name, _, _ in member.faults):
                 fact = f"is named as a library, and is {member.kind}"
-                name = "does-not-load" if EXTENSION.search(path) else "odd-elf"
+                name = "does-not-load" if module else "odd-elf"
                 yield Finding(name=name, fact=fact, library=path)
         elif path.startswith(f"{info_name}/") and member.kind not in ("text", "python"):
             fact = f"is {member.kind}, which the dist-info folder is not for"

@@ -16,8 +16,12 @@ import pytest
 from elfwright import cubin, elf, entry, fat_binary, ptx
 from wheelwright import ARCHS, SO, TOY, make_wheel, native, require, verdicts
 
+from blackwheel.audit import contents
 from blackwheel.audit.audit import inspect
+from blackwheel.audit.contents import Reading
 from blackwheel.audit.kernels import KernelCounts, Library
+from blackwheel.audit.packed import Budget
+from blackwheel.audit.wheel import unpack
 
 OLD = entry(cubin("scale", arch=90), arch=90)
 OLD_CODE = fat_binary(OLD)
@@ -94,6 +98,8 @@ def test_stack_may_allow_its_wheel_data(tmp_path: Path) -> None:
         ("toy/k.cubin", cubin("scale", arch=90, old=True), "cubin"),
         ("toy/k.fatbin", OLD_CODE, "file"),
         ("toy/weights.bin", bytes(4096) + OLD_CODE, "file"),
+        ("toy/weights.bin", bytes((1 << 20) - 2) + OLD_CODE, "file"),  # over the end of a chunk
+        ("toy/k.pyc", OLD_CODE, "file"),
         ("toy/x.png", b"\x89PNG\r\n\x1a\n" + OLD_CODE, "file"),
         ("toy/x.bin", b"x" + cubin("scale", arch=90), "file"),
         ("toy/k.a", b"!<arch>\nk.o/            0 \n" + OLD_CODE, "archive"),
@@ -142,6 +148,48 @@ def test_talk_of_ptx_is_none(tmp_path: Path) -> None:
     assert report(tmp_path, "toy/README.md", text) == ([], [])
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        ptx("scale").replace(b".target sm_80", b".target /* a comment */ sm_80"),
+        ptx("scale").replace(b".target sm_80", b".target // a comment\nsm_80"),
+        ptx("scale").replace(b".target sm_80", b".target texmode_independent, sm_80, debug"),
+        ptx("scale").replace(b".version 8.0", b".version /* a comment */ 8.0"),
+        ptx("scale").replace(b".target", b"//" + b"x" * 3_000_000 + b"\n.target"),
+        ptx("scale").replace(b"entry scale", b"entry /* a comment */ scale"),
+    ],
+    ids=["comment", "line", "mode", "version", "long", "entry"],
+)
+def test_ptx_is_found_whatever_comments_it_holds(tmp_path: Path, text: bytes) -> None:
+    for path, data in (("toy/k.txt", text), ("toy/_x.so", elf(rodata=text + b"\0"))):
+        names, (library,) = report(tmp_path, path, data)
+        assert "not-native" in names
+        assert library.kernels == KernelCounts(ptx=1)
+
+
+def test_ptx_whose_kernels_have_no_names_is_unknown(tmp_path: Path) -> None:
+    text = ptx("scale").replace(b"entry scale", b"entry /*" + b"x" * 9_000 + b"*/ scale")
+    names, (library,) = report(tmp_path, "toy/k.ptx", text)
+    assert "unreadable-kernels" in names
+    assert library.unreadable.endswith("whose kernels cannot be named")
+    require(make_wheel(tmp_path, {SO: native(), "toy/k.ptx": text}), "unreadable-kernels", "note")
+
+
+NARROW = b"\x7fELF\x01\x01\x01" + bytes(9) + (2).to_bytes(2, "little") + b"\xbe\0\1\0\0\0"
+ODD = cubin("scale", arch=90).replace(b"\xbe\0\1\0\0\0", b"\xbe\0\2\0\0\0")
+
+
+@pytest.mark.parametrize(
+    ("data", "fact"),
+    [(NARROW + bytes(100), "a cubin of 32 bits"), (ODD, "a cubin at offset ")],
+    ids=["32 bits", "odd header"],
+)
+def test_cubin_that_no_reader_here_knows_is_unknown(tmp_path: Path, data: bytes, fact: str) -> None:
+    names, (library,) = report(tmp_path, "toy/_x.so", elf(rodata=bytes(8) + data))
+    assert "unreadable-kernels" in names
+    assert library.unreadable.startswith(fact)
+
+
 def zipped(data: bytes) -> bytes:
     with io.BytesIO() as out:
         with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -176,6 +224,20 @@ def test_code_is_found_in_packed_files(tmp_path: Path, how: str) -> None:
     assert "not-native" in names
     assert library.path.startswith("toy/k.dat!")
     assert library.kernels == KernelCounts(missing=1)
+
+
+def test_code_beside_what_is_packed_is_counted_with_it(tmp_path: Path) -> None:
+    """Of as many pieces as lie in the archive by a name, one may hide in its comment."""
+    right = fat_binary(entry(cubin("scale", suffix="a"), suffix="a"))
+    for method, beside in ((zipfile.ZIP_DEFLATED, OLD_CODE), (zipfile.ZIP_STORED, b"")):
+        with io.BytesIO() as out:
+            with zipfile.ZipFile(out, "w", method) as archive:
+                archive.writestr("k.fatbin", right)
+                archive.comment = beside
+            data = out.getvalue()
+        _, libraries = report(tmp_path, "toy/k.dat", data)
+        counts = [KernelCounts(native=1), KernelCounts(missing=1)]
+        assert [one.kernels for one in libraries] == counts[: 1 + bool(beside)]
 
 
 def test_library_in_a_packed_file_is_no_library_of_the_wheel(tmp_path: Path) -> None:
@@ -214,11 +276,56 @@ def test_packed_files_have_a_budget(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("data", "fact"),
+    [
+        (gzip.compress(OLD_CODE)[:-8], "gzip at "),  # without its checksum
+        (gzip.compress(OLD_CODE)[:-8] + bytes(8), "gzip at "),
+        (gzip.compress(b"x") * 257 + gzip.compress(OLD_CODE), "more than 256 places may hold"),
+        (gzip.compress(bytes(1 << 20) + OLD_CODE), "gzip at "),
+        (lzma.compress(OLD_CODE)[:-40], "xz that cannot be read"),
+        (bz2.compress(OLD_CODE)[:-8], "bzip2 that cannot be read"),
+    ],
+    ids=["cut", "other checksum", "behind many", "behind much", "cut xz", "cut bzip2"],
+)
+def test_code_packed_inside_of_a_library_is_found_or_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, fact: str
+) -> None:
+    monkeypatch.setattr(contents, "TRIAL_SIZE", 1 << 20)
+    names, (library,) = report(tmp_path, "toy/_x.so", elf(rodata=data))
+    assert "unreadable-kernels" in names
+    assert library.unreadable.startswith(fact)
+
+
+def test_budget_that_ends_inside_of_a_library_leaves_it_unknown(tmp_path: Path) -> None:
+    data = elf(rodata=gzip.compress(bytes(1 << 20)) + gzip.compress(OLD_CODE))
+    wheel = make_wheel(tmp_path, {"toy/_x.so": data})
+    reading = Reading(archs=ARCHS, budget=Budget(size=1 << 19))
+    (library,) = unpack(wheel, reading).libraries
+    assert library.unreadable == "what is packed in this wheel is too large to be looked at"
+
+
+def test_mark_of_a_packer_alone_is_nothing(tmp_path: Path) -> None:
+    """A library that unpacks such files holds their marks too."""
+    marks = b"\xfd7zXZ\0" + bytes(9) + b"\x1f\x8b\x08" + b"\xff" * 9 + b"BZh\x001AY&SY"
+    names, (library,) = report(tmp_path, "toy/_x.so", elf(rodata=marks))
+    assert (library.host_only, names) == (True, [])
+
+
+def test_letters_of_a_packer_that_begin_a_file_are_none(tmp_path: Path) -> None:
+    """bzip2's mark stands four bytes behind its beginning."""
+    names, _ = report(tmp_path, "toy/x.bin", b"x1AY&SY" + bytes(range(256)))
+    assert "unknown-file" in names
+
+
+@pytest.mark.parametrize(
     ("path", "data", "name", "foreign"),
     [
         (SO, b"", "does-not-load", "fatal"),
         (SO, b"#!/bin/sh\n", "does-not-load", "fatal"),
         (SO, bytes(range(256)), "does-not-load", "fatal"),
+        (SO, cubin("scale", suffix="a"), "does-not-load", "fatal"),
+        (SO, fat_binary(OLD), "does-not-load", "fatal"),
+        ("toy/_x.abi3.so", elf(machine=224), "does-not-load", "fatal"),
         (SO, b"\x7fELF", "unreadable-library", "fatal"),
         (SO, b"\x7fELF\x01\x01\x01" + bytes(100), "unreadable-library", "fatal"),
         (SO, b"\x7fELF\x02\x02\x01" + bytes(100), "unreadable-library", "fatal"),
