@@ -74,6 +74,9 @@ def _of(metadata: Metadata, field: str) -> Any:
 
 
 def _faults(head: bytes) -> Iterator[Fault]:
+    if re.search(rb"\r(?!\n)", head):
+        fact = "a carriage return stands alone in it: readers disagree where its lines end"
+        yield Fault(fact=fact, read=False)
     try:
         Metadata.from_email(head)
     except ExceptionGroup as group:

@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from blackwheel.audit.findings import Finding
-from blackwheel.audit.layout import INSTALLERS
+from blackwheel.audit.layout import INSTALLERS, TOOLS
 
 LIMITS: Final = {"METADATA": 4 << 20, "RECORD": 16 << 20}
 OTHER_LIMIT: Final = 1 << 20
@@ -30,12 +30,6 @@ KNOWN: Final = re.compile(
     r"(LICEN[CS]E|COPYING|NOTICE|AUTHORS|THIRD)[^/]*|(license_files|licenses|sboms)/.+)",
     re.IGNORECASE,
 )
-TOOLS: Final = re.compile(
-    r"(python|pip|uv|sh|bash|zsh|env|sudo|su|git|gcc|g\+\+|cc|c\+\+|clang|make|cmake|ninja|ld|nvcc|"
-    r"ls|cat|cp|mv|rm|ssh|scp|curl|wget|tar|activate|deactivate|nvidia-smi|torchrun|ptxas)"
-    r"[\d.]*(\.exe)?"
-)
-"""Commands that a wheel's script of that name would stand before."""
 SCRIPTS: Final = ("console_scripts", "gui_scripts")
 AUTOMATIC: Final = (
     "torch.backends",
@@ -103,6 +97,8 @@ def _entry_point_findings(text: bytes, modules: Sequence[str] | None) -> Iterato
     for group in parser.sections():
         for name, target in parser.items(group):
             fact = _odd_entry(group, name, target, modules)
+            if "\n" in target:
+                fact = "lines follow that are indented: some installers take each for an entry"
             if fact:
                 yield Finding(
                     name="extra-entry-point",

@@ -17,10 +17,18 @@ SCHEMES: Final = ("purelib", "platlib", "headers", "scripts", "data")
 INSTALLED: Final = ("purelib", "platlib")
 INSTALLERS: Final = ("INSTALLER", "REQUESTED", "direct_url.json", "installed-files.txt")
 """An installer writes them itself: in a wheel they say what never happened."""
+TOOLS: Final = re.compile(
+    r"(python|pip|uv|sh|bash|zsh|env|sudo|su|git|gcc|g\+\+|cc|c\+\+|clang|make|cmake|ninja|ld|nvcc|"
+    r"ls|cat|cp|mv|rm|ssh|scp|curl|wget|tar|activate|deactivate|nvidia-smi|torchrun|ptxas)"
+    r"[\d.]*(\.exe)?"
+)
+"""Commands that a wheel's script of that name would stand before."""
 _MODULE: Final = re.compile(r"(\.cpython-\d+\w*-[\w-]+|\.abi3t?)?\.(so|pyd|pyc?|pyi)$")
 _STARTERS: Final = {".pth": "pth-file", ".start": "start-file"}
 _DRIVE: Final = re.compile(r"^[A-Za-z]:")
 _LONGEST: Final = 1000
+_DATA: Final = re.compile(r"^[^/]+\.data/(purelib|platlib)/")
+"""Files below are put where those are that lie at the top."""
 
 
 def path_findings(infos: Sequence[zipfile.ZipInfo]) -> Iterator[Finding]:
@@ -70,13 +78,15 @@ def _mode_findings(info: zipfile.ZipInfo) -> Iterator[Finding]:
 
 
 def _same_names(paths: Iterable[str]) -> Iterator[Finding]:
-    """Names that are one on a file system without case or with its own spelling of accents."""
+    """Names that are one where they land: by the place, without case, or by another accent."""
     by_key = defaultdict(list)
     for path in paths:
-        by_key[unicodedata.normalize("NFKC", path).casefold()].append(path)
+        by_key[unicodedata.normalize("NFKC", _DATA.sub("", path)).casefold()].append(path)
     for same in by_key.values():
-        if len(same) > 1:
-            fact = f"is one with {', '.join(same[:-1])} where letters have no case"
+        one_place = len({_DATA.sub("", one) for one in same}) == 1
+        if len(same) > 1 and not (one_place and same[-1].endswith("/")):
+            where = "where it is installed" if one_place else "where letters have no case"
+            fact = f"is one with {', '.join(same[:-1])} {where}"
             yield Finding(name="same-name", fact=fact, library=same[-1])
 
 
@@ -139,6 +149,9 @@ def _data_findings(path: str, top: str, rest: str, stem: str) -> Iterator[Findin
     elif scheme not in SCHEMES or not inner:
         fact = f"installers know no place '{scheme}' to put it"
         yield Finding(name="unknown-scheme", fact=fact, library=path)
+    elif scheme == "scripts" and TOOLS.fullmatch(inner):
+        fact = "is a script that stands before the program of that name"
+        yield Finding(name="extra-entry-point", fact=fact, library=path)
     elif scheme == "purelib" and re.search(r"\.so(\.\d+)*$", inner):
         fact = "is a library among files that are for every machine"
         yield Finding(name="other-purelib", fact=fact, library=path)
@@ -149,7 +162,7 @@ def _starter_findings(path: str, top: str, rest: str) -> Iterator[Finding]:
         if not rest and top.endswith(ending):
             fact = "runs code whenever Python starts"
             yield Finding(name=name, fact=fact, library=path)
-    if not rest and top in ("sitecustomize.py", "usercustomize.py"):
+    if _import_name(top, rest) in ("sitecustomize", "usercustomize"):
         fact = "runs whenever Python starts"
         yield Finding(name="start-file", fact=fact, library=path)
     if top.endswith((".egg-info", ".egg-link")) or (top.endswith(".dist-info") and rest):

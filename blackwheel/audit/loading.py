@@ -52,6 +52,15 @@ _TOOLKIT: Final = re.compile(r"lib(cudart|cublas|cublasLt|nvrtc|nvJitLink|nvblas
 """Libraries whose soname ends with the release of CUDA."""
 _LABEL: Final = re.compile(r"(?:^|\.)cu(\d+)\d(?=torch|\.|$)")
 _PYTHON: Final = re.compile(r"_?Py(?!Init_|ModExport_|bind)[A-Z_]")
+# fmt: off
+STARTERS: Final = frozenset((
+    "system", "popen", "fork", "vfork", "clone", "posix_spawn", "posix_spawnp", "execl", "execle",
+    "execlp", "execv", "execve", "execvp", "execvpe", "fexecve",
+))
+# fmt: on
+"""Functions of the C library that start a program, or a process."""
+_TM_CLONES: Final = "_ITM_registerTMCloneTable"
+"""Wanted, weakly, by the one constructor that gcc adds to every library."""
 STATIC_TLS: Final = (512, 4096)
 """Bytes of static TLS that glibc keeps for one late library, and that no process ever has left."""
 TRAILING: Final = 64
@@ -190,8 +199,7 @@ def _dynamic_findings(native: Native, around: Surroundings) -> Iterator[Finding]
             break
     taken = sorted(name for name in elf.exports if name in INTERPOSED or _PYTHON.match(name))
     if taken:
-        shown = ", ".join(taken[:5]) + (f" and {len(taken) - 5} more" if len(taken) > 5 else "")
-        fact = f"exports {shown}: callers of the system's or Python's own may get these"
+        fact = f"exports {_few(taken)}: callers of the system's or Python's own may get these"
         yield Finding(name="interposed-symbol", fact=fact, library=path)
 
 
@@ -252,17 +260,34 @@ def _runtime_findings(native: Native) -> Iterator[Finding]:
 
 
 def _constructors(natives: Sequence[Native]) -> Iterator[Finding]:
-    """Name the libraries that run code of their own while they are loaded, in one note."""
-    busy = [
-        (one.elf.dynamic.constructors - 1, one.path)
-        for one in natives
-        if one.elf.kind == "library" and one.elf.dynamic.constructors > 1
-    ]
+    """Name the libraries that run code of their own while they are loaded, in one note.
+
+    One that may start programs so gets a note of its own.
+    """
+    busy = []
+    for one in natives:
+        count = _own_constructors(one.elf) if one.elf.kind == "library" else 0
+        if count:
+            busy.append((count, one.path))
+            starters = sorted({wanted.name for wanted in one.elf.wanted} & STARTERS)
+            if starters:
+                fact = f"runs code while it is loaded, and can start programs: {_few(starters)}"
+                yield Finding(name="constructors", fact=fact, library=one.path, fatal=False)
     if busy:
         shown = ", ".join(f"{path}: {count}" for count, path in sorted(busy, reverse=True)[:3])
         more = f" and {len(busy) - 3} more libraries" if len(busy) > 3 else ""
         fact = f"functions run while it is loaded, before any is called: {shown}{more}"
         yield Finding(name="constructors", fact=fact, fatal=False)
+
+
+def _own_constructors(elf: Elf) -> int:
+    """Return how many functions run while it is loaded, less the one that gcc adds."""
+    added = any(one.name == _TM_CLONES for one in elf.wanted)
+    return max(0, elf.dynamic.constructors - added)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def needs_libpython(elf: Elf) -> tuple[str, ...]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from packaging.requirements import Requirement
@@ -18,10 +20,11 @@ from blackwheel.audit.wheel import Unpacked
 from blackwheel.core.archs import Arch
 from blackwheel.stacks.records import Contract
 
-TORCH_BOUND: Final = ("torchvision", "torchaudio", "torchcodec", "torchao", "xformers")
+_BOUND_FILE: Final = Path(__file__).with_name("torch_bound.toml")
+TORCH_BOUND: Final = frozenset(tomllib.loads(_BOUND_FILE.read_text(encoding="utf-8"))["names"])
 """Distributions whose every release wants one torch: a loose requirement on one may swap torch."""
-
-
+_LABEL: Final = re.compile(r"torch(\d+\.\d+(?:\.\d+)?(?:\.dev\d+)?)")
+"""The torch that a label names: `cu130torch2.11.0.sm120a.1`."""
 _CPYTHON: Final = re.compile(r"cp3\d+$")
 
 
@@ -126,9 +129,26 @@ def _requirement_findings(
             yield Finding(name="other-torch", fact=fact)
     elif expected is not None or torch or wheel.uses_torch:
         yield from torch_findings(requires, expected.torch if expected else None)
+        yield from _label_findings(wheel, torch) if expected is None else ()
     yield from companion_findings(requires, expected.runtime if expected else None)
     if expected is not None:
         yield from _other_requirements(requires, expected)
+
+
+def _label_findings(wheel: Unpacked, torch: Sequence[Requirement]) -> Iterator[Finding]:
+    """Find a requirement that takes another torch than the one that the wheel's label names."""
+    label = _LABEL.search(wheel.version.local or "")
+    version = label[1] if label else ""
+    for one in torch:
+        if version and one.url is None and not _takes(one, version):
+            fact = f"it requires {one}, and its label names torch {version}"
+            yield Finding(name="other-torch", fact=fact, fatal=False)
+
+
+def _takes(requirement: Requirement, version: str) -> bool:
+    """Tell whether it accepts some build of a version."""
+    builds = {one.version.partition("+")[0] for one in requirement.specifier}
+    return version in builds or requirement.specifier.contains(version, prereleases=True)
 
 
 def _other_requirements(requires: Sequence[Requirement], expected: Expected) -> Iterator[Finding]:

@@ -40,6 +40,7 @@ def test_license_file_before_its_standard_is_a_note(tmp_path: Path) -> None:
         (lambda t: t + "Obsoletes-Dist: torch\n", "loose-metadata", "note"),
         (lambda t: t + "Provides-Dist: torch\n", "loose-metadata", "note"),
         (lambda t: t + "Home: x\n", "loose-metadata", "note"),
+        (lambda t: t + "Summary: x\rRequires-Dist: einops\n", "loose-metadata", "note"),
         (
             lambda t: t + 'Content-Type: multipart/mixed; boundary="B"\n\n--B\nRequires-Dist: x\n',
             "bad-metadata",
@@ -50,7 +51,8 @@ def test_license_file_before_its_standard_is_a_note(tmp_path: Path) -> None:
         (lambda t: "\x7fELF" + t, "bad-metadata", "fatal"),
         (lambda t: t + "\n" + "x" * (5 << 20), "unreadable-text", "fatal"),
         (lambda t: t + "".join(f"X{n}: a\n" for n in range(6000)), "bad-metadata", "fatal"),
-        (lambda t: t + "Requires-Dist: vllm\n", "other-requirement", ""),
+        (lambda t: t + "Requires-Dist: vllm\n", "may-swap-torch", "note"),
+        (lambda t: t + "Requires-Dist: pandas\n", "other-requirement", ""),
         (lambda t: t + "Requires-Dist: nvidia-cublas-cu12\n", "other-requirement", ""),
         (lambda t: t.replace("einops", "einops<1"), "other-requirement", ""),
         (lambda t: t + "Requires-Dist: torchvision\n", "may-swap-torch", "note"),

@@ -78,6 +78,7 @@ def test_file_name_that_is_none_is_named(tmp_path: Path, name: str) -> None:
         ("[console_scripts]\ntoy = os:system\n", "extra-entry-point", ""),
         ("[torch.backends]\ntoy = toy:load\n", "extra-entry-point", "note"),
         ("[pytest11]\ntoy = toy.testing\n", "extra-entry-point", ""),
+        ("[toy.x]\na = toy:a\n  pip = os:system\n", "extra-entry-point", "note"),
         ("[console_scripts\n", "bad-entry-points", "fatal"),
         ("[a]\nx = toy\nx = toy\n", "bad-entry-points", "fatal"),
     ],

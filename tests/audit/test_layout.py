@@ -36,6 +36,13 @@ PYC = b"\xa7\r\r\n" + bytes(12)
         ("toy.start", "start-file", "note"),
         ("sitecustomize.py", "start-file", "note"),
         ("usercustomize.py", "start-file", "note"),
+        ("sitecustomize/__init__.py", "start-file", "note"),
+        ("usercustomize.abi3.so", "start-file", "note"),
+        (f"{DATA}/purelib/sitecustomize/__init__.py", "start-file", "note"),
+        (f"{DATA}/scripts/pip3.12", "extra-entry-point", "note"),
+        (f"{DATA}/purelib/toy/__init__.py", "same-name", "note"),
+        (f"{DATA}/platlib/{SO}", "same-name", "note"),
+        (f"{DATA}/platlib/toy/__INIT__.py", "same-name", "note"),
         ("toy.py", "name-clash", "note"),
         ("toy.cpython-312-x86_64-linux-gnu.so", "name-clash", "note"),
         ("toy.abi3.so", "name-clash", "note"),
@@ -110,6 +117,28 @@ def test_library_among_files_for_every_machine_is_named(tmp_path: Path) -> None:
 def test_stub_beside_its_module_is_no_clash(tmp_path: Path) -> None:
     files = {SO: native(), "toy/_C.pyi": b"def scale() -> None: ...\n"}
     assert inspect(make_wheel(tmp_path, files), archs=ARCHS, expected=TOY).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("path", "where"),
+    [
+        (f"{DATA}/purelib/toy/__init__.py", "where it is installed"),
+        ("toy/__INIT__.py", "where letters have no case"),
+    ],
+)
+def test_second_file_of_one_place_is_told_with_the_first(
+    tmp_path: Path, path: str, where: str
+) -> None:
+    report = inspect(make_wheel(tmp_path, {SO: native(), path: b""}), archs=ARCHS)
+    (found,) = [str(one) for one in report.findings if one.name == "same-name"]
+    assert found == f"same-name: {path}: is one with toy/__init__.py {where}"
+
+
+def test_folders_of_one_place_are_nothing(tmp_path: Path) -> None:
+    """Builders write entries for folders, also for those of the data folder."""
+    folders = [(zipfile.ZipInfo(f"{path}/"), b"") for path in ("toy", f"{DATA}/platlib/toy")]
+    wheel = make_wheel(tmp_path, {SO: native()}, unlisted=folders)
+    assert "same-name" not in verdicts(wheel).noted
 
 
 def test_ordinary_folders_of_other_wheels_are_nothing(tmp_path: Path) -> None:

@@ -163,7 +163,8 @@ def test_program_may_have_its_own_ways(tmp_path: Path) -> None:
 
 
 def test_constructors_are_one_note(tmp_path: Path) -> None:
-    busy = {f"toy/_{n}.so": elf(tags=[(27, 8 * n)]) for n in range(1, 7)}
+    gcc = ["_ITM_registerTMCloneTable"]  # who wants this has one constructor from the compiler
+    busy = {f"toy/_{n}.so": elf(tags=[(27, 8 * n)], wanted=gcc) for n in range(1, 7)}
     report = inspect(make_wheel(tmp_path, busy), archs=ARCHS)
     (note,) = [one for one in report.findings if one.name == "constructors"]
     assert not note.fatal
@@ -171,6 +172,36 @@ def test_constructors_are_one_note(tmp_path: Path) -> None:
         "functions run while it is loaded, before any is called:"
         " toy/_6.so: 5, toy/_5.so: 4, toy/_4.so: 3 and 2 more libraries"
     )
+
+
+RUNS = """
+#include <stdlib.h>
+__attribute__((constructor)) static void begin(void) { if (getenv("NOPE")) system("id"); }
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "flags", "starts"),
+    [
+        (RUNS, [], True),
+        (RUNS, ["-nostartfiles"], True),  # no constructor of the compiler's beside it
+        (RUNS.replace("__attribute__((constructor)) static ", ""), [], False),
+        (RUNS.replace('system("id")', "abort()"), [], False),
+    ],
+    ids=["constructor", "alone", "when called", "starts nothing"],
+)
+def test_library_that_may_start_programs_while_it_is_loaded_has_a_note_of_its_own(
+    tmp_path: Path, source: str, flags: list[str], starts: bool
+) -> None:
+    (tmp_path / "x.c").write_text(source)
+    out = tmp_path / "_x.so"
+    argv = ["gcc", "-shared", "-fPIC", "-o", out, tmp_path / "x.c", *flags]
+    subprocess.run(argv, check=True)
+    report = inspect(wheel_of(tmp_path, out.read_bytes()), archs=ARCHS)
+    notes = [str(one) for one in report.findings if one.name == "constructors" and one.library]
+    fact = "runs code while it is loaded, and can start programs: system"
+    assert notes == ([f"constructors: toy/_x.so: {fact}"] if starts else [])
+    assert "constructors" not in {one.name for one in report.fatal}
 
 
 THROWS = """

@@ -59,7 +59,7 @@ def test_exact_requirement_on_another_torch_is_refused() -> None:
     assert (found.name, found.fact) == ("other-torch", fact)
 
 
-@pytest.mark.parametrize("loose", ["torchvision", "torchcodec>=0.14", "xformers==0.0.*"])
+@pytest.mark.parametrize("loose", ["torchvision", "torchcodec>=0.14", "xformers==0.0.*", "vllm"])
 def test_loose_requirement_on_what_is_bound_to_torch_is_refused(loose: str) -> None:
     (found,) = companion_findings([Requirement(loose)], None)
     fact = f"it requires {loose}: only one exact release keeps the torch"
@@ -69,6 +69,28 @@ def test_loose_requirement_on_what_is_bound_to_torch_is_refused(loose: str) -> N
 def test_exact_requirement_on_what_is_bound_to_torch_passes() -> None:
     both = [Requirement("torchvision==0.26.0"), Requirement("torchaudio===2.11.0")]
     assert list(companion_findings(both, None)) == []
+
+
+@pytest.mark.parametrize(
+    ("requirement", "label", "named"),
+    [
+        ("torch===2.13.0", LABEL, True),
+        ("torch>=2.12", LABEL, True),
+        ("torch===2.11.0", LABEL, False),
+        ("torch>=2", LABEL, False),
+        ("torch==2.11.0+cu130", LABEL, False),
+        ("torch==2.16.0.dev20261006+cu134", "cu134torch2.16.0.dev20261006.sm120a.1", False),
+        ("torch==2.16.0.dev20261007+cu134", "cu134torch2.16.0.dev20261006.sm120a.1", True),
+        ("torch===2.13.0", "cu130.sm120a.1", False),
+    ],
+)
+def test_torch_that_is_not_the_labels_is_told_of_a_foreign_wheel(
+    tmp_path: Path, requirement: str, label: str, named: bool
+) -> None:
+    wheel = make_wheel(tmp_path, name=NAME.replace(LABEL, label), requires=[requirement])
+    found = [one for one in inspect(wheel, archs=BARE.archs).findings if one.name == "other-torch"]
+    assert [one.fatal for one in found] == [False] * named
+    assert all(requirement in one.fact and "its label names torch 2.1" in one.fact for one in found)
 
 
 def test_other_label_is_refused(tmp_path: Path) -> None:

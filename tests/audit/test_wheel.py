@@ -177,7 +177,7 @@ def test_module_of_another_name_at_the_top_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("scheme", ["scripts", "data", "headers"])
 def test_files_outside_site_packages_are_refused(tmp_path: Path, scheme: str) -> None:
     data = f"toy-1.0+{LABEL}.data"
-    wheel = make_wheel(tmp_path, {f"{data}/{scheme}/pip": b""})
+    wheel = make_wheel(tmp_path, {f"{data}/{scheme}/toy-run": b""})
     fact = f"foreign-top-level: {data}/{scheme}: 1 file there, the stack allows toy"
     assert findings(wheel) == [fact]
 
