@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,31 @@ def test_signed_set_is_published_with_its_signatures(site: Site, home: Path) -> 
         here = site.wheels / "toy" / wheel.bundle.name
         assert wheel.bundle.read_bytes() == here.read_bytes()
     assert verify.show_verify(site, str(home / "to" / "toy"), key=[public(home)]) == Exit.OK
+
+
+def naming(folder: Path, places: set[str]) -> list[str]:
+    """Files of a folder, and those inside of its wheels, that name one of these places."""
+    found = []
+    for path in sorted(one for one in folder.rglob("*") if one.is_file()):
+        held = {path.name: path.read_bytes()}
+        if path.suffix == ".whl":
+            with zipfile.ZipFile(path) as archive:
+                held |= {name: archive.read(name) for name in archive.namelist()}
+        found += [n for n, data in held.items() if any(one.encode() in data for one in places)]
+    return found
+
+
+def test_no_published_file_names_a_place_of_the_builder(
+    site: Site, home: Path, original: Path
+) -> None:
+    """Receipt, SBOM, signature, pages of wheels and of the index; a real wheel: `tests/chain`."""
+    assert publish(site, home) == Exit.OK
+    places = {str(home), str(original), str(Path.home()), sys.prefix, sys.base_prefix}
+    places -= {"/", "/usr"}  # where the compilers lie, which a receipt names
+    assert naming(home / "to", places) == []
+    assert len(list((home / "to").rglob("*.*"))) > 15
+    (home / "to" / "x.html").write_text(f"<p>{original}</p>")
+    assert naming(home / "to", places) == ["x.html"]
 
 
 @pytest.mark.parametrize("place", ["option", "stack", "index", "index of the stack"])

@@ -40,6 +40,7 @@ from blackwheel.stacks import key as keys
 from blackwheel.stacks import loader
 from blackwheel.stacks.request import Request
 
+ROOT = Path(__file__).parents[2]
 LABEL = "cu130torch2.11.0.sm120a.1"
 NAME = f"toy-1.0+{LABEL}-cp312-cp312-linux_x86_64.whl"
 MOMENT = datetime(2025, 10, 20, 12, 30, tzinfo=UTC)
@@ -539,6 +540,17 @@ def test_leaf_that_receipts_of_kept_wheels_lack_is_open(site: Site) -> None:
     assert opened(site)["variable BLACKWHEEL_FIXED"] == why
     forge(site, "torch", lambda section: section.pop("built_for"))
     assert opened(site)["torch built_for"] == why
+
+
+def test_variables_of_a_build_are_computed_again_and_each_has_a_row_in_the_page(site: Site) -> None:
+    page = (ROOT / "docs" / "forgeries.md").read_text(encoding="utf-8")
+    held = sections(site, wheel_of(site))["command"]["variables"]
+    names = sorted(name for name in held if name.startswith("BLACKWHEEL_"))
+    assert "BLACKWHEEL_FIXED" in names
+    for name in names:
+        forge(site, "command", lambda section, n=name: section["variables"].update({n: "x"}))
+        assert f"variable {name}" in [what for what, _, _ in faults(site)]
+        assert f"| `command.variables.{name}` | `variable {name}` | 1 |" in page
 
 
 def test_torch_of_smoke_has_every_leaf_of_that_of_the_build(site: Site) -> None:
