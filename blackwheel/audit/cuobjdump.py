@@ -189,10 +189,12 @@ def _read(
         _write(blob, given, batch)
         with _answer(given, option) as text:
             reads = _parsed(text, batch, option)
-        if option != SYMBOLS or not any(_promises(one, wanted) for one in batch):
-            return reads
-        with _answer(given, CUBINS) as text:
-            return _held_to_cubins(blob, text, batch, reads)
+    held = [n for n, one in enumerate(batch) if option == SYMBOLS and _promises(one, wanted)]
+    if held:
+        each = _held_to_cubins(blob, [batch[n] for n in held], [reads[n] for n in held])
+        for number, read in zip(held, each, strict=True):
+            reads[number] = read
+    return reads
 
 
 def _promises(entry: Entry, wanted: Sequence[Arch] | None) -> bool:
@@ -223,25 +225,23 @@ def _answer(given: Blob, option: str) -> Iterator[mmap.mmap]:
             yield text
 
 
-def _held_to_cubins(
-    blob: Blob, text: mmap.mmap, batch: Sequence[Entry], reads: Sequence[Read]
-) -> list[Read]:
-    """Hold the headers of entries to those of their cubins: a driver runs what both allow."""
-    try:
-        archs = [from_sm(name.decode("ascii")) for name in _LISTED.findall(text)]
-    except ValueError as error:
-        raise UnreadableKernelsError(f"cuobjdump names an unknown arch: {error}") from None
-    cubins = [number for number, one in enumerate(batch) if one.kind == "elf"]
-    if len(archs) != len(cubins):
+def _held_to_cubins(blob: Blob, batch: Sequence[Entry], reads: Sequence[Read]) -> Iterator[Read]:
+    """Hold the headers of cubins' entries to the cubins: a driver runs what both allow."""
+    with Blob.new() as given:
+        _write(blob, given, batch)
+        with _answer(given, CUBINS) as text:
+            names = [name.decode("ascii") for name in _LISTED.findall(text)]
+    if len(names) != len(batch):
         raise UnreadableKernelsError(
-            f"cuobjdump lists {len(archs)} cubins, it was given {len(cubins)}"
+            f"cuobjdump lists {len(names)} cubins, it was given {len(batch)}"
         )
-    held = list(reads)
-    for number, own in zip(cubins, archs, strict=True):
-        why = _lie(reads[number].arch, own)
-        if why:  # of one that is not compressed our own reader knows more marks
-            held[number] = _alone(blob, batch[number], why)
-    return held
+    for entry, read, name in zip(batch, reads, names, strict=True):
+        try:
+            why = _lie(read.arch, from_sm(name))
+        except ValueError as error:
+            raise UnreadableKernelsError(f"cuobjdump names an unknown arch: {error}") from None
+        # of a cubin that is not compressed our own reader knows more marks
+        yield _alone(blob, entry, why) if why else read
 
 
 def _write(blob: Blob, given: Blob, batch: Sequence[Entry]) -> None:

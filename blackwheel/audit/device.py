@@ -30,8 +30,8 @@ MOST_MARKS: Final = 200_000
 
 _ALIGNED: Final = 8
 """Addresses of fat binaries are multiples of it; one that is whole is found anywhere."""
-_ELF, _NARROW_ELF = b"\x7fELF\x02\x01\x01", b"\x7fELF\x01\x01\x01"
-_PTX, _PTX_VERSION = b".target", b".version"
+_ELF, _WIDE, _NARROW = b"\x7fELF", b"\x02\x01\x01", b"\x01\x01\x01"
+_PTX: Final = b".target"
 _RUNTIME: Final = (b"terminate called after throwing an instance of", b"libc++abi: terminating")
 """What libstdc++ and libc++ say before they abort: no other library carries these texts."""
 _GZIP, _XZ, _BZIP2 = b"\x1f\x8b\x08", b"\xfd7zXZ\0", b"1AY&SY"
@@ -178,9 +178,8 @@ def _gaps(covered: Sequence[tuple[int, int]], size: int) -> Iterator[tuple[int, 
 
 def _elsewhere(blob: Blob, found: Found, elf: Elf | None, begin: int, end: int) -> None:
     """Look for cubins, PTX and what is packed outside of fat binaries."""
-    after, version = begin, -1
-    needles = (_ELF, _NARROW_ELF, _PTX, _PTX_VERSION, *_RUNTIME, *_PACKED)
-    for offset, needle in blob.finds(needles, begin, end):
+    after = searched = begin
+    for offset, needle in blob.finds((_ELF, _PTX, *_RUNTIME, *_PACKED), begin, end):
         found.marks += 1
         if found.marks > MOST_MARKS or len(found.cubins) + len(found.ptx) > MOST:
             found.faults.append(f"more than {MOST_MARKS:,} places that look like code")
@@ -192,35 +191,48 @@ def _elsewhere(blob: Blob, found: Found, elf: Elf | None, begin: int, end: int) 
             found.packed += [place] if place >= 0 else []
         elif offset < after:
             continue
-        elif needle == _PTX_VERSION:
-            version = offset if _VERSION.match(_words(blob, offset, end)) else version
         elif needle == _PTX:
-            target = _TARGET.match(_words(blob, offset, end)) if version >= 0 else None
-            if target and (offset - version < _NEAR or _is_text(blob, version, offset)):
+            target = _TARGET.match(_words(blob, offset, end))
+            if target and _has_version(blob, begin, searched, offset):
                 after = _ptx(blob, found, offset, target, end)
-            version = -1 if target else version
-        elif needle == _NARROW_ELF:
-            _narrow(blob, found, offset)
+            searched = offset if target else searched
         elif offset or elf is None:
             after = _embedded(blob, found, offset)
+
+
+def _has_version(blob: Blob, begin: int, searched: int, offset: int) -> bool:
+    """Tell whether a `.version` stands before a `.target`: near, or further back in one text.
+
+    What was `searched` for an earlier one holds none, or is of another text.
+    """
+    near = max(begin, offset - _NEAR)
+    if _VERSION.search(blob.at(near, offset - near)):
+        return True
+    while near > searched:
+        low = max(searched, near - _STEP)
+        piece = blob.at(low, min(near + _WORDS, offset) - low)
+        text = piece.rpartition(b"\0")
+        if _VERSION.search(text[2]):
+            return True
+        if text[1]:
+            return False
+        near = low
+    return False
 
 
 def _embedded(blob: Blob, found: Found, offset: int) -> int:
     """Note an ELF file that begins here, where its header is a whole one; return its end."""
     try:
+        width = blob.at(offset + 4, 3)
         kind, machine, version = struct.unpack("<HHI", blob.at(offset + 16, 8))
         (header,) = struct.unpack("<H", blob.at(offset + 52, 2))
     except OutOfFileError:
         return offset + 1
-    if version != 1 or header != 64 or kind > 4:
-        if machine == CUDA:
-            found.faults.append(f"a cubin at offset {offset:#x} whose header is none")
-        return offset + 1  # a text or a constant that a linker or compiler carries
-    if machine == AMDGPU:
-        found.other = True
-    elif machine != CUDA:
-        found.libraries += 1
-    else:
+    if width != _WIDE:
+        if width == _NARROW and machine == CUDA:
+            found.faults.append(f"a cubin of 32 bits at offset {offset:#x}: nobody here reads it")
+        return offset + 1
+    if machine == CUDA:  # CUDA 12.9 writes its own release where others write 1
         try:
             size = cubin.cubin_size(blob.part(offset, blob.size - offset))
         except (UnreadableKernelsError, OutOfFileError, struct.error) as error:
@@ -228,27 +240,14 @@ def _embedded(blob: Blob, found: Found, offset: int) -> int:
             return offset + 1
         found.cubins.append((offset, size))
         return offset + size
+    if version == 1 and header == 64 and kind <= 4:  # else a constant that a linker carries
+        found.other = found.other or machine == AMDGPU
+        found.libraries += machine != AMDGPU
     return offset + 1
-
-
-def _narrow(blob: Blob, found: Found, offset: int) -> None:
-    """Note a cubin for 32-bit programs: nobody here reads one."""
-    try:
-        kind, machine, version = struct.unpack("<HHI", blob.at(offset + 16, 8))
-    except OutOfFileError:
-        return
-    if machine == CUDA and version == 1 and kind <= 4:
-        found.faults.append(f"a cubin of 32 bits at offset {offset:#x}")
 
 
 def _words(blob: Blob, offset: int, end: int) -> bytes:
     return blob.at(offset, min(_WORDS, end - offset))
-
-
-def _is_text(blob: Blob, begin: int, end: int) -> bool:
-    """Tell whether no null byte stands between: what is PTX for its reader is one text."""
-    places = range(begin, end, _STEP)
-    return not any(b"\0" in blob.at(place, min(_STEP, end - place)) for place in places)
 
 
 def _ptx(blob: Blob, found: Found, offset: int, target: re.Match[bytes], end: int) -> int:

@@ -114,13 +114,15 @@ def beginning(blob: Blob, how: str, budget: Budget, most: int) -> Iterator[Blob]
 
     Raises UnknownPackingError for another broken stream, and where the budget ends before.
     """
+    gzip = how == "gzip"
+    begin = _gzip_header(blob.head(1 << 16)) if gzip else 0
     with Blob.new() as out:
-        stream = iter(_Stream(blob, how))
+        stream = iter(_Stream(blob.part(begin, blob.size - begin), "deflate" if gzip else how))
         while out.size < most:
             try:
                 piece = next(stream, None)
             except BROKEN as error:
-                if how == "gzip":
+                if gzip:
                     break
                 raise UnknownPackingError(f"{how} that cannot be read: {error}") from None
             if piece is None:
@@ -128,6 +130,15 @@ def beginning(blob: Blob, how: str, budget: Budget, most: int) -> Iterator[Blob]
             budget.take(len(piece))
             out.append(piece)
         yield out
+
+
+def _gzip_header(head: bytes) -> int:
+    """Return where the deflated bytes begin: what follows them, a checksum, proves nothing."""
+    place = 12 + int.from_bytes(head[10:12], "little") if head[3] & 4 else 10
+    for flag in (8, 16):  # a name, a comment
+        place = head.find(b"\0", place) + 1 if head[3] & flag and place else place
+    place += 2 * bool(head[3] & 2)
+    return min(place, len(head))
 
 
 @contextlib.contextmanager
@@ -159,8 +170,8 @@ class _Stream:
         self._blob, self._how = blob, how
 
     def __iter__(self) -> Iterator[bytes]:
-        if self._how == "gzip":
-            yield from self._inflated()
+        if self._how in ("gzip", "deflate"):
+            yield from self._inflated(31 if self._how == "gzip" else -15)
             return
         xz = self._how == "xz"
         decoder = lzma.LZMADecompressor(memlimit=128 << 20) if xz else bz2.BZ2Decompressor()
@@ -173,8 +184,8 @@ class _Stream:
                 return
         raise EOFError("it ends early")
 
-    def _inflated(self) -> Iterator[bytes]:
-        decoder = zlib.decompressobj(wbits=31)
+    def _inflated(self, bits: int) -> Iterator[bytes]:
+        decoder = zlib.decompressobj(wbits=bits)
         for data in self._chunks():
             rest = data
             while rest and not decoder.eof:

@@ -95,7 +95,7 @@ def test_two_ends_must_count_the_same_files(files: list[File], write: Write) -> 
     require(write(with_large_end(fewer, len(files))), "two-directories", "fatal")
 
 
-@pytest.mark.parametrize("length", [22, 42, 60, 80, 97])
+@pytest.mark.parametrize("length", [22, 30, 42, 97])
 def test_second_end_that_begins_before_the_file_is_refused(write: Write, length: int) -> None:
     data = bytearray(b"PK\6\6" + bytes(length + 18))
     data[-22:] = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 1, 1, 0, 0, 0)

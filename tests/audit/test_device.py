@@ -96,7 +96,7 @@ def test_packed_cubin_is_held_to_its_size_and_its_arch(tmp_path: Path) -> None:
         (
             (packed_entry(right, arch=90), KernelCounts(missing=1), ""),
             (packed_entry(right, suffix="a"), KernelCounts(), "a cubin of sm_90 under a header"),
-            (packed_entry(right, arch=90, unpacked=1 << 40), KernelCounts(), "one piece of"),
+            (packed_entry(right, arch=90, unpacked=1 << 31), KernelCounts(), "one piece of"),
             (packed_entry(right, arch=90, unpacked=8), KernelCounts(), ""),
         )
     ):

@@ -190,6 +190,7 @@ def moved(data: bytes) -> bytes:
         (segments(ROOMY, (1, 4, 64, 0, 0, 64, 64, 4096)), "two segments share the address 0x0"),
         (segments(ROOMY, (1, 4, 0, 64, 0, 9, 9, 4096)), "two segments share the address 0x40"),
         (segments(ROOMY, (1, 4, 0, 1 << 11, 0, 9, 9, 4096)), "two segments share the address"),
+        (segments(ROOMY, (1, 4, 256, 256, 0, 0, 64, 4096)), "two segments share the address 0x100"),
         (without_end(elf()), "its dynamic segment has no end"),
         (moved(elf()), "is mapped from another place"),
     ],
