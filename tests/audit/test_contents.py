@@ -305,7 +305,7 @@ def test_budget_that_ends_inside_of_a_library_leaves_it_unknown(tmp_path: Path) 
 
 def test_mark_of_a_packer_alone_is_nothing(tmp_path: Path) -> None:
     """A library that unpacks such files holds their marks too."""
-    marks = b"\xfd7zXZ\0" + bytes(9) + b"\x1f\x8b\x08" + b"\xff" * 9 + b"BZh\x001AY&SY"
+    marks = b"\xfd7zXZ\0" + bytes(9) + (b"\x1f\x8b\x08" + b"\xff" * 9) * 300 + b"BZh\x001AY&SY"
     names, (library,) = report(tmp_path, "toy/_x.so", elf(rodata=marks))
     assert (library.host_only, names) == (True, [])
 
