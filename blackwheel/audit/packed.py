@@ -136,9 +136,10 @@ def _gzip_header(head: bytes) -> int:
     """Return where the deflated bytes begin: what follows them, a checksum, proves nothing."""
     place = 12 + int.from_bytes(head[10:12], "little") if head[3] & 4 else 10
     for flag in (8, 16):  # a name, a comment
-        place = head.find(b"\0", place) + 1 if head[3] & flag and place else place
-    place += 2 * bool(head[3] & 2)
-    return min(place, len(head))
+        place = head.find(b"\0", place) + 1 if head[3] & flag else place
+        if not place:
+            raise UnknownPackingError("gzip whose header has no end")
+    return min(place + 2 * bool(head[3] & 2), len(head))
 
 
 @contextlib.contextmanager

@@ -279,12 +279,22 @@ def test_packed_files_have_a_budget(tmp_path: Path) -> None:
         (gzip.compress(OLD_CODE)[:-8], "gzip at "),  # without its checksum
         (gzip.compress(OLD_CODE)[:-8] + bytes(8), "gzip at "),
         (NAMED, "gzip at "),
+        (b"\x1f\x8b\x08\x08" + bytes(6) + b"x" * 70_000, "gzip whose header has no end"),
         (gzip.compress(b"x") * 257 + gzip.compress(OLD_CODE), "more than 256 places may hold"),
         (gzip.compress(bytes(1 << 20) + OLD_CODE), "gzip at "),
         (lzma.compress(OLD_CODE)[:-40], "xz that cannot be read"),
         (bz2.compress(OLD_CODE)[:-8], "bzip2 that cannot be read"),
     ],
-    ids=["cut", "other checksum", "named", "behind many", "behind much", "cut xz", "cut bzip2"],
+    ids=[
+        "cut",
+        "other checksum",
+        "named",
+        "long name",
+        "behind many",
+        "behind much",
+        "cut xz",
+        "cut bzip2",
+    ],
 )
 def test_code_packed_inside_of_a_library_is_found_or_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, fact: str
