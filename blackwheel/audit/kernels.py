@@ -255,8 +255,9 @@ def _add_relocatable(blob: Blob, found: Found, done: DeviceCode) -> None:
                 places[kernel][part.unit].add(part.arch)
     _read_units(blob, found.relocatable, done, len(found.units))
     compiled: dict[tuple[int, str], set[Arch]] = defaultdict(set)
-    for part in done.code[before:]:
-        for kernel in part.kernels if part.kind == "elf" else ():
+    cubins = [part for part in done.code[before:] if part.kind == "elf"]
+    for part in cubins:
+        for kernel in part.kernels:
             compiled[part.unit, kernel].add(part.arch)
     told = [{one.arch for one in unit.entries if one.kind == "elf"} for unit in found.units]
     anew = all(any(one.kind == "ptx" for one in unit.entries) for unit in found.relocatable)

@@ -129,7 +129,8 @@ def _requirement_findings(
             yield Finding(name="other-torch", fact=fact)
     elif expected is not None or torch or wheel.uses_torch:
         yield from torch_findings(requires, expected.torch if expected else None)
-        yield from _label_findings(wheel, torch) if expected is None else ()
+        if expected is None:
+            yield from _label_findings(wheel, torch)
     yield from companion_findings(requires, expected.runtime if expected else None)
     if expected is not None:
         yield from _other_requirements(requires, expected)
