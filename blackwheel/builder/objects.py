@@ -7,12 +7,13 @@ The launcher notes beside each object what it was compiled from (inside/inputs.p
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from blackwheel.builder.inside.inputs import SUFFIX
+from blackwheel.core.files import below
 from blackwheel.sources.tree import ABSENT, Rows, row
 
 _OBJECTS: Final = (".o", ".obj", ".lo", ".gch", ".pch")
@@ -43,7 +44,7 @@ class Tree:
         """
         kept, dropped = set(), 0
         new = {path.rpartition("/")[2] for path in set(self.wanted) - set(self.before)}
-        for path in _files(self.src):
+        for path in below(self.src):
             if path.suffix not in _OBJECTS or self._is_source(path):
                 continue
             if self._proved(path, new):
@@ -52,7 +53,7 @@ class Tree:
                 dropped += 1
                 path.unlink()
                 Path(f"{path}{SUFFIX}").unlink(missing_ok=True)
-        for path in _files(self.src):
+        for path in below(self.src):
             if path.name == _LOG:
                 self._rewrite(path, kept)
         return dropped
@@ -117,12 +118,6 @@ class Tree:
         part = log.with_name(f"{log.name}.part")
         part.write_text("\n".join(found) + "\n", encoding="utf-8", errors="surrogateescape")
         part.replace(log)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for place, _, names in os.walk(folder):
-        for name in names:
-            yield Path(place, name)
 
 
 def _notes(path: Path) -> list[tuple[str, str]]:

@@ -62,11 +62,6 @@ def cpu_seconds(request: Request) -> int:
     return request.pin.cpu_seconds * len(request.archs)
 
 
-def job_count(cores: int, memory_bytes: int, largest_object: int) -> int:
-    """Return how many compilers run at once: one per core, as far as memory reaches."""
-    return max(1, min(cores, memory_bytes // largest_object))
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Width:
     """Upper and lower bound of parallel compiles, before actual memory use is known."""
@@ -89,8 +84,6 @@ def width(
     cores: int, memory_bytes: int, largest_object: int, *, jobs: int = 0, pooled: bool = True
 ) -> Width:
     """Return the bounds of parallel compiles; in a pool each object waits for its own memory."""
-    fits = job_count(cores, memory_bytes, largest_object)
-    if not pooled:
-        return Width(most=jobs or fits, least=jobs or fits)
-    most = jobs or cores
-    return Width(most=most, least=max(1, min(most, memory_bytes // largest_object)))
+    fits = max(1, min(jobs or cores, memory_bytes // largest_object))
+    most = jobs or (cores if pooled else fits)
+    return Width(most=most, least=fits if pooled else most)

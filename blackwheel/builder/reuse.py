@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import time
@@ -21,7 +20,7 @@ from typing import Final
 from blackwheel.builder import memory_pool
 from blackwheel.builder.plan import BuildPlan
 from blackwheel.builder.workspace import Workshop
-from blackwheel.core import process, records
+from blackwheel.core import files, process, records
 from blackwheel.core.console import Console
 from blackwheel.pytorch.identity import TorchIdentity
 from blackwheel.toolchain.host_compiler import Compiler
@@ -69,23 +68,19 @@ def _digest(value: object) -> str:
 
 def _identity(compiler: Compiler, environment: Mapping[str, str]) -> str:
     """Tell a compiler from another of the same version: its package may carry patches."""
-    files = [compiler.path.resolve()]
+    programs = [compiler.path.resolve()]
     if compiler.kind == "gcc":
         argv = (str(compiler.path), "-print-prog-name=cc1plus")
         told = process.capture(argv, environment=environment, cwd=Path("/")).stdout.strip()
-        files.append(Path(told))
-    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()]
+        programs.append(Path(told))
+    digests = [files.sha256(path) for path in programs if path.is_file()]
     return " ".join([str(compiler.path), compiler.version, *digests])
 
 
 def _later_than_now(folder: Path) -> bool:
     """Tell whether a file says that it was written after this moment: its time proves nothing."""
     now = time.time_ns()
-    return any(
-        (Path(place) / name).lstat().st_mtime_ns > now
-        for place, _, names in os.walk(folder)
-        for name in names
-    )
+    return any(path.lstat().st_mtime_ns > now for path in files.below(folder))
 
 
 def begin_anew_unless_same(

@@ -108,31 +108,17 @@ def _probe(
     """Run the probe once in a process of its own."""
     kept = ("PATH", "HOME", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
     environment = {name: site.environment[name] for name in kept if name in site.environment}
-    done = process.capture(
-        [str(python), "-s", "-P", str(probe), *options],
-        environment={**environment, "LC_ALL": "C.UTF-8", **variables},
-        cwd=python.parent,
-        timeout=PROBE_SECONDS,
-        check=False,
-    )
-    if done.code != 0:
-        raise BlackwheelError(
-            "bench-failed",
-            done.tail or f"exit code {done.code}",
-            where=str(probe),
-            fix="invoke doctor names the GPU and the driver; a bench needs both",
-            code=Exit.SMOKE,
-        )
+    environment |= {"LC_ALL": "C.UTF-8", **variables}
+    argv = [str(python), "-s", "-P", str(probe), *options]
+    done = process.capture_within(PROBE_SECONDS, argv, environment=environment, cwd=python.parent)
     try:
-        return records.last_of(done.stdout, dict[str, Any])
+        if done.code == 0:
+            return records.last_of(done.stdout, dict[str, Any])
+        fact, fix = done.end, "invoke doctor names the GPU and the driver; a bench needs both"
     except records.NotARecordError as error:
-        raise BlackwheelError(
-            "bench-failed",
-            f"what it printed last is not its answer: {error}",
-            where=str(probe),
-            fix="run it alone: python patches/PROJECT/bench.py",
-            code=Exit.SMOKE,
-        ) from None
+        fact = f"what it printed last is not its answer: {error}"
+        fix = "run it alone: python patches/PROJECT/bench.py"
+    raise BlackwheelError("bench-failed", fact, where=str(probe), fix=fix, code=Exit.SMOKE)
 
 
 def attention_table(project: str, found: Mapping[str, Sequence[dict[str, Any]]]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import platform
-import subprocess
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from blackwheel import __version__
 from blackwheel.builder import timeline
 from blackwheel.core.errors import BlackwheelError
 from blackwheel.core.machine import read_machine
-from blackwheel.core.process import capture
+from blackwheel.core.process import capture_within
 from blackwheel.core.redact import Redactor
 from blackwheel.core.site import Site
 from blackwheel.core.units import size
@@ -140,11 +139,9 @@ def listed(checks: Sequence[Check]) -> str:
 def _said(site: Site, argv: Sequence[str]) -> str:
     """Return what a program says, or why it says nothing: either is a finding."""
     try:
-        done = capture(
-            argv, environment=site.environment, cwd=site.checkout, timeout=30, check=False
-        )
+        done = capture_within(30, argv, environment=site.environment, cwd=site.checkout)
     except BlackwheelError as error:
         return f"{argv[0]}: {error.fact}\n"
-    except subprocess.TimeoutExpired:
+    if done.hung:
         return f"{argv[0]}: no answer\n"
     return done.stdout or done.stderr or f"{argv[0]}: exit code {done.code}\n"

@@ -45,27 +45,19 @@ def run(
         site.console.relay = relay
         result = action(site)
         code = result if isinstance(result, int) else int(Exit.OK)
-    except BlackwheelError as error:
+    except (BlackwheelError, OSError) as error:
         if os.environ.get("BLACKWHEEL_DEBUG"):
             raise
-        _console(relay).error(error)
-        code = int(error.code)
+        console = Console(environment=os.environ)
+        console.relay = relay
+        named = _machine_error(error) if isinstance(error, OSError) else error
+        console.error(named)
+        code = int(named.code)
     except (KeyboardInterrupt, SystemExit) as stop:
         code = stop.code if isinstance(stop, SystemExit) and isinstance(stop.code, int) else 130
         if not relay:
             Console(environment=os.environ).say(stopped)
-    except OSError as error:
-        if os.environ.get("BLACKWHEEL_DEBUG"):
-            raise
-        _console(relay).error(_machine_error(error))
-        code = int(Exit.MACHINE)
     return code
-
-
-def _console(relay: Relay | None) -> Console:
-    console = Console(environment=os.environ)
-    console.relay = relay
-    return console
 
 
 def _open_streams() -> None:

@@ -86,7 +86,8 @@ def interpreters(
     for version in versions:
         for path, by_version in _candidates(version, environment, running):
             if path.is_file():
-                header = _has_header(path.resolve(), version)
+                include = path.resolve().parent.parent / "include" / f"python{version}"
+                header = (include / "Python.h").is_file()
                 found.append(
                     Interpreter(version=version, path=path, header=header, by_version=by_version)
                 )
@@ -120,10 +121,6 @@ def _newest_first(prefixes: Iterable[Path]) -> list[Path]:
 def _patch_level(prefix: Path) -> int:
     found = re.search(r"3\.\d+\.(\d+)", prefix.name)
     return int(found[1]) if found else -1
-
-
-def _has_header(path: Path, version: str) -> bool:
-    return (path.parent.parent / "include" / f"python{version}" / "Python.h").is_file()
 
 
 def _meminfo(text: str) -> dict[str, int]:

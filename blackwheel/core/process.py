@@ -32,10 +32,21 @@ class Completed:
     stdout: str
     stderr: str = ""
 
+    hung: bool = False
+    """Whether it was ended because its time was over."""
+
     @property
     def tail(self) -> str:
         """The last lines of stderr: as much as a message takes."""
         return "\n".join(self.stderr.splitlines()[-12:])
+
+    @property
+    def end(self) -> str:
+        """Words for its failure (hung, a signal, an exit code), and its last lines."""
+        if self.hung:
+            return self.stderr
+        killed = f"killed by signal {self.code - 128}"
+        return f"{killed if self.code > 128 else f'ended with code {self.code}'}\n{self.tail}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,6 +164,17 @@ def capture(
             code=Exit.FAULT,
         )
     return done
+
+
+def capture_within(
+    seconds: float, argv: Sequence[str], *, environment: Mapping[str, str], cwd: Path
+) -> Completed:
+    """Run as `capture` does, and raise for no end; a process that hangs is ended, with code 124."""
+    try:
+        return capture(argv, environment=environment, cwd=cwd, timeout=seconds, check=False)
+    except subprocess.TimeoutExpired:
+        words = f"hung: {seconds:g} s went by"
+        return Completed(argv=tuple(argv), code=124, stdout="", stderr=words, hung=True)
 
 
 def capture_into(

@@ -76,7 +76,7 @@ def strays(packages: Path, *, own: Collection[str] = ()) -> list[Changed]:
     }
     return [
         Changed(distribution="", path=path, why="is in no RECORD")
-        for path in sorted(_files(packages))
+        for path in sorted(str(file.relative_to(packages)) for file in files.below(packages))
         if path not in known and path not in (*OWN, *own) and not _compiled(path)
     ]
 
@@ -144,13 +144,6 @@ def _hex(coded: str) -> str:
         return base64.urlsafe_b64decode(coded + "=" * (-len(coded) % 4)).hex()
     except ValueError:
         return coded
-
-
-def _files(folder: Path) -> Iterator[str]:
-    for place, _, names in os.walk(folder):
-        inner = os.path.relpath(place, folder)
-        for name in names:
-            yield name if inner == "." else f"{inner}/{name}"
 
 
 def _compiled(path: str) -> bool:

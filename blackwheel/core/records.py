@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, TypeVar
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.files import bounded
 
 MOST_BYTES: Final = 64 << 20
 """Of one file; the largest, all symbols of a torch and its CUDA libraries, has some 30 MB."""
@@ -51,16 +52,16 @@ def checked(value: Any, form: type[_Form]) -> _Form:
 def kept(path: Path, form: type[_Form]) -> _Form | None:
     """Return the record of something that can be made again; None for a file that holds none."""
     try:
-        return parsed(_content(path), form)
-    except (OSError, NotARecordError):
+        return parsed(bounded(path, MOST_BYTES), form)
+    except (OSError, ValueError):
         return None
 
 
 def read(path: Path, form: type[_Form], *, fix: str = "") -> _Form:
     """Return the record that a command needs; raise `bad-record`."""
     try:
-        return parsed(_content(path), form)
-    except (OSError, NotARecordError) as error:
+        return parsed(bounded(path, MOST_BYTES), form)
+    except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise bad_record(path, why, fix=fix) from None
 
@@ -68,8 +69,8 @@ def read(path: Path, form: type[_Form], *, fix: str = "") -> _Form:
 def lines(path: Path, form: type[_Form]) -> list[_Form]:
     """Return the records of a file of JSON lines; a cut or foreign line is left out."""
     try:
-        content = _content(path)
-    except (OSError, NotARecordError):
+        content = bounded(path, MOST_BYTES)
+    except (OSError, ValueError):
         return []
     found = []
     for line in content.splitlines():
@@ -111,14 +112,6 @@ def adapter(form: Any) -> TypeAdapter[Any]:
     if form not in _ADAPTERS:
         _ADAPTERS[form] = TypeAdapter(form)
     return _ADAPTERS[form]
-
-
-def _content(path: Path) -> bytes:
-    with path.open("rb") as source:
-        content = source.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise NotARecordError(f"it has more than {MOST_BYTES} bytes")
-    return content
 
 
 def _first(error: Exception) -> str:

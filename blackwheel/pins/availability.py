@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from functools import cache
@@ -17,7 +16,7 @@ from packaging.version import InvalidVersion, Version
 from blackwheel.core.addresses import shown
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.http import AbsentError, FailedError, Patience, whole_length
-from blackwheel.core.process import capture
+from blackwheel.core.process import capture_within
 from blackwheel.core.site import Site
 from blackwheel.pytorch.nightly_index import build_date
 from blackwheel.sources import git_host, package_index
@@ -203,28 +202,18 @@ def _commit(site: Site, pin: Pin) -> Seen:
             ["fetch", "--quiet", "--depth=1", "--filter=tree:0", "--", pin.url, pin.commit],
             ["show", "--no-patch", "--format=%ct", pin.commit],
         ):
-            done = _git(words, own, Path(folder))
-            if done is None:
+            git = ["git", *words]
+            done = capture_within(_GIT_SECONDS, git, environment=own, cwd=Path(folder))
+            if done.hung:
                 return Seen(pin=pin, state="unknown", fact=f"no answer in {_GIT_SECONDS:g} s")
-            code, out, said = done
-            if code != 0:
+            if done.code != 0:
+                said = done.stderr
                 why = git_host.reason(said) or " ".join(git_host.said(said)) or "git refused"
                 gone = git_host.has_not(pin.commit, said)
                 return Seen(pin=pin, state="gone" if gone else "unknown", fact=shown(why))
-    since = datetime.fromtimestamp(int(out), UTC).date() if out.strip().isdecimal() else None
+    moment = done.stdout.strip()
+    since = datetime.fromtimestamp(int(moment), UTC).date() if moment.isdecimal() else None
     return Seen(pin=pin, state="there", since=since)
-
-
-def _git(
-    words: Sequence[str], environment: Mapping[str, str], folder: Path
-) -> tuple[int, str, str] | None:
-    try:
-        done = capture(
-            ["git", *words], environment=environment, cwd=folder, timeout=_GIT_SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return None
-    return done.code, done.stdout, done.stderr
 
 
 def _show(site: Site, stack: Stack, found: Sequence[Seen], today: date) -> None:

@@ -14,22 +14,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.files import replace_file
 from blackwheel.pipeline.todo import Work
 from blackwheel.sources.patch import PatchedTree
-from blackwheel.stacks.records import Stack
+from blackwheel.stacks.records import STRICT, Stack
 
 MOST_BYTES: Final = 1 << 20
 """Of a session file; the stack with most in it takes 40 KB."""
 _KEPT_SECONDS: Final = 7 * 86_400
 """A killed command leaves its files; no session reads one a week after it was written."""
-_STRICT = ConfigDict(extra="forbid", defer_build=True)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class BuildOrder:
     """The work of a session `build` or `plan`: one project for one Python."""
 
@@ -50,7 +50,7 @@ class BuildOrder:
     schema: Literal[1] = 1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class SmokeGroup:
     """Wheels that are smoked together in one environment."""
 
@@ -65,7 +65,7 @@ class SmokeGroup:
     locks: tuple[Path, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class SmokeOrder:
     """The work of a session `smoke`."""
 
@@ -125,14 +125,7 @@ def write(path: Path, order: Order) -> None:
     data = json.dumps(asdict(order), default=str, indent=1).encode()
     if len(data) > MOST_BYTES:
         raise _bad(path, f"it would hold {len(data)} bytes, more than {MOST_BYTES}")
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=".part-")  # of mode 0600
-    try:
-        with os.fdopen(handle, "wb") as sink:
-            sink.write(data)
-        Path(part).replace(path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
+    replace_file(path, data, mode=0o600)
 
 
 def read(path: Path, kind: type[_Kind]) -> _Kind:

@@ -17,16 +17,16 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.stacks.records import STRICT
 
 _AT_ONCE: Final = 1 << 16
 _LONGEST: Final = 1 << 14
 """Of a line, in bytes."""
 _LINE: Final = 2000
 """Of a text in a record, in characters: six bytes each at most in JSON."""
-_STRICT = ConfigDict(extra="forbid", defer_build=True)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class Progress:
     """The number of objects that are done, of how many, with jobs and memory in the note."""
 
@@ -38,7 +38,7 @@ class Progress:
     record: Literal["progress"] = "progress"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class Said:
     """A line for people."""
 
@@ -46,7 +46,7 @@ class Said:
     record: Literal["said"] = "said"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class StageBegan:
     """The beginning of a stage of the session."""
 
@@ -54,7 +54,7 @@ class StageBegan:
     record: Literal["began"] = "began"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class StageEnded:
     """The end of a stage, as its line says it."""
 
@@ -63,7 +63,7 @@ class StageEnded:
     record: Literal["stage-ended"] = "stage-ended"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class Made:
     """An audited wheel with its receipt beside it."""
 
@@ -71,7 +71,7 @@ class Made:
     record: Literal["made"] = "made"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class Ended:
     """The exit code of one process of the session."""
 

@@ -118,9 +118,7 @@ def smoke_installed(site: Site, order: SmokeOrder, group: SmokeGroup, environmen
     stack, wheels = order.stacks[group.stack], group.wheels
     link_torch(site, order, group, environment)
     variables = runner.variables_of(site.environment, str(environment))
-    driver = loading.stand_in(
-        stack, constraints=site.constraints, store=site.store, environment=site.environment
-    )
+    driver = loading.stand_in(site, stack)
     smoked = [
         smoke.smoke(
             wheel,

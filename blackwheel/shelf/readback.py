@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -129,6 +128,7 @@ def _install_one(
         encoding="utf-8",
     )
     locks = sorted({_pins(site, one.request) for one in members})
+    any_pins = any(pins(lock_text(lock)) for lock in locks)
     sync = [*pip, "sync", "--quiet", "--require-hashes", "--python", python]
     # What this run's own cache holds proves nothing about the index.
     from_index = [*pip, "install", "--quiet", "--no-deps", "--require-hashes", "--no-cache"]
@@ -140,25 +140,20 @@ def _install_one(
         own["UV_INDEX_BLACKWHEEL_USERNAME"], own["UV_INDEX_BLACKWHEEL_PASSWORD"] = login
     steps = [
         ([str(site.uv), "venv", "--quiet", "--python", str(program), str(folder / "env")], own),
-        *([([*sync, *map(str, locks)], environment)] if _any_pins(locks) else []),
+        *([([*sync, *map(str, locks)], environment)] if any_pins else []),
         ([*from_index, "--requirement", str(wanted)], own),
     ]
     for argv, variables in steps:
         done = process.capture(argv, environment=variables, cwd=folder, check=False)
         if done.code != 0:
             secrets = remote_index.login_forms(login) if login else ()
-            tail = done.tail
-            raise _failed(masked(tail, secrets), simple)
+            raise _failed(masked(done.tail, secrets), simple)
 
 
 def _pins(site: Site, asked: Request) -> Path:
     kept = archive.archive(site.store, site.environment, site.console)
     lock = asked.lock("run", site.constraints)
     return archive.installable(asked.stack, asked.tag, lock, kept)
-
-
-def _any_pins(locks: Sequence[Path]) -> bool:
-    return any(pins(lock_text(lock)) for lock in locks)
 
 
 def _import(module: str, folder: Path, simple: str) -> None:
@@ -168,15 +163,9 @@ def _import(module: str, folder: Path, simple: str) -> None:
         f"import importlib.util as u; u.find_spec('torch') and __import__('torch'); import {module}"
     )
     argv = [str(folder / "env" / "bin" / "python"), "-I", "-c", code]
-    try:
-        done = process.capture(
-            argv, environment=variables, cwd=folder, timeout=IMPORT_SECONDS, check=False
-        )
-        words = done.tail
-    except subprocess.TimeoutExpired:
-        done, words = None, f"{IMPORT_SECONDS} s went by"
-    if done is None or done.code != 0:
-        raise _failed(f"import {module}\n{words}", simple)
+    done = process.capture_within(IMPORT_SECONDS, argv, environment=variables, cwd=folder)
+    if done.code != 0:
+        raise _failed(f"import {module}\n{done.end}", simple)
 
 
 def _failed(words: str, simple: str) -> BlackwheelError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import time
 from pathlib import Path
 from typing import Final
@@ -70,11 +69,8 @@ def _attempt(one: Proved, index: Index, *, site: Site, seconds: float) -> str:
     # The tries are counted here: uv would make four of each, without reading the index between.
     environment = {**site.environment, "UV_HTTP_RETRIES": "0", "NO_COLOR": "1"}
     environment["UV_UPLOAD_HTTP_TIMEOUT"] = str(max(1, int(seconds)))
-    try:
-        done = process.capture(
-            argv, environment=environment, cwd=Path("/"), timeout=seconds + 1, check=False
-        )
-    except subprocess.TimeoutExpired:
+    done = process.capture_within(seconds + 1, argv, environment=environment, cwd=Path("/"))
+    if done.hung:
         return "no answer in time"
     if done.code == 0:
         return ""

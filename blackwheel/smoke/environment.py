@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import configparser
-import subprocess
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -110,19 +109,10 @@ def _script(wheel: Path) -> str:
 
 def _answer(script: Path, asked: tuple[str, ...], wheel: Path, variables: Mapping[str, str]) -> str:
     """Run a wheel's command; where it was asked for its version, hold that to the wheel's."""
-    try:
-        done = process.capture(
-            [str(script), *asked],
-            environment=variables,
-            cwd=script.parent,
-            timeout=SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise _script_failed(script, asked, wheel, f"hung: {SECONDS} s went by") from None
+    argv = [str(script), *asked]
+    done = process.capture_within(SECONDS, argv, environment=variables, cwd=script.parent)
     if done.code != 0:
-        tail = done.tail
-        raise _script_failed(script, asked, wheel, f"ended with code {done.code}\n{tail}")
+        raise _script_failed(script, asked, wheel, done.end)
     if asked != ASKED:
         return "runs"
     version = str(parse_wheel_filename(wheel.name)[1])

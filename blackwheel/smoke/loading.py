@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sysconfig
 import tempfile
 import zipfile
@@ -78,19 +77,17 @@ class Loading:
         return "; ".join(parts or ["no shared library"])
 
 
-def stand_in(
-    stack: Stack, *, constraints: Path, store: Path, environment: Mapping[str, str]
-) -> Path | None:
+def stand_in(site: Site, stack: Stack) -> Path | None:
     """Find the driver's stand-in of the stack's toolchain; None where no toolchain is here.
 
     It has every function that cuda.h of that release declares, and no other. Nothing is fetched.
     """
-    lock = stack.lock(constraints, "toolchain")
+    lock = stack.lock(site.constraints, "toolchain")
     if stack.toolchain.source == "host":
-        roots = toolkit.host_candidates(stack.toolchain.cuda, environment)
+        roots = toolkit.host_candidates(stack.toolchain.cuda, site.environment)
     elif lock.is_file():
         digest = toolkit.lock_digest(lock)
-        roots = (store / "toolchains" / digest[:16] / "cuda",)
+        roots = (site.store / "toolchains" / digest[:16] / "cuda",)
     else:
         roots = ()
     files = (root / "lib64" / "stubs" / "libcuda.so" for root in roots)
@@ -118,9 +115,7 @@ def load(
     """
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-        files = sorted(name for name in names if _is_library(archive, name))
-    running = _tag(python)
-    skipped = {name: other for name in files if (other := _other_python(name, running))}
+        files, skipped = _libraries(archive, python)
     request = {
         "packages": str(packages),
         "libraries": [_INSTALLED.sub("", name) for name in files if name not in skipped],
@@ -130,16 +125,16 @@ def load(
         "older": serves_later,
     }
     told = _told(request, python, variables, wheel)
-    bad = {name: seen["error"] for name, seen in told["libraries"].items() if "error" in seen}
+    bad = {name: seen["error"] for name, seen in told.libraries.items() if "error" in seen}
     if bad:
         raise _does_not_load(bad, len(files), wheel)
     libraries = [
-        Loaded(library=name, load=f"not tried: it is for {skipped[name]}")
+        Loaded(library=name, load=skipped[name])
         if name in skipped
-        else _loaded(name, told["libraries"][_INSTALLED.sub("", name)])
+        else _loaded(name, told.libraries[_INSTALLED.sub("", name)])
         for name in files
     ]
-    guards = [_guarded(name, seen, wheel, serves_later) for name, seen in told["guards"].items()]
+    guards = [_guarded(name, seen, wheel, serves_later) for name, seen in told.guards.items()]
     return Loading(libraries=tuple(libraries), guard="; ".join(guards))
 
 
@@ -153,20 +148,16 @@ def try_loading(site: Site, wheel: Path, python: Path) -> dict[str, str]:
     site.store.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=site.store, prefix="loading-") as folder:
         with zipfile.ZipFile(wheel) as archive:
-            files = sorted(name for name in archive.namelist() if _is_library(archive, name))
-            for name in files:
-                archive.extract(name, folder)
-        running = _tag(python)
-        skipped = {name: other for name in files if (other := _other_python(name, running))}
+            files, skipped = _libraries(archive, python)
+            archive.extractall(folder, files)
         request = {
             "packages": folder,
             "libraries": [name for name in files if name not in skipped],
             "guarded": [],
             "stand_in": str(driver or ""),
         }
-        told = _told(request, python, site.environment, wheel)["libraries"]
-    said = {name: seen.get("load") or seen["error"] for name, seen in told.items()}
-    return said | {name: f"not tried: it is for {other}" for name, other in skipped.items()}
+        told = _told(request, python, site.environment, wheel).libraries
+    return {name: seen.get("load") or seen["error"] for name, seen in told.items()} | skipped
 
 
 def went_well(said: str) -> bool:
@@ -218,9 +209,12 @@ def _tag(python: Path) -> str:
     return f"cpython-3{minor}"
 
 
-def _other_python(name: str, running: str) -> str:
-    found = _OTHER.search(name)
-    return found[1] if found and found[1] != running else ""
+def _libraries(archive: zipfile.ZipFile, python: Path) -> tuple[list[str], dict[str, str]]:
+    """Return the libraries of a wheel, and why those of another Python are not tried."""
+    files = sorted(name for name in set(archive.namelist()) if _is_library(archive, name))
+    others = [(name, found[1]) for name in files if (found := _OTHER.search(name))]
+    running = _tag(python)
+    return files, {name: f"not tried: it is for {tag}" for name, tag in others if tag != running}
 
 
 def _loaded(name: str, seen: Mapping[str, Any]) -> Loaded:
@@ -266,28 +260,20 @@ class Told:
 
 def _told(
     request: Mapping[str, Any], python: Path, variables: Mapping[str, str], wheel: Path
-) -> dict[str, Any]:
+) -> Told:
     probe = Path(__file__).parent / "inside" / "load_libraries.py"
     argv = [str(python), "-I", str(probe), json.dumps(request)]
     # What switches a guard off for a person would hide here whether it works.
     variables = {name: value for name, value in variables.items() if not _SWITCH.search(name)}
-    try:
-        done = process.capture(
-            argv, environment=variables, cwd=python.parent, timeout=SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired:
-        bad = {"all of them": f"hung: {SECONDS} s went by"}
-        raise _does_not_load(bad, len(request["libraries"]), wheel) from None
+    done = process.capture_within(SECONDS, argv, environment=variables, cwd=python.parent)
     if done.code != 0:
-        how = f"killed by signal {done.code - 128}\n" if done.code > 128 else ""
-        bad = {"torch itself": how + done.tail}
+        bad = {"all of them" if done.hung else "torch itself": done.end}
         raise _does_not_load(bad, len(request["libraries"]), wheel)
     try:
-        told = records.last_of(done.stdout, Told)
+        return records.last_of(done.stdout, Told)
     except records.NotARecordError as error:
         bad = {"torch itself": f"what was printed last is not the answer: {error}"}
         raise _does_not_load(bad, len(request["libraries"]), wheel) from None
-    return {"libraries": told.libraries, "guards": told.guards}
 
 
 def _does_not_load(bad: Mapping[str, str], count: int, wheel: Path) -> BlackwheelError:

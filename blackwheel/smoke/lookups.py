@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -37,14 +36,9 @@ def look_up(
     python = environment / "bin" / "python"
     argv = [str(python), "-I", str(script), json.dumps(request)]
     seen = {**variables, "CUDA_HOME": str(environment / "no-toolkit")}
-    try:
-        done = process.capture(
-            argv, environment=seen, cwd=environment, timeout=SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise _failed(script, wheel, f"hung: {SECONDS} s went by") from None
+    done = process.capture_within(SECONDS, argv, environment=seen, cwd=environment)
     if done.code != 0:
-        raise _failed(script, wheel, f"ended with code {done.code}\n{done.tail}")
+        raise _failed(script, wheel, done.end)
     lines = done.stdout.splitlines()
     if not lines or not lines[-1].strip():
         raise _failed(script, wheel, "said nothing: a check that is content with nothing is none")

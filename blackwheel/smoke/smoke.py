@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -132,8 +131,8 @@ def smoke(
         for number, module in enumerate(pin.modules):
             stage.update(number, len(pin.modules), module)
             seen = _imported(module, environment, variables, wheel)
-            imports.append((module, float(seen["seconds"])))
-            registered |= set(seen["operators"])
+            imports.append((module, float(seen.seconds)))
+            registered |= set(seen.operators)
         loading.require_operators(loaded, known.smoke.operators, wheel, registered)
         stage.update(len(pin.modules), len(pin.modules))
         told = built.get("command", {}).get("variables", pin.variables)
@@ -149,8 +148,8 @@ def smoke(
                 archs=archs,
                 told={name: told[name] for name in pin.variables if name in told},
             )
-        capability = seen["capability"]
-        device = seen["device"] and f"{seen['device']} ({capability})"
+        capability = seen.capability
+        device = seen.device and f"{seen.device} ({capability})"
         lack = runner.without_code(archs, capability) if device else "no GPU was found"
         if lack and require_gpu:
             raise _no_gpu(lack, wheel)
@@ -309,24 +308,15 @@ def _receipt_of(wheel: Path) -> dict[str, document.Section]:
     return document.sections(document.load(path)) if path.exists() else {}
 
 
-def _imported(
-    module: str, environment: Path, variables: Mapping[str, str], wheel: Path
-) -> dict[str, Any]:
+def _imported(module: str, environment: Path, variables: Mapping[str, str], wheel: Path) -> Seen:
     """Import one module in a process of its own, away from any source tree."""
     probe = Path(__file__).parent / "inside" / "import_one.py"
     argv = [str(environment / "bin" / "python"), "-I", str(probe), module]
-    try:
-        done = process.capture(
-            argv, environment=variables, cwd=environment, timeout=IMPORT_SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise _failed(module, wheel, f"hung: {IMPORT_SECONDS} s went by") from None
+    done = process.capture_within(IMPORT_SECONDS, argv, environment=variables, cwd=environment)
     if done.code != 0:
-        how = f"killed by signal {done.code - 128}\n" if done.code > 128 else ""
-        tail = done.tail
-        raise _failed(module, wheel, f"{how}{tail}")
+        raise _failed(module, wheel, done.end)
     try:
-        return asdict(records.last_of(done.stdout, Seen))
+        return records.last_of(done.stdout, Seen)
     except records.NotARecordError as error:
         raise _failed(module, wheel, f"what it printed last is not the answer: {error}") from None
 

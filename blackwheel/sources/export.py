@@ -12,9 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from blackwheel.core import records
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
-from blackwheel.sources import listing
 from blackwheel.sources.listing import Listing, UnprovedError
 from blackwheel.sources.tree import differing, few, rows
 from blackwheel.stacks.records import ProjectPin
@@ -78,7 +78,7 @@ def kept(site: Site, project: str, pin: ProjectPin, origin: Origin) -> Listing |
     folder, say = folder_of(project, pin, origin, site.store), site.console.say
     if not folder.is_dir():
         return None
-    found = listing.read(folder / _MARKER)
+    found = records.kept(folder / _MARKER, Listing)
     try:
         wanted = found.files(pin) if found else {}
     except UnprovedError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -12,7 +11,7 @@ from packaging.version import InvalidVersion, Version
 
 from blackwheel.core.addresses import shown
 from blackwheel.core.errors import BlackwheelError, Exit
-from blackwheel.core.process import capture
+from blackwheel.core.process import capture_within
 from blackwheel.sources.git_host import UnreachableError, cure, git_program, reason, said
 
 ANSWER_SECONDS: Final = 30.0
@@ -27,18 +26,13 @@ def tags(url: str, *, where: str, environment: Mapping[str, str]) -> dict[str, s
     Raises `UnreachableError`, `git-refused` and `git-missing`.
     """
     git_program(environment)
+    # GIT_DIR: no repository that this runs in has a say
     own = {**environment, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", "GIT_DIR": "/"}
-    try:
-        done = capture(
-            ["git", "ls-remote", "--tags", "--", url],
-            environment=own,  # GIT_DIR: no repository that this runs in has a say
-            cwd=Path("/"),
-            timeout=ANSWER_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
+    argv = ["git", "ls-remote", "--tags", "--", url]
+    done = capture_within(ANSWER_SECONDS, argv, environment=own, cwd=Path("/"))
+    if done.hung:
         why = f"timed out: no answer within {ANSWER_SECONDS:g} s"
-        raise UnreachableError(why, url=shown(url), where=where) from None
+        raise UnreachableError(why, url=shown(url), where=where)
     if done.code != 0:
         if why := reason(done.stderr) or "":
             raise UnreachableError(shown(why), url=shown(url), where=where)

@@ -6,9 +6,8 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from blackwheel.sources.git_store import GitStore, commit_tree
@@ -20,18 +19,14 @@ from blackwheel.sources.tree import (
     listed_tree_id,
     object_id,
 )
-from blackwheel.stacks.records import NestedPin, ProjectPin
-
-MOST_BYTES: Final = 32 << 20
-"""Of an export's list; that of a project with 30,000 files takes 3 MB."""
-_STRICT = ConfigDict(extra="forbid", defer_build=True)
+from blackwheel.stacks.records import STRICT, NestedPin, ProjectPin
 
 
 class UnprovedError(Exception):
     """Raised where a list is of other files than the pins name; the text says of which part."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class Part:
     """All files of one pinned source, also those that its pin does not select."""
 
@@ -48,7 +43,7 @@ class Part:
         return listed_tree_id(self.files)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class Listing:
     """The lists of an export, the project's own first."""
 
@@ -75,15 +70,6 @@ class Listing:
     def write(self, path: Path) -> None:
         """Write it as JSON."""
         path.write_text(json.dumps(asdict(self)), encoding="utf-8")
-
-
-def read(path: Path) -> Listing | None:
-    """Read the lists of an export, None where they cannot be read."""
-    try:
-        with path.open("rb") as source:
-            return TypeAdapter(Listing).validate_json(source.read(MOST_BYTES))
-    except (OSError, ValidationError):
-        return None
 
 
 def part_of(path: str, source: GitStore | StandIn) -> Part:

@@ -10,6 +10,7 @@ from typing import Final
 from packaging.utils import canonicalize_name
 
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.files import bounded
 
 MOST_BYTES: Final = 8 << 20
 """The longest has 5,000 lines and 0.4 MB."""
@@ -55,11 +56,7 @@ def pins(text: str) -> tuple[LockedPin, ...]:
 def lock_text(path: Path) -> str:
     """Return the text of a lock file; raise `no-lock-file` or `bad-lock-file`."""
     try:
-        with path.open("rb") as source:
-            content = source.read(MOST_BYTES + 1)
-        if len(content) > MOST_BYTES:
-            raise _bad(path, f"it has more than {MOST_BYTES} bytes")
-        return content.decode("utf-8")
+        return bounded(path, MOST_BYTES).decode("utf-8")
     except FileNotFoundError:
         raise BlackwheelError(
             "no-lock-file",
@@ -72,6 +69,8 @@ def lock_text(path: Path) -> str:
         raise _bad(path, f"it is no text: {error.reason} at byte {error.start}") from None
     except OSError as error:
         raise _bad(path, f"it cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise _bad(path, str(error)) from None
 
 
 def _bad(path: Path, fact: str) -> BlackwheelError:
