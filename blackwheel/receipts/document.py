@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
 
@@ -168,7 +169,7 @@ def load(path: Path) -> Document:
         document = json.loads(raw)
         faults = shape_faults(document)
         if not faults and content(document) != raw:
-            faults = [f"line {_first_change(raw, content(document))}: not as blackwheel wrote it"]
+            faults = [f"line {first_change(raw, content(document))}: not as blackwheel wrote it"]
     except OSError as error:
         faults = [error.strerror or str(error)]
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -347,13 +348,10 @@ def _is_sha256(value: Any) -> bool:
     return isinstance(value, str) and _SHA256.fullmatch(value) is not None
 
 
-def _first_change(found: bytes, wanted: bytes) -> int:
-    """The number of the first line that differs."""
-    lines, others = found.split(b"\n"), wanted.split(b"\n")
-    same = 0
-    while same < min(len(lines), len(others)) and lines[same] == others[same]:
-        same += 1
-    return same + 1
+def first_change(found: bytes, wanted: bytes) -> int:
+    """Return the number of the first line in which two texts differ."""
+    pairs = zip_longest(found.split(b"\n"), wanted.split(b"\n"))
+    return next(number for number, (one, other) in enumerate(pairs, 1) if one != other)
 
 
 BEFORE_SMOKE: Final = tuple(stage for stage in STAGES if stage != "smoke")

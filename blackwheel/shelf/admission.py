@@ -39,11 +39,9 @@ def examined(
     return verify.verify(site, wheel, asked=asked, key=key, smoked=smoked)
 
 
-def admitted(
-    site: Site, wheel: Path, asked: Request, *, key: Key | None = None, smoked: bool = True
-) -> Admitted:
+def admitted(site: Site, wheel: Path, asked: Request, *, key: Key | None = None) -> Admitted:
     """Return the wheel of a request, `examined`; raise `unproved` with every fault."""
-    done = examined(site, wheel, asked=asked, key=key, smoked=smoked)
+    done = examined(site, wheel, asked=asked, key=key)
     if done.faults or done.receipt is None:
         raise unproved(
             ["not taken: what is not proved is neither shelved nor published"],

@@ -109,40 +109,30 @@ def newest(site: Site, request: Request, revision: int = 0) -> index.ShelvedWhee
 
     Raises `no-wheel`.
     """
-    found = [
-        wheel
-        for wheel in index.shelved(site.wheels / request.stack.name)
-        if key_section(wheel.receipt).get("slug") in request.slugs
-        and (not revision or wheel.version.endswith(f".{revision}"))
-    ]
-    if not found:
-        there = sorted({wheel.project for wheel in index.shelved(site.wheels / request.stack.name)})
-        others = ",".join(name for name in there if name != request.project)
-        if revision and request.project in there:
-            kept = [
-                wheel.version
-                for wheel in index.shelved(site.wheels / request.stack.name)
-                if key_section(wheel.receipt).get("slug") in request.slugs
-            ]
-            if kept:
-                raise BlackwheelError(
-                    "no-revision",
-                    f"revision {revision} of {request.project} for Python {request.python} is not"
-                    f" on the shelf; there: {', '.join(sorted(kept))}",
-                    where=f"wheels/{request.stack.name}/",
-                    fix="--revision with the last number of one of those, or none: the newest",
-                    code=Exit.INDEX,
-                )
-        what = f"revision {revision} of {request.project}" if revision else request.project
+    there = index.shelved(site.wheels / request.stack.name)
+    kept = [one for one in there if key_section(one.receipt).get("slug") in request.slugs]
+    found = [one for one in kept if not revision or one.version.endswith(f".{revision}")]
+    if found:
+        return max(found, key=lambda wheel: Version(wheel.version))
+    if kept:
         raise BlackwheelError(
-            "no-wheel",
-            f"{what} for Python {request.python} is not on the shelf",
+            "no-revision",
+            f"revision {revision} of {request.project} for Python {request.python} is not"
+            f" on the shelf; there: {', '.join(sorted(one.version for one in kept))}",
             where=f"wheels/{request.stack.name}/",
-            fix=f"invoke build-wheels --stack {request.stack.name} --python {request.python}"
-            + (f"\nor only what is there: --only {others}" if others else ""),
+            fix="--revision with the last number of one of those, or none: the newest",
             code=Exit.INDEX,
         )
-    return max(found, key=lambda wheel: Version(wheel.version))
+    what = f"revision {revision} of {request.project}" if revision else request.project
+    others = ",".join(sorted({one.project for one in there} - {request.project}))
+    raise BlackwheelError(
+        "no-wheel",
+        f"{what} for Python {request.python} is not on the shelf",
+        where=f"wheels/{request.stack.name}/",
+        fix=f"invoke build-wheels --stack {request.stack.name} --python {request.python}"
+        + (f"\nor only what is there: --only {others}" if others else ""),
+        code=Exit.INDEX,
+    )
 
 
 def requirements(

@@ -51,16 +51,14 @@ __all__ = [
 BUSY_SECONDS: Final = 600
 
 
-def shelved(shelf: Path) -> tuple[ShelvedWheel, ...]:
-    """Return the wheels on a shelf, by its JSON pages, without those whose file is gone."""
-    pages = sorted(shelf.glob("simple/*/index.json"))
-    return tuple(wheel for page in pages for wheel in _listed(page) if wheel.path.is_file())
+def shelved(shelf: Path, *, absent: bool = False) -> tuple[ShelvedWheel, ...]:
+    """Return the wheels on a shelf, by its JSON pages, without those whose file is gone.
 
-
-def absent(shelf: Path) -> tuple[ShelvedWheel, ...]:
-    """Return the wheels that the pages list and whose file a person removed."""
+    With `absent`, those alone: a person removed the files.
+    """
     pages = sorted(shelf.glob("simple/*/index.json"))
-    return tuple(wheel for page in pages for wheel in _listed(page) if not wheel.path.is_file())
+    listed = (wheel for page in pages for wheel in _listed(page))
+    return tuple(wheel for wheel in listed if wheel.path.is_file() is not absent)
 
 
 def shelve(
@@ -131,11 +129,9 @@ def shelve_all(
 
 def _withdraw_half(entries: Sequence[ShelvedWheel]) -> None:
     """Remove what lies beside wheels that were not put there."""
-    for entry in entries:
-        if not entry.path.exists():
-            for path in (entry.metadata, entry.receipt, entry.bundle, entry.sbom):
-                with contextlib.suppress(OSError):
-                    path.unlink(missing_ok=True)
+    for path in (path for one in entries if not one.path.exists() for path in one.beside):
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def withdraw(wheel: ShelvedWheel, shelf: Path) -> None:
@@ -150,8 +146,7 @@ def withdraw(wheel: ShelvedWheel, shelf: Path) -> None:
         others = [one for one in _listed(page) if one.path != wheel.path]
         _write_page(folder, simple_page(wheel.project, others))
         files.sync_folder(folder)
-        beside = (wheel.metadata, wheel.receipt, wheel.bundle, wheel.sbom, *wheel.pages)
-        for path in (wheel.path, *beside):
+        for path in (wheel.path, *wheel.beside):
             path.unlink(missing_ok=True)
         _show(shelf)
 
@@ -200,9 +195,9 @@ def _held(shelf: Path) -> Iterator[None]:
     """Be the only one that writes to the shelf; a killed holder lets go."""
     from filelock import FileLock, Timeout  # noqa: PLC0415  0.1 s that only shelving pays
 
-    lock = FileLock(shelf / ".lock", timeout=BUSY_SECONDS)
     try:
-        lock.acquire()
+        with FileLock(shelf / ".lock", timeout=BUSY_SECONDS):
+            yield
     except Timeout as error:
         raise BlackwheelError(
             "shelf-busy",
@@ -211,10 +206,6 @@ def _held(shelf: Path) -> Iterator[None]:
             fix="wait for it, or end it",
             code=Exit.BUSY,
         ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _sweep(shelf: Path) -> None:
@@ -263,13 +254,10 @@ def _refuse_other_bytes(entry: ShelvedWheel) -> None:
 
 def _list(shelf: Path, entries: Sequence[ShelvedWheel]) -> tuple[ShelvedWheel, ...]:
     """Write the pages that list the wheels, each project's once; return them as they are listed."""
-    by_project: dict[str, list[ShelvedWheel]] = {}
-    for entry in entries:
-        by_project.setdefault(entry.project, []).append(entry)
     listed = {
         one.path: one
-        for project, members in by_project.items()
-        for one in _list_project(shelf / "simple", project, members)
+        for project in dict.fromkeys(entry.project for entry in entries)
+        for one in _list_project(shelf / "simple", project, entries)
     }
     _show(shelf)
     return tuple(listed[entry.path] for entry in entries)
@@ -283,7 +271,8 @@ def _list_project(
     files.make_folder(folder)
     page = folder / "index.json"
     known = {wheel.path.name: wheel for wheel in (_listed(page) if page.exists() else ())}
-    for entry in entries:
+    members = [entry for entry in entries if entry.project == project]
+    for entry in members:
         before = known.get(entry.path.name)
         if before is not None and before.sha256 == entry.sha256:
             entry = replace(entry, shelved_at=before.shelved_at)  # noqa: PLW2901
@@ -292,7 +281,7 @@ def _list_project(
     _write_page(simple, root_page(sorted(projects)))
     _write_page(folder, simple_page(project, [one for one in known.values() if one.path.is_file()]))
     files.sync_folder(simple)
-    return tuple(known[entry.path.name] for entry in entries)
+    return tuple(known[entry.path.name] for entry in members)
 
 
 def _show(shelf: Path) -> None:

@@ -78,7 +78,7 @@ def prune(
     root = Path(folder).expanduser().absolute() if folder else site.wheels
     shelf = root / stack
     pins = loader.load(stack, site.constraints)
-    wheels, gone = index.shelved(shelf), index.absent(shelf)
+    wheels, gone = index.shelved(shelf), index.shelved(shelf, absent=True)
     if wheel:
         plan = named((*wheels, *gone), wheel, shelf)
     else:

@@ -78,9 +78,10 @@ class ShelvedWheel:
         return _beside(self.path, ".build.html")
 
     @property
-    def pages(self) -> tuple[Path, ...]:
-        """Paths of all that people read beside the wheel."""
-        return (self.page, self.audit, self.build)
+    def beside(self) -> tuple[Path, ...]:
+        """Paths of all that belongs to the wheel, there or not."""
+        read = (self.metadata, self.receipt, self.bundle, self.sbom)
+        return (*read, self.page, self.audit, self.build)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -296,10 +296,8 @@ def _guard_checks(
     expected = guard.expected_guard(held["torch"], version, oldest_torch(parts))
     differences = guard.guard_differences(told, expected)
     for name, found, wanted in differences:
-        what = f"{guard.GUARD} {name}"
-        yield Check(what=what, ok=False, found=str(found), expected=str(wanted))
+        yield compared(f"{guard.GUARD} {name}", found, wanted)
     if "built_for" in held["torch"] and held["torch"]["built_for"] != told:
-        found = str(held["torch"]["built_for"])
-        yield Check(what="torch built_for", ok=False, found=found, expected=str(told))
+        yield compared("torch built_for", held["torch"]["built_for"], told)
     if not differences:
         yield Check(what=guard.GUARD, ok=True, found=f"torch {told['version']}")

@@ -89,8 +89,8 @@ def _twice(
         yield from _not_held(what, smoke, name)
     if beside := smoke.get("torch"):
         for name in sorted({*beside, *torch} - _OF_THE_BUILD):
-            yield _same(f"torch {name} of smoke", beside.get(name), torch.get(name))
-        yield _same("torch wheels of smoke", beside.get("wheel_sha256"), [])
+            yield compared(f"torch {name} of smoke", beside.get(name), torch.get(name))
+        yield compared("torch wheels of smoke", beside.get("wheel_sha256"), [])
     if "together" in smoke:
         there = wheel.name in smoke["together"]
         yield compared("smoked wheels", wheel.name if there else "others", wheel.name)
@@ -100,8 +100,8 @@ def _twice(
         strange = [name for name in loaded if name not in inside]
         yield compared_all("smoked libraries", strange, [])
     if str(smoke.get("device", "")).startswith(_ONLY_IMPORTED):
-        yield _same("checks without a GPU", smoke.get("checks", []), [])
-        yield _same("seed without a GPU", smoke.get("seed", 0), 0)
+        yield compared("checks without a GPU", smoke.get("checks", []), [])
+        yield compared("seed without a GPU", smoke.get("seed", 0), 0)
         ran = [words for words in smoke["kernels"].values() if not words.startswith(NOT_RUN)]
         yield compared_all("kernels without a GPU", ran, [])
     archs = sorted(smoke.get("kernels", {}))
@@ -135,15 +135,15 @@ def _object_checks(objects: Section) -> Iterator[Check]:
     if each is None:
         yield from _not_held("objects", objects, "each")
         return
-    yield _same("objects count", objects["count"], len(each))
+    yield compared("objects count", objects["count"], len(each))
     total = sum(one["cpu_seconds"] for one in each)
     peak = max((one["peak_bytes"] for one in each), default=0)
     if abs(objects["cpu_seconds"] - total) > 0.1:
-        yield _same("objects cpu_seconds", objects["cpu_seconds"], round(total, 1))
-    yield _same("objects peak_bytes", objects["peak_bytes"], peak)
+        yield compared("objects cpu_seconds", objects["cpu_seconds"], round(total, 1))
+    yield compared("objects peak_bytes", objects["peak_bytes"], peak)
     for one in each:
         if one.get("exit", 0) != 0:
-            yield _same(f"{one['source']} exit", one["exit"], 0)
+            yield compared(f"{one['source']} exit", one["exit"], 0)
 
 
 def _not_held(what: str, section: Mapping[str, Any], leaf: str) -> Iterator[Check]:
@@ -151,8 +151,3 @@ def _not_held(what: str, section: Mapping[str, Any], leaf: str) -> Iterator[Chec
     if leaf not in section:
         why = f"not held: the receipt has no `{leaf}`, as those of earlier versions"
         yield Check(what=what, ok=None, found=why)
-
-
-def _same(what: str, found: Any, expected: Any) -> Check:
-    ok = bool(found == expected)
-    return Check(what=what, ok=ok, found=str(found), expected="" if ok else str(expected))

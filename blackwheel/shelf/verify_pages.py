@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from email import message_from_bytes
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
@@ -39,10 +39,10 @@ class Check:
         return {True: "ok", False: "FAULT", None: "open"}[self.ok]
 
 
-def compared(what: str, found: str, expected: str) -> Check:
-    """Return the check that two texts are equal."""
-    same = found == expected
-    return Check(what=what, ok=same, found=found, expected="" if same else expected)
+def compared(what: str, found: Any, expected: Any) -> Check:
+    """Return the check that two values are equal."""
+    same = bool(found == expected)
+    return Check(what=what, ok=same, found=str(found), expected="" if same else str(expected))
 
 
 def compared_all(what: str, found: Sequence[str], expected: Sequence[str]) -> Check:
@@ -122,9 +122,7 @@ def _described(listed: index.ShelvedWheel) -> tuple[index.ShelvedWheel, list[Che
     )
     fields = ("sha256", "size", "metadata_sha256", "requires_python")
     checks = [
-        compared(
-            f"{listed.path.name} {field}", str(getattr(listed, field)), str(getattr(actual, field))
-        )
+        compared(f"{listed.path.name} {field}", getattr(listed, field), getattr(actual, field))
         for field in fields
     ]
     return actual, [check for check in checks if not check.ok]
@@ -171,15 +169,10 @@ def _same(path: Path, what: str, text: str) -> Check:
     """A file is byte for byte a text, but for the line that names the code that drew it."""
     if not path.is_file():
         return Check(what=what, ok=False, found="no such file", expected="a page")
-    pages = (path.read_bytes(), text.encode())
-    found, expected = (without_stamp(page)[1].split(b"\n") for page in pages)
-    same = 0
-    while same < min(len(found), len(expected)) and found[same] == expected[same]:
-        same += 1
-    if found == expected:
-        return Check(what=what, ok=True, found=f"{len(found) - 1} lines")
-    there = [
-        lines[same].decode("utf-8", "replace").strip() if same < len(lines) else "no such line"
-        for lines in (found, expected)
-    ]
-    return Check(what=f"{what} line {same + 1}", ok=False, found=there[0], expected=there[1])
+    pages = [without_stamp(page)[1] for page in (path.read_bytes(), text.encode())]
+    if pages[0] == pages[1]:
+        return Check(what=what, ok=True, found=f"{text.count(chr(10))} lines")
+    number = document.first_change(*pages)
+    lines = [[*page.split(b"\n"), b"no such line"][number - 1] for page in pages]
+    there = [line.decode("utf-8", "replace").strip() for line in lines]
+    return Check(what=f"{what} line {number}", ok=False, found=there[0], expected=there[1])

@@ -44,7 +44,8 @@ def sbom_checks(
     `bound` are the wheel's libraries as the audit read them.
     """
     path = sbom_path(wheel)
-    told = [one.statement for one in statements if _is_sbom(one)]
+    told = [one.statement for one in statements]
+    told = [one for one in told if one.get("predicateType") == sbom.PREDICATE_TYPE]
     if not path.exists():
         why = f"there is no {path.name}: nothing tells what the wheel was made from in one list"
         yield Check(what="sbom", ok=None, found=why)
@@ -64,10 +65,6 @@ def sbom_checks(
             same = False
         found = f"{len(made['components'])} components" if same else "another list"
         yield Check(what="sbom", ok=same, found=found, expected="" if same else source)
-
-
-def _is_sbom(one: Signed) -> bool:
-    return one.statement.get("predicateType") == sbom.PREDICATE_TYPE
 
 
 def signature_checks(

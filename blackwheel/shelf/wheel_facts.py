@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from packaging.utils import parse_wheel_filename
@@ -26,13 +26,18 @@ UNREADABLE: Final = (BlackwheelError, OSError, ValueError, KeyError, TypeError, 
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Facts:
-    """Facts of one wheel; empty where its receipt lacks one."""
+class Limits:
+    """Part of a project, with words for the abilities of a wheel and for its lacks."""
 
-    wheel: ShelvedWheel
-    held: Mapping[str, document.Section]
-    """Sections of its receipt; none for a receipt that cannot be read."""
-    python: str
+    title: str
+    can: tuple[str, ...]
+    cannot: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recorded:
+    """Facts that a receipt gives, in the form of the pages; empty where it lacks one."""
+
     torch: str = "unknown"
     cuda: str = ""
     archs: str = "unknown"
@@ -43,17 +48,27 @@ class Facts:
     guard: str = ""
     built: str = ""
     """Day of the build."""
-    native: int = 0
-    kernels: int = 0
+    native: records.Count = 0
+    kernels: records.Count = 0
     ran: bool = False
     """Kernels ran on a GPU, and all checks were right."""
     gpu: str = "no record of a GPU"
     kernel_words: tuple[tuple[str, str], ...] = ()
     """Each arch with the words of smoke."""
-    limits: tuple[Mapping[str, Any], ...] = ()
-    """Parts of the project with `title`, `can` and `cannot`, as its build recorded them."""
+    limits: tuple[Limits, ...] = ()
+    """Parts of the project, as its build recorded them."""
     variables: tuple[tuple[str, str], ...] = ()
     """Build variables that the stack sets, but for those that are wholly filled in."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Facts(Recorded):
+    """Facts of one wheel."""
+
+    wheel: ShelvedWheel
+    held: Mapping[str, document.Section]
+    """Sections of its receipt; none for a receipt that cannot be read."""
+    python: str
 
     @property
     def exact(self) -> str:
@@ -66,36 +81,6 @@ class Facts:
         return Version(self.wheel.version).public
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """Part of a project, with words for the abilities of a wheel and for its lacks."""
-
-    title: str
-    can: tuple[str, ...]
-    cannot: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Recorded:
-    """Fields of `Facts` that a receipt gives, in the form of the pages."""
-
-    torch: str
-    cuda: str
-    archs: str
-    cards: str
-    driver: str
-    glibc: str
-    guard: str
-    built: str
-    native: records.Count
-    kernels: records.Count
-    ran: bool
-    gpu: str
-    kernel_words: tuple[tuple[str, str], ...]
-    limits: tuple[Limits, ...]
-    variables: tuple[tuple[str, str], ...]
-
-
 def facts(wheel: ShelvedWheel) -> Facts:
     """Read the facts from a wheel's receipt without verifying it; `invoke verify` does that."""
     tags = parse_wheel_filename(wheel.path.name)[3]
@@ -103,7 +88,8 @@ def facts(wheel: ShelvedWheel) -> Facts:
     try:
         held = document.sections(json.loads(wheel.receipt.read_bytes()))
         told = records.checked(_recorded(held), Recorded)
-        return Facts(wheel=wheel, held=held, python=python, **asdict(told))
+        given = {one.name: getattr(told, one.name) for one in fields(told)}
+        return Facts(wheel=wheel, held=held, python=python, **given)
     except UNREADABLE:
         return Facts(wheel=wheel, held={}, python=python)
 

@@ -207,7 +207,7 @@ def test_checks_that_were_wrong_are_no_good_state(tmp_path: Path) -> None:
 def test_page_follows_a_wheel_that_is_withdrawn(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, "toy", f"1.0+{LABEL}.1", "3.12")
     put = index.shelve(wheel, receipt_of(wheel, sections("toy")), tmp_path / "s")
-    assert all(page.is_file() for page in put.pages)
+    assert all(page.is_file() for page in (put.page, put.audit, put.build))
     index.withdraw(put, tmp_path / "s")
     assert [page.name for page in tmp_path.glob("s/*.html")] == ["index.html"]
     assert "There is no wheel here." in read(tmp_path / "s/index.html").words
