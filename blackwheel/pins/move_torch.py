@@ -65,7 +65,9 @@ def pin_torch(
     stack = loader.load(stack_name, site.constraints)
     _refuse(stack, site.constraints)
     wanted = asked(stack.torch, version, channel)
-    _require_toolchain(stack, wanted.channel)
+    # Before 900 MB are fetched: the compiler must be of torch's CUDA.
+    channel_cuda = nightly_index.channel_cuda(wanted.channel)
+    _require_cuda(stack, channel_cuda, of=f" of channel {wanted.channel}")
     kept = archive.archive(site.store, site.environment, site.console, patience)
     with held(site.store, f"pin-{stack_name}", project="torch", console=site.console):
         moved = _moved(stack, wanted, kept)
@@ -290,12 +292,8 @@ def require_own(stack: Stack, constraints: Path) -> None:
         )
 
 
-def _require_toolchain(stack: Stack, channel: str) -> None:
-    """Raise `other-cuda` before 900 MB are fetched: the compiler must be of torch's CUDA."""
-    _require_cuda(stack, nightly_index.channel_cuda(channel), of=f" of channel {channel}")
-
-
 def _require_cuda(stack: Stack, cuda: str, *, of: str = "") -> None:
+    """Raise `other-cuda` where the stack's compiler is of another CUDA than torch."""
     if minor(stack.toolchain.cuda) != cuda:
         raise BlackwheelError(
             "other-cuda",

@@ -155,8 +155,8 @@ def _outlook(
 ) -> tuple[tuple[str, str], ...]:
     """Try the series on a newer source, without the nested ones."""
     own = series.load_series(site.patches / project / pin.version)
-    inner = [nested.path for nested in pin.nested]
-    tried = [patch for patch in own.patches if not _touches(patch.content, inner)]
+    inner = [f"\n+++ b/{nested.path}/".encode() for nested in pin.nested]
+    tried = [one for one in own.patches if not any(mark in one.content for mark in inner)]
     site.store.mkdir(parents=True, exist_ok=True)
     with scratch(site.store, "outdated-") as folder:
         moved = replace(
@@ -176,11 +176,6 @@ def _outlook(
         )
     outcomes = {patch.name: patch.outcome for patch in found.patches}
     return tuple((patch.name, outcomes.get(patch.name, "not tried")) for patch in own.patches)
-
-
-def _touches(content: bytes, folders: Sequence[str]) -> bool:
-    """Tell whether a patch changes a nested source."""
-    return any(f"\n+++ b/{folder}/".encode() in content for folder in folders)
 
 
 def _tree(site: Site, project: str, pin: ProjectPin, root: Path) -> SourceTree:

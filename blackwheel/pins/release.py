@@ -86,7 +86,10 @@ def find(asked: Sought, version: str, *, commit: str = "", untagged: bool = Fals
         told = _told(archive)
         whole = {ref for ref in known.values() if told and ref.startswith(told)}
         if len(whole) == 1 and next(iter(whole)).startswith(commit):
-            return _of_commit(asked, wanted, archive, whole.pop(), why)
+            commit = whole.pop()
+            said = f"{archive.name} is the source; git knows its commit: {commit}"
+            site.console.say(f"{asked.project}: {why}: {said}")
+            return _untold(asked, wanted, commit, archive)
         return _from_sdist(asked, wanted, archive, commit, why)
     tag = listed[wanted]
     if not known[tag].startswith(commit):
@@ -125,14 +128,6 @@ def _untagged(
             code=Exit.USAGE,
         )
     return _untold(asked, version, commit)
-
-
-def _of_commit(asked: Sought, version: Version, archive: Path, commit: str, why: str) -> Release:
-    """Take a release that no tag has by the commit of which its sdist tells the first digits."""
-    asked.site.console.say(
-        f"{asked.project}: {why}: {archive.name} is the source; git knows its commit: {commit}"
-    )
-    return _untold(asked, version, commit, archive)
 
 
 def _untold(asked: Sought, version: Version, commit: str, archive: Path | None = None) -> Release:

@@ -53,7 +53,9 @@ def rewrite(name: str, constraints: Path, torch: TorchPin) -> tuple[Edited, ...]
     else:
         text = own.read_text(encoding="utf-8")
         table = loader.file_table(name, constraints).get("torch", {})
-        told = _described(tomlkit.parse(before), str(tomlkit.parse(text).get("version")), torch)
+        document = tomlkit.parse(before)
+        _describe(document, str(tomlkit.parse(text).get("version")), torch.version)
+        told = tomlkit.dumps(document)
         texts = {path: (before, told), own: (text, _apart(text, torch, table))}
     _require_same(name, constraints, {file: after for file, (_, after) in texts.items()}, torch)
     changed = [
@@ -70,7 +72,7 @@ def edited(text: str, torch: TorchPin) -> str:
     document = tomlkit.parse(text)
     table = document["torch"]
     assert isinstance(table, Table)  # noqa: S101  the caller loaded the stack
-    _described(document, str(table.get("version", torch.version)), torch)
+    _describe(document, str(table.get("version", torch.version)), torch.version)
     installed = torch.source == "installed"
     place = [key for key in PLACE if not installed and (key in table or getattr(torch, key))]
     _put_torch(table, torch, place)
@@ -88,12 +90,11 @@ def _apart(text: str, torch: TorchPin, told: Mapping[str, Any]) -> str:
     return _spaced(tomlkit.dumps(document))
 
 
-def _described(document: Any, before: str, torch: TorchPin) -> str:
-    """Name the new version in the description, where it names the old one; return the text."""
-    told = document.get("description", "")
-    if torch.version not in told and before in told:
-        document["description"] = told.replace(before, torch.version)
-    return tomlkit.dumps(document)
+def _describe(document: Any, before: str, after: str) -> None:
+    """Name the new version in the description, where it names the old one as a whole."""
+    if told := document.get("description"):
+        word = rf"(?<![\w.]){re.escape(before)}(?![\w.]*\d)"
+        _set(document, "description", re.sub(word, after, str(told)))
 
 
 def _put_torch(table: Any, torch: TorchPin, place: Sequence[str]) -> None:
@@ -164,11 +165,8 @@ def edited_project(
     """
     document = tomlkit.parse(text)
     table: Any = document["projects"][project]
-    if "description" in document and before.version != str(
-        document.get("torch", {}).get("version")
-    ):
-        word = rf"(?<![\w.]){re.escape(before.version)}(?![\w.]*\d)"
-        _set(document, "description", re.sub(word, pin.version, str(document["description"])))
+    if before.version != str(document.get("torch", {}).get("version")):
+        _describe(document, before.version, pin.version)
     for key in ("version", "revision"):
         if key in table or getattr(pin, key) != getattr(before, key):
             _set(table, key, getattr(pin, key))
@@ -202,14 +200,8 @@ def with_toolchain(text: str, before: ToolchainPin, pin: ToolchainPin) -> str:
             _set(table, key, getattr(pin, key))
     if pin.requirements != before.requirements:
         _put(table, "requirements", pin.requirements)
-    _set_description(document, before.cuda, pin.cuda)
+    _describe(document, f"CUDA {before.cuda}", f"CUDA {pin.cuda}")
     return tomlkit.dumps(document)
-
-
-def _set_description(document: Any, before: str, after: str) -> None:
-    told = document.get("description", "")
-    if f"CUDA {before} " in told:
-        document["description"] = told.replace(f"CUDA {before} ", f"CUDA {after} ")
 
 
 def _set_source(table: Any, pin: GitPin) -> None:

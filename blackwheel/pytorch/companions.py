@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Final
 
 from packaging.requirements import Requirement
@@ -139,9 +139,5 @@ def _candidates(known: Listing, torch: Version, tag: str) -> Iterator[Offer]:
     yield from sorted(listed, key=lambda offer: offer.version)
     release = f"0.{torch.minor + 15}.0" if known.project == "torchvision" else torch.base_version
     for later in days[:2]:
-        version = Version(f"{release}.dev{_compact(later)}+{torch.local}")
+        version = Version(f"{release}.dev{later:%Y%m%d}+{torch.local}")
         yield from nightly_index.hidden(known, version, tag)
-
-
-def _compact(day: date) -> str:
-    return day.strftime("%Y%m%d")

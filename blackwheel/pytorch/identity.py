@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -205,13 +205,14 @@ def check(identity: TorchIdentity, pin: TorchPin, *, where: str, fix: str = _ANE
     if pin.libraries:
         here = {one.name: one.sha256 for one in identity.libraries}
         faults += _library_faults(here, pin.libraries)
+    _refuse("other-torch", "the torch found is not the pinned one", faults, where=where, fix=fix)
+
+
+def _refuse(name: str, head: str, faults: Sequence[str], *, where: str, fix: str = _ANEW) -> None:
+    """Raise an error where there are faults: each of them, below what they tell."""
     if faults:
         raise BlackwheelError(
-            "other-torch",
-            "\n".join(["the torch found is not the pinned one", *faults]),
-            where=where,
-            fix=fix,
-            code=Exit.TORCH,
+            name, "\n".join([head, *faults]), where=where, fix=fix, code=Exit.TORCH
         )
 
 
@@ -237,14 +238,8 @@ def check_same(found: TorchIdentity, built: Mapping[str, Any], *, where: str) ->
         here = {one.name: one.sha256 for one in found.libraries}
         there = {one["name"]: one["digest"]["sha256"] for one in built["libraries"]}
         faults += _library_faults(here, there)
-    if faults:
-        raise BlackwheelError(
-            "other-torch",
-            "\n".join(["the torch found is not the one that the wheel was built for", *faults]),
-            where=where,
-            fix=_ANEW,
-            code=Exit.TORCH,
-        )
+    head = "the torch found is not the one that the wheel was built for"
+    _refuse("other-torch", head, faults, where=where)
 
 
 def _assignments(source: str) -> dict[str, str]:

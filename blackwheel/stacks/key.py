@@ -87,8 +87,8 @@ def key(
 
 def lock_digests(request: Request, constraints: Path) -> dict[str, str]:
     """Return the lock files' part of the key; raise `no-lock-file`."""
-    files = lock_files(request, constraints)
-    return {name: _digest_of(path) for name, path in files.items()}
+    files = lock_files(request, constraints).items()
+    return {name: hashlib.sha256(lock_text(path).encode()).hexdigest() for name, path in files}
 
 
 def lock_files(request: Request, constraints: Path) -> dict[str, Path]:
@@ -107,7 +107,3 @@ def _change(name: str, before: str | None, now: str | None) -> str:
     if re.fullmatch(r"[0-9a-f]{64}", now) or max(len(before), len(now)) > 60:
         return f"{name} changed"
     return f"{name}: {before or 'none'} → {now or 'none'}"
-
-
-def _digest_of(path: Path) -> str:
-    return hashlib.sha256(lock_text(path).encode()).hexdigest()
