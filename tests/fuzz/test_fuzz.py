@@ -115,6 +115,36 @@ def test_fault_is_found_and_made_small() -> None:
     assert {**json.loads(small), "size": 1} == right  # the one edit that matters, and no other
 
 
+def test_stopped_run_goes_on_at_its_portion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two portions and a short one: all inputs count, each once, and a kept one is not run."""
+
+    def parse(data: bytes) -> object:
+        if len(data) > 30:
+            raise KeyError(data)
+        return None
+
+    one = Target(name="planted", parse=parse, seeds=[b"a"], inputs=_numbered, covers=(judge,))
+    monkeypatch.setattr(campaign, "PORTION", 10)
+    whole = campaign._apart(one, 25, 3, tmp_path)
+    assert (whole.inputs, whole.faults.keys()) == (25, {"KeyError, outside"})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"planted-{first}.json" for first in (13, 23, 3)
+    ]
+    ran = []
+    monkeypatch.setattr(campaign, "_forked", lambda *words, **_: ran.append(words[1:]))
+    again = campaign._apart(one, 25, 3, tmp_path, resume=True)
+    assert ran == []
+    assert again == whole
+    (small,) = whole.smallest.values()
+    assert len(bytes.fromhex(small)) == 31, "the shortest of all portions"
+
+
+def _numbered(dice: Random) -> bytes:
+    return b"x" * dice.randint(29, 40)
+
+
 def test_edits_reach_every_place() -> None:
     right = {"a": [1, {"b": "text"}], "c": 2.5}
     changed = [changed_tree(Random(n), [right]) for n in range(300)]
