@@ -47,8 +47,8 @@ def key_checks(held: Mapping[str, document.Section], parts: Mapping[str, str]) -
     else:  # nobody knows the commit: then the bytes of the sdist are the source
         archive = sources.get("sdist", {}).get("digest", {}).get("sha256", "")
         yield compared("sdist", archive, json.loads(parts["sdist"])["sha256"])
-    if tree != "null":  # nobody had seen it when the key was made: the commit decides
-        yield compared(f"source tree ({sources['origin']})", seen["gitTree"], tree)
+    # A git source without a pinned tree is never taken: its key says "null", which is no tree.
+    yield compared(f"source tree ({sources['origin']})", seen["gitTree"], tree)
     pins = {k.partition(".")[2]: json.loads(v) for k, v in parts.items() if k.startswith("nested.")}
     there = {one["name"]: one for one in sources["nested"]}
     yield compared_all("nested sources", sorted(there), sorted(pins))

@@ -91,7 +91,7 @@ def fetch(site: Site, project: str, pin: ProjectPin) -> SourceTree:
             if found := kept(site, project, pin, origin):
                 return _announced(site, project, pin, origin, found)
         reason = None
-        if not pin.source.only_sdist:
+        if pin.source.whole:
             try:
                 return _from_git(site, project, pin)
             except UnreachableError as error:
@@ -100,7 +100,7 @@ def fetch(site: Site, project: str, pin: ProjectPin) -> SourceTree:
 
 
 def _origins(pin: ProjectPin) -> tuple[Origin, ...]:
-    if pin.source.only_sdist:
+    if not pin.source.whole:
         return ("sdist",)
     return ("git", "sdist") if pin.sdist else ("git",)
 
@@ -160,7 +160,7 @@ def _from_sdist(
     site: Site, project: str, pin: ProjectPin, reason: UnreachableError | None
 ) -> SourceTree:
     if pin.sdist is None:
-        assert reason is not None  # noqa: S101  without an sdist the stack names a whole commit
+        assert reason is not None  # noqa: S101  without an sdist the stack names commit and tree
         raise _unreachable(reason, project, pin, "no sdist is pinned that could stand in")
     if reason:
         site.console.say(f"{project}: {reason.url} cannot be reached ({reason})")
@@ -277,6 +277,8 @@ def _nested_unreachable(
 
 
 def _only_sdist(source: GitPin) -> str:
+    if not source.only_sdist:
+        return "nobody here has seen the tree of its commit"
     return "only the sdist tells its commit" if source.commit else "nobody here knows its commit"
 
 

@@ -11,7 +11,7 @@ from packaging.version import Version
 from blackwheel.core import archs
 from blackwheel.core.errors import BlackwheelError, Exit, nearest
 from blackwheel.stacks.faults import FaultsError, record_of, refusal, table_of
-from blackwheel.stacks.records import ProjectPin, Stack, python_tag
+from blackwheel.stacks.records import GitPin, ProjectPin, Stack, python_tag
 
 
 class UnknownStackError(BlackwheelError):
@@ -134,8 +134,8 @@ def _inconsistencies(stack: Stack) -> list[str]:
         if told and pin.sdist and not pin.sdist.measured:
             lacks = f"with {', '.join(told)} all of sha256, size and tree are wanted, or none"
             faults.append(f"projects.{name}.sdist: {lacks}")
-        if pin.source.only_sdist and not pin.sdist:
-            faults.append(f"projects.{name}.sdist: missing: source.commit is no whole one")
+        if not pin.sdist:
+            faults += _source_faults(name, pin.source)
         faults += (f"projects.{name}.torch: 'abi': {why}" for why in _unbounded(stack, pin))
         for number, contract in enumerate(pin.contract):
             if (contract.older or not contract.native) and not contract.why:
@@ -153,6 +153,15 @@ def _unbounded(stack: Stack, pin: ProjectPin) -> Iterator[str]:
         yield "only a release of the package registry has later ones of the same interface"
     elif Version(stack.torch.floor).is_prerelease:
         yield f"{stack.torch.floor} is a pre-release: its interface may still move"
+
+
+def _source_faults(name: str, source: GitPin) -> Iterator[str]:
+    """Find why git alone cannot be a project's source: commit and tree must be known."""
+    if source.only_sdist:
+        yield f"projects.{name}.sdist: missing: source.commit is no whole one"
+    elif not source.whole:
+        how = f"git rev-parse {source.commit[:12]}^{{tree}}"
+        yield f"projects.{name}.source.tree: missing, and no sdist is pinned instead: {how}"
 
 
 def _torch_faults(stack: Stack) -> Iterator[str]:

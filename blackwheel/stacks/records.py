@@ -54,7 +54,8 @@ class GitPin:
     """Nine digits where the sdist alone tells it, empty where nobody knows it: then no git host is
     asked, the sdist is the source (docs/decisions/0026-vllm-0.11.0.md)."""
     tree: Commit | None = None
-    """None where nobody has seen it yet: then the commit alone decides."""
+    """None where nobody has seen it yet: then a project is taken from its sdist, whose tree is
+    pinned; of a nested source the commit alone decides."""
     sparse: tuple[RelativePath, ...] = ()
     """Folders to take beside the files at the top; all of the tree when empty."""
 
@@ -62,6 +63,11 @@ class GitPin:
     def only_sdist(self) -> bool:
         """Tell whether the commit is unknown, or too short to ask a git host for it."""
         return len(self.commit) != 40
+
+    @property
+    def whole(self) -> bool:
+        """Tell whether commit and tree are known: only then git may be a project's source."""
+        return bool(self.tree) and not self.only_sdist
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)

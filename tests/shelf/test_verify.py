@@ -637,6 +637,16 @@ def test_wheel_from_the_sdist_satisfies_the_pin_too(site: Site) -> None:
     assert faults(site) == []
 
 
+def test_tree_from_git_that_no_key_pins_is_a_fault(site: Site) -> None:
+    held = receipts.sections(receipts.load(wheel_of(site).with_name(f"{NAME}.receipt.json")))
+    parts = {**held["stack"]["key"]["parts"]}
+    what = "source tree (git)"
+    pinned = [check.ok for check in verify_receipt.key_checks(held, parts) if check.what == what]
+    parts["source.tree"] = "null"
+    unseen = [check.ok for check in verify_receipt.key_checks(held, parts) if check.what == what]
+    assert (pinned, unseen) == ([True], [False])
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new", "what"),
     [

@@ -599,6 +599,26 @@ def test_a_commit_that_nobody_knows_is_said_to_be_so_and_nobody_asks_git(
     )
 
 
+def test_a_commit_whose_tree_nobody_has_seen_is_never_taken_from_git(
+    upstream: Upstream, store: Path, environment: dict[str, str], release: Sdist
+) -> None:
+    """One key has one content: the sdist's tree is pinned, and this git host would answer."""
+    environment["BLACKWHEEL_SDISTS"] = str(release.folder)
+    console = Quiet()
+
+    found = fetch(
+        project(upstream.pin(tree=None, sparse=("src",)), sdist=release.pin()),
+        store,
+        environment,
+        console,
+    )
+
+    assert (found.origin, found.tree) == ("sdist", release.tree)
+    assert found.reason == "nobody here has seen the tree of its commit"
+    assert not list(store.glob("git/*"))
+    assert fetch(project(upstream.pin(), sdist=release.pin()), store, environment).origin == "git"
+
+
 def test_tree_of_a_commit_is_listed_once(
     upstream: Upstream,
     store: Path,
@@ -1155,11 +1175,13 @@ def test_a_nested_source_that_neither_git_nor_the_sdist_has_is_named(
     assert list(store.glob("sources/*/*")) == []
 
 
-def test_a_commit_whose_tree_nobody_saw_is_taken_by_its_commit(
+def test_a_nested_source_whose_tree_nobody_saw_is_taken_by_its_commit(
     upstream: Upstream, store: Path, environment: dict[str, str]
 ) -> None:
-    found = fetch(project(upstream.pin(tree=None)), store, environment)
-    assert found.tree == upstream.tree(upstream.commit)
+    """Unlike a project it has no sdist; the commit's id is that of its tree as well."""
+    nested = NestedPin(url=upstream.url, commit=upstream.newest, path="third_party/other")
+    found = fetch(project(upstream.pin(), nested=(nested,)), store, environment)
+    assert [one.tree for one in found.nested] == [upstream.tree(upstream.newest)]
 
 
 @pytest.mark.parametrize("kind", ["blob", "tree"])

@@ -46,6 +46,20 @@ def faults(constraints: Path) -> list[str]:
     return caught.value.fact.splitlines()[1:]
 
 
+def test_git_source_without_a_tree_is_refused_where_no_sdist_is_pinned(
+    constraints: Path,
+) -> None:
+    toy = constraints / "toy.toml"
+    text = toy.read_text("utf-8")
+    assert text.count(', tree = "') == 2
+    toy.write_text(text.replace(f', tree = "{"7" * 40}"', "", 1), encoding="utf-8")
+    write(constraints, "")
+    assert faults(constraints) == [
+        "projects.toy.source.tree: missing, and no sdist is pinned instead:"
+        f" git rev-parse {'c' * 12}^{{tree}}"
+    ]
+
+
 def test_torch_of_a_stack_may_lie_in_a_file_of_its_own(constraints: Path) -> None:
     write(constraints, '[torch]\nsource = "registry"\n', OWN + WHEEL + "size = 3\n")
     torch = loader.load("new", constraints).torch
