@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,6 +207,8 @@ def failure(plan: BuildPlan, log: Path, code: int, *, noted: Path) -> Blackwheel
     if asked and not refused and not stopped:
         what = f"{plan.request.project} {plan.request.pin.version}"
         return network_attempts.refused(what, asked, words, log=log)
+    if compile_fault.is_disk_full(words) and not refused and not stopped:
+        return _disk_full(plan, words, log)
     series = f"{plan.request.project}/{plan.request.pin.version}/"
     return BlackwheelError(
         "build-stopped" if stopped else "wrong-arch" if refused else "build-failed",
@@ -222,11 +223,22 @@ def failure(plan: BuildPlan, log: Path, code: int, *, noted: Path) -> Blackwheel
         where=str(log),
         fix=f"correct the patch or the variable that hands the archs to nvcc: patches/{series}"
         if refused
-        else "correct the patch or the flags named above, then the same command: nothing that"
-        " compiled is lost"
-        if re.search(r"\berror\s*: ", words) and not stopped
-        else "run the same command again: it continues with the objects already compiled",
+        else compile_fault.CONTINUES
+        if stopped
+        else compile_fault.cure(words),
         code=Exit.STOPPED if stopped else Exit.BUILD,
+    )
+
+
+def _disk_full(plan: BuildPlan, words: str, log: Path) -> BlackwheelError:
+    """Say which disk is full: the build tree and the compilers' temporary files share one."""
+    return BlackwheelError(
+        "disk-full",
+        f"{plan.request.project} {plan.request.pin.version} had no room for its files\n{words}",
+        where=str(log.parent),
+        fix="free space there, or export BLACKWHEEL_HOME=/a/larger/folder; then the same command:"
+        " nothing that compiled is lost",
+        code=Exit.MACHINE,
     )
 
 

@@ -20,6 +20,36 @@ _QUOTED: Final = re.compile(r"[\u2018'\"`]([\w:~]{3,200})[\u2019'\"]")
 _TORCH: Final = re.compile(r"/torch/include/(.+)$")
 
 
+_FULL: Final = re.compile(r"No space left on device|Disk quota exceeded")
+_CRASHED: Final = re.compile(
+    r"internal compiler error|died due to signal|died with <Signals|Killed signal|Bus error"
+    r"|Segmentation fault|Illegal instruction|^Killed$",
+    re.MULTILINE,
+)
+_REPORTED: Final = re.compile(
+    r"(?<![-\w])(?:[Ee]rror(?: #[\w-]+)?|fatal)\s*:|^CMake Error\b|undefined reference to"
+    r"|^\w[\w.]*(?:Error|Exception)\b",
+    re.MULTILINE,
+)
+"""As compilers, linkers, CMake and Python say it: the same input gives the same error again."""
+CONTINUES: Final = "run the same command again: it continues with the objects already compiled"
+
+
+def is_disk_full(words: str) -> bool:
+    """Tell whether a failed step had no room for its files: no source is to blame."""
+    return bool(_FULL.search(words))
+
+
+def cure(words: str) -> str:
+    """Return the cure of a failed step: other sources for a reported error, else another try."""
+    if _CRASHED.search(words) or not _REPORTED.search(words):
+        return CONTINUES
+    return (
+        "correct the patch or the flags named above, then the same command: nothing that"
+        " compiled is lost"
+    )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fault:
     """The first error of a compiler in a log."""

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from blackwheel.builder import compile_fault
+from blackwheel.builder import build, compile_fault
 from blackwheel.builder.compile_fault import first_fault
+from blackwheel.builder.plan import BuildPlan
+from blackwheel.core.errors import BlackwheelError, Exit
 
 
 @pytest.fixture
@@ -83,3 +87,67 @@ def test_words_of_the_next_object_are_not_those_of_the_failed_one(log: Path) -> 
     assert fault and (fault.object, fault.place, fault.error) == ("/src/one.o", "", "Killed")
     assert compile_fault.block(["[1/3] c++", *killed, *later]) == killed
     assert compile_fault.block(later[:2]) == []
+
+
+REPORTED = {
+    "nvcc": 'FAILED: [code=2] /src/a.o\nnvcc -c a.cu\na.cu(14): error: identifier "x" is undefined',
+    "numbered": "FAILED: /src/a.o\nnvcc -c a.cu\na.cu(14): error #20: identifier is undefined",
+    "ptxas": "FAILED: /src/a.o\nnvcc -c a.cu\nptxas fatal   : Unresolved extern function 'f'",
+    "arch": "FAILED: /src/a.o\nnvcc\nnvcc fatal   : Unsupported gpu architecture 'compute_130'",
+    "header": "FAILED: /src/a.o\ng++ -c a.cpp\na.cpp:1:10: fatal error: no.h: No such file",
+    "linker": "FAILED: /src/_C.so\ng++ -shared\na.o: in function `f': undefined reference to `g()'",
+    "cmake": "-- Found CUDA\nCMake Error at CMakeLists.txt:3 (message):\n  no such part",
+    "python": "running build_ext\nModuleNotFoundError: No module named 'ninja'",
+}
+CRASHED = {
+    "nvcc": "FAILED: /src/a.o\nnvcc -c a.cu\nnvcc error   : 'cicc' died due to signal 11",
+    "g++": "FAILED: /src/a.o\ng++ -Werror -c a.cpp\na.cpp:1: internal compiler error: in f",
+    "killed": "FAILED: /src/a.o\ng++\ng++: fatal error: Killed signal terminated program cc1plus",
+    "ninja": "CalledProcessError: Command '['ninja']' died with <Signals.SIGKILL: 9>.",
+    "silent": "FAILED: [code=1] /src/a.o\ng++ -Werror -Wno-error=all -L/a:/b -c a.cpp",
+}
+
+
+def failure(log: Path, words: str, code: int = 1) -> BlackwheelError:
+    log.write_text(f"{words}\n", encoding="utf-8")
+    request = SimpleNamespace(project="toy", pin=SimpleNamespace(version="1.0"))
+    plan = cast("BuildPlan", SimpleNamespace(request=request))
+    return build.failure(plan, log, code, noted=log.with_name("none"))
+
+
+@pytest.mark.parametrize("words", REPORTED.values(), ids=REPORTED)
+def test_what_a_compiler_reported_is_not_cured_by_the_same_command(log: Path, words: str) -> None:
+    error = failure(log, words)
+    assert (error.name, error.code) == ("build-failed", Exit.BUILD)
+    assert error.fix == (
+        "correct the patch or the flags named above, then the same command: nothing that compiled"
+        " is lost"
+    )
+
+
+@pytest.mark.parametrize("words", CRASHED.values(), ids=CRASHED)
+def test_what_crashed_is_tried_again(log: Path, words: str) -> None:
+    error = failure(log, words)
+    assert (error.name, error.code) == ("build-failed", Exit.BUILD)
+    assert error.fix == (
+        "run the same command again: it continues with the objects already compiled"
+    )
+
+
+def test_compiler_without_room_blames_the_disk_and_no_patch(log: Path) -> None:
+    words = (
+        "FAILED: /src/a.o\ng++ -c a.cpp\na.s: fatal error: error writing: No space left on device"
+    )
+    error = failure(log, words)
+    assert (error.name, error.code, error.where) == ("disk-full", Exit.MACHINE, str(log.parent))
+    assert error.fix == (
+        "free space there, or export BLACKWHEEL_HOME=/a/larger/folder; then the same command:"
+        " nothing that compiled is lost"
+    )
+
+
+def test_stopped_build_continues_whatever_its_log_says(log: Path) -> None:
+    for words in (REPORTED["nvcc"], "a.s: No space left on device"):
+        error = failure(log, words, code=143)
+        assert (error.name, error.code) == ("build-stopped", Exit.STOPPED)
+        assert error.fix.startswith("run the same command again")
