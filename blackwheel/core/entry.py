@@ -106,10 +106,13 @@ def _machine_error(error: OSError) -> BlackwheelError:
             "\nwheel takes about 1 GiB), and for the store export BLACKWHEEL_HOME=/a/larger/folder",
             code=Exit.MACHINE,
         )
+    nowhere = "No usable temporary directory" in (error.strerror or "")
     return BlackwheelError(
         "machine-refused",
         error.strerror or str(error),
         where=str(error.filename or ""),
-        fix="invoke doctor; BLACKWHEEL_DEBUG=1 shows where in blackwheel",
+        fix="export TMPDIR=/a/folder/of/yours (temporary files go there)"
+        if nowhere
+        else "invoke doctor; BLACKWHEEL_DEBUG=1 shows where in blackwheel",
         code=Exit.MACHINE,
     )

@@ -22,7 +22,7 @@ from blackwheel.doctor.machine_checks import (
     registry_check,
     wsl_checks,
 )
-from blackwheel.doctor.tried import link_check, store_check
+from blackwheel.doctor.tried import link_check, store_check, temporary_check
 from blackwheel.pytorch import identity
 from blackwheel.stacks import projects
 from blackwheel.stacks.records import Stack
@@ -66,7 +66,7 @@ def examine(stack: Stack | None, place: Place, *, network: bool = True) -> tuple
     checks = [Check(name="stack", ok=None, fact=remark) for remark in remarks]
     checks += [*required(stack, place)] if stack else [_system(place.machine), _git(place)]
     checks += [_cores(stack, place)] if stack else []
-    checks += [store_check(place.store)]
+    checks += [store_check(place.store), temporary_check(place.environment)]
     if stack and all(check.ok for check in checks if check.name == "compiler"):
         checks += [link_check(place.environment, cuda=stack.toolchain.cuda)]
     checks += [isolation_check(place.environment)]

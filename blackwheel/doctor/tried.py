@@ -1,17 +1,25 @@
-"""Tries the store and the compiler of a build: programs run there, shared libraries link."""
+"""Tries store, temporary files and compiler of a build: programs run, shared libraries link."""
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from blackwheel.core.errors import BlackwheelError
 from blackwheel.core.process import capture
+from blackwheel.core.units import size
 from blackwheel.doctor.check import Check
 from blackwheel.toolchain.host_compiler import host_compiler, require_shared_runtime
 
-_CURE = "export BLACKWHEEL_HOME=/path (a folder of yours, on a disk that is not mounted noexec)"
+_CURE: Final = (
+    "export BLACKWHEEL_HOME=/path (a folder of yours, on a disk that is not mounted noexec)"
+)
+_TEMPORARY_CURE: Final = "export TMPDIR=/path (a folder of yours with 1 GiB free)"
+TEMPORARY_BYTES: Final = 1 << 30
+"""The audit unpacks the libraries of a wheel there: 0.8 GiB were measured of a large one."""
 
 
 def store_check(store: Path) -> Check:
@@ -41,6 +49,27 @@ def _ran(program: Path) -> int:
     return done.code
 
 
+def temporary_check(environment: Mapping[str, str]) -> Check:
+    """Write a file where temporary files go, and look whether that is where TMPDIR says."""
+    name = "temporary files"
+    try:
+        used = Path(tempfile.gettempdir())
+        with tempfile.TemporaryFile(dir=used) as file:
+            file.write(bytes(1 << 20))
+        free = shutil.disk_usage(used).free
+    except OSError as error:
+        fact = f"none can be written: {error.strerror}"
+        return Check(name=name, ok=False, fact=fact, cure=_TEMPORARY_CURE)
+    named = environment.get("TMPDIR", "")
+    if named and Path(named).absolute() != used.absolute():
+        fact = f"TMPDIR={named} takes no file: they go to {used}"
+        return Check(name=name, ok=None, fact=fact, cure=_TEMPORARY_CURE)
+    if free < TEMPORARY_BYTES:
+        fact = f"{size(free)} free at {used}; the audit of a large wheel takes 1 GiB"
+        return Check(name=name, ok=None, fact=fact, cure=_TEMPORARY_CURE)
+    return Check(name=name, ok=True, fact=f"{size(free)} free at {used}")
+
+
 def link_check(environment: Mapping[str, str], *, cuda: str) -> Check:
     """Link a shared C++ library, and look whether the C++ runtime stays outside of it."""
     try:
@@ -48,4 +77,7 @@ def link_check(environment: Mapping[str, str], *, cuda: str) -> Check:
         require_shared_runtime(found, environment)
     except BlackwheelError as error:
         return Check(name="link", ok=False, fact=error.fact, cure=error.fix)
+    except OSError as error:
+        fact = f"no temporary file for a trial can be written: {error.strerror}"
+        return Check(name="link", ok=False, fact=fact, cure=_TEMPORARY_CURE)
     return Check(name="link", ok=True, fact=f"{found.path} links a shared C++ library")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+import os
 import re
 import shutil
 import tempfile
@@ -112,6 +114,8 @@ extern "C" void blackwheel_try() { throw std::runtime_error("tried"); }
 def require_shared_runtime(compiler: Compiler, environment: Mapping[str, str]) -> None:
     """Link a shared C++ library as a build does; raise `cannot-link` or `static-runtime`.
 
+    A full disk is an OSError of the folder.
+
     The audit refuses a wheel with a C++ runtime of its own, after hours: this takes a moment.
     """
     with tempfile.TemporaryDirectory(prefix="blackwheel-link-") as folder:
@@ -120,6 +124,8 @@ def require_shared_runtime(compiler: Compiler, environment: Mapping[str, str]) -
         argv = [str(compiler.path), "-shared", "-fPIC", "-o", str(library), str(source)]
         done = capture(argv, environment=environment, cwd=Path(folder), check=False)
         data = library.read_bytes() if library.is_file() else b""
+    if "No space left on device" in done.stderr:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
     if done.code or not data:
         raise BlackwheelError(
             "cannot-link",
