@@ -78,6 +78,11 @@ def driver_version(text: str) -> str:
     return found[1] if found else ""
 
 
+_OTHER_ABI = re.compile(r"/cpython-[^/]*(?:\+freethreaded|-musl)|(?:/|python)3\.[\d.]+t(?:/|$)")
+"""In a Python's path: free-threaded (`python3.13t`, pyenv's `3.13.1t`), or of musl. Its name holds
+the version that is looked for, and no wheel of torch fits it."""
+
+
 def interpreters(
     versions: Sequence[str], environment: Mapping[str, str], *, running: Path = RUNNING
 ) -> tuple[Interpreter, ...]:
@@ -85,7 +90,7 @@ def interpreters(
     found = []
     for version in versions:
         for path, by_version in _candidates(version, environment, running):
-            if path.is_file():
+            if path.is_file() and not _OTHER_ABI.search(str(path.resolve())):
                 include = path.resolve().parent.parent / "include" / f"python{version}"
                 header = (include / "Python.h").is_file()
                 found.append(

@@ -202,6 +202,33 @@ def test_the_newest_python_of_pyenv_is_found_and_needs_its_path(tmp_path: Path) 
     assert seen == Interpreter(version="3.11", path=newest, header=True, by_version=False)
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        "u/cpython-3.13.9+freethreaded-linux-x86_64-gnu",
+        "u/cpython-3.13.9-linux-x86_64-musl",
+        "p/versions/3.13.9t",
+    ],
+)
+def test_a_newer_python_of_another_abi_hides_no_right_one(tmp_path: Path, other: str) -> None:
+    python_at(tmp_path / other, "3.13")
+    variables = {
+        "PYENV_ROOT": str(tmp_path / "p"),
+        "UV_PYTHON_INSTALL_DIR": str(tmp_path / "u"),
+    }
+    assert found(tmp_path, "3.13", **variables) == ()
+    right = python_at(tmp_path / "p/versions/3.13.1", "3.13")
+    (seen,) = found(tmp_path, "3.13", **variables)
+    assert seen.path == right
+
+
+def test_a_free_threaded_python_under_the_plain_name_is_not_taken(tmp_path: Path) -> None:
+    real = python_at(tmp_path / "usr", "3.13t")
+    link = real.with_name("python3.13")
+    link.symlink_to(real)
+    assert found(tmp_path, "3.13", path=str(link.parent)) == ()
+
+
 def test_a_shim_of_pyenv_is_no_python(tmp_path: Path) -> None:
     shim = tmp_path / ".pyenv" / "shims" / "python3.11"
     shim.parent.mkdir(parents=True)
