@@ -12,6 +12,7 @@ import pytest
 from blackwheel.core import caller
 from blackwheel.core.errors import BlackwheelError
 from blackwheel.core.site import here
+from blackwheel.doctor.tried import store_check
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,6 +59,8 @@ def test_a_store_is_of_sha1_whatever_is_the_persons_default(tmp_path: Path) -> N
         check=True,
     )
     assert "sha256" not in (tmp_path / "x.git" / "config").read_text()
+    asked = {"GIT_DEFAULT_REF_FORMAT": "reftable", "HOME": "/none"}  # git 2.45 and newer read it
+    assert caller.chosen(asked)["GIT_DEFAULT_REF_FORMAT"] == "files"
 
 
 def test_uvs_own_file_tells_where_packages_come_from_and_nothing_else(tmp_path: Path) -> None:
@@ -96,6 +99,38 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPat
     assert error.value.name == "no-home"
     assert here({"BLACKWHEEL_HOME": "/mine"}).store == Path("/mine")
     assert here({"XDG_CACHE_HOME": "/c"}).store == Path("/c/blackwheel")
+
+
+def test_a_home_that_takes_no_store_names_the_folder_and_the_cure(tmp_path: Path) -> None:
+    """As of a user whose home is / or does not exist: root itself may not write below /proc."""
+    given = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+    done = subprocess.run(
+        [sys.executable, "-m", "invoke", "apply-patches", "--stack", "quickstart"],
+        cwd=ROOT,
+        env={**given, "HOME": "/proc/1", "TMPDIR": str(tmp_path), "PIP_CONFIG_FILE": os.devnull},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 4, done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "error: machine-refused" in done.stderr
+    assert "where: /proc/1/.cache" in done.stderr
+    assert "invoke doctor" in done.stderr
+    check = store_check(Path("/proc/1/.cache/blackwheel"))  # and doctor does not call it well
+    assert (check.ok, "BLACKWHEEL_HOME" in check.cure) == (False, True)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("words", ["-m invoke --list", "-m invoke status"])
+def test_closed_streams_are_no_fault_of_a_verb(closed: str, words: str) -> None:
+    """Invoke's own Program prints before `entry.run` has a say: its streams are open by then."""
+    line = f'exec "{sys.executable}" {words} {closed}'
+    done = subprocess.run(
+        ["/bin/sh", "-c", line], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    said = done.stdout + done.stderr
+    assert (done.returncode, "Traceback" in said, "ignored" in said) == (0, False, False), said
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])

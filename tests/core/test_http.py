@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from blackwheel.core.http import AbsentError, FailedError, Patience, page
+from blackwheel.core.http import AbsentError, FailedError, Patience, opened, page
 from blackwheel.core.simple_index import NoPageError, project_page
 
 HURRIED = Patience(tries=2, connect=2, read=0.4, whole=2.0, pause=lambda _: None)
@@ -44,7 +44,8 @@ def serve() -> Iterator[Callable[[bytes, float], str]]:
                 try:
                     connection.recv(1 << 16)
                     connection.sendall(data)
-                    while drip:
+                    ends = time.monotonic() + 30  # a test whose bound is broken fails, and ends
+                    while drip and time.monotonic() < ends:
                         time.sleep(drip)
                         connection.sendall(b"x" if drip > 0.001 else b"x" * (1 << 20))
                 except OSError:
@@ -138,6 +139,33 @@ def test_a_server_that_drips_is_given_up(serve: Callable[..., str], head: str) -
         page(serve(data, 0.05), patience=HURRIED)
     assert "too slow" in str(error.value) or "no whole answer" in str(error.value)
     assert time.monotonic() - began < 10
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nX: "
+BODY = answered(b"", "Content-Length: 9999")
+
+
+@pytest.mark.parametrize(
+    ("data", "read", "whole", "why"),
+    [
+        (BODY, 0.4, 300.0, "too slow"),
+        (BODY, 300.0, 0.6, "no whole answer within 0.6 s"),
+        (HEAD, 300.0, 0.6, "no whole answer within 0.6 s"),
+    ],
+    ids=["speed of a body", "seconds of a page", "seconds of a head"],
+)
+def test_each_bound_ends_a_drip_alone(
+    serve: Callable[..., str], data: bytes, read: float, whole: float, why: str
+) -> None:
+    """With one of them broken the other would end it: each is seen without the other."""
+    patience = Patience(tries=1, connect=2, read=read, whole=whole, pause=lambda _: None)
+    url = serve(data, 0.05)
+    with pytest.raises(FailedError) as error:
+        if data is HEAD:  # of a file: `page` has a bound over all of it
+            with opened(url, patience=patience):
+                raise AssertionError("it answered")
+        page(url, patience=patience)
+    assert why in str(error.value)
 
 
 def test_an_endless_page_ends_at_its_bound(serve: Callable[..., str]) -> None:

@@ -1,4 +1,4 @@
-"""The short form of `nox -s faults`: a few injections of each kind; skipped where nobody asks."""
+"""The short form of `nox -s faults`: one of each kind that does not build, where asked for."""
 
 from __future__ import annotations
 

@@ -9,12 +9,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import proved
 import pytest
+import starved
 from campaign import invariants
 from campaign.commands import MARK, Done, Shell
 
@@ -181,3 +183,17 @@ def test_other_bytes_after_a_rerun_are_seen(shelf: Path) -> None:
     assert invariants.other_bytes(before, invariants.shelf_bytes(shelf)) == [
         f"after the rerun {NAME} is missing"
     ]
+
+
+def test_process_that_waits_for_a_core_to_end_on_is_not_left_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a machine that is busy a killed process lives on until it gets one: its own clock."""
+    began = time.monotonic()
+    monkeypatch.setattr(starved, "waited", lambda _: time.monotonic() - began)
+    rounds = iter([{7}, {7}, {7}, {7}, {7}, {7}, set()])
+    assert starved.left_over(lambda: next(rounds), 0.1) == set()
+    monkeypatch.setattr(starved, "waited", lambda _: 3.0)  # it waited before, and not since
+    assert starved.left_over(lambda: {7}, 0.1) == {7}
+    monkeypatch.undo()
+    assert starved.waited(os.getpid()) >= 0 == starved.waited(0)

@@ -22,7 +22,7 @@ from .kinds import Inject, all_kinds
 from .mounts import SkippedError
 from .worlds import World
 
-EACH, SHORT = 52, 2
+EACH, SHORT = 52, 1
 """Injections of each kind, in the long form and in the short one."""
 LONG = ("compilers", "build-signals", "build-store-files")
 """Kinds that need gigabytes of the registry: not in the short form, unless asked for."""

@@ -7,10 +7,11 @@ import json
 import os
 import re
 import signal
-import time
 from collections.abc import Iterable, Mapping
 from html.parser import HTMLParser
 from pathlib import Path
+
+from starved import left_over
 
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.receipts import document as receipts
@@ -121,10 +122,9 @@ def _place(text: str) -> tuple[int, int]:
 
 def live_processes(shell: Shell, *, seconds: float = GONE_WITHIN) -> list[str]:
     """Two seconds after a command has ended no process of its family lives."""
-    deadline = time.monotonic() + seconds
-    while (alive := shell.family()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return [f"process {pid} lives on: {line[:160]}" for pid, line in alive.items()]
+    left = left_over(shell.family, seconds)
+    alive = shell.family() if left else {}
+    return [f"process {pid} lives on: {alive.get(pid, '')[:160]}" for pid in sorted(left)]
 
 
 def tracebacks(done: Done) -> list[str]:
