@@ -30,7 +30,7 @@ class Running:
     object: str
     """Name of its file."""
     seconds: float
-    """Since the command began, waiting for memory included."""
+    """Since its compiler began; since its command began where that waits for memory."""
     waits: bool = False
     """Its compiler has not begun: other objects have the memory."""
 
@@ -115,7 +115,10 @@ class Progress:
 def running(ancestor: int) -> list[Running]:
     """Return the objects that are compiled below a process, by their launchers' command lines."""
     found = processes()
-    busy = {one.parent for one in found.values()}
+    # Seconds of each process's oldest child: a launcher has none before its share of memory.
+    busy: dict[int, float] = {}
+    for one in found.values():
+        busy[one.parent] = max(one.seconds, busy.get(one.parent, 0.0))
     launchers = {
         one.number: name
         for one in found.values()
@@ -131,7 +134,7 @@ def running(ancestor: int) -> list[Running]:
     return [
         Running(
             object=name,
-            seconds=found[number].seconds,
+            seconds=busy.get(number, found[number].seconds),
             waits=number not in busy or name in stalled,
         )
         for number, name in launchers.items()

@@ -15,6 +15,7 @@ import pytest
 
 from blackwheel.builder.compiling import Progress, Running, running
 from blackwheel.core.console import Quiet
+from blackwheel.core.processes import processes
 from blackwheel.core.progress import Stage
 from blackwheel.stacks import loader
 
@@ -73,6 +74,19 @@ def test_compilers_of_this_build_are_seen_and_those_that_wait(
     assert len(seen) == 2, "a launcher and its fork are one"
     assert all(0 <= one.seconds < 60 for one in seen)
     assert running(started[-1].pid) == []  # below it runs no launcher
+
+
+def test_time_of_an_object_begins_when_it_has_its_memory(
+    launcher: Path, started: list[subprocess.Popen[bytes]]
+) -> None:
+    late = launcher.with_name("late") / launcher.name
+    late.parent.mkdir()
+    late.write_text(f"import time\ntime.sleep(1)\n{LAUNCHER}")
+    command = [sys.executable, "-I", "-S", str(late), "nvcc", "-c", "src/late.cu"]
+    started.append(subprocess.Popen(command, start_new_session=True))
+    (seen,) = settled({"late.cu"}, set())
+    whole = processes()[started[0].pid].seconds
+    assert 0 <= seen.seconds <= whole - 0.9
 
 
 def test_object_whose_step_behind_the_compile_cache_waits_for_memory_waits(
