@@ -1,4 +1,4 @@
-"""docs/rtx5090.md: its lines are run in order with a toy; the rest need a card, weights or systemd."""
+"""docs/rtx5090.md: its lines are run with a toy, but those that need a card, weights or systemd."""
 
 from __future__ import annotations
 
