@@ -32,7 +32,8 @@ def repository(place: Path, files: dict[str, str]) -> GitPin:
     git(place, "config", "uploadpack.allowFilter", "true")
     git(place, "add", "--all", ".")
     git(place, "commit", "--quiet", "--message", "one")
-    return GitPin(url=place.as_uri(), commit=git(place, "rev-parse", "HEAD"))
+    commit, tree = git(place, "rev-parse", "HEAD", "HEAD^{tree}").split()
+    return GitPin(url=place.as_uri(), commit=commit, tree=tree)
 
 
 @pytest.fixture
