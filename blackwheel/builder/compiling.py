@@ -32,7 +32,7 @@ class Running:
     seconds: float
     """Since its compiler began; since its command began where that waits for memory."""
     waits: bool = False
-    """Its compiler has not begun: other objects have the memory."""
+    """Its compiler has not begun: other objects have the cores or the memory."""
 
 
 class Progress:
@@ -77,6 +77,8 @@ class Progress:
         done, steps = int(found[1]), int(found[2])
         self.total = max(self.total, steps)
         self._done = self.total - steps + done
+        with contextlib.suppress(OSError):  # a process may end between two looks
+            self._seen = self._look()  # what is done is no longer named
         self._show()
 
     def look(self) -> None:
@@ -102,13 +104,13 @@ class Progress:
         self._stage.update(self._done, self.total, self._note(), left=self.left())
 
     def _note(self) -> str:
-        """Say what runs, the oldest first: `a.cu 41 s, b.cu 12 s; 1 waits for memory`."""
+        """Say what runs, the oldest first: `a.cu 41 s, b.cu 12 s; 1 waits its turn`."""
         busy = sorted((o for o in self._seen if not o.waits), key=lambda one: -one.seconds)
         waiting = sum(one.waits for one in self._seen)
         names = [f"{one.object} {duration(one.seconds)}" for one in busy[:_SHOWN]]
         names += [f"and {len(busy) - _SHOWN} more"] if len(busy) > _SHOWN else []
         told = ", ".join(names) or f"{self._jobs} job{'s' * (self._jobs > 1)}"
-        wait = f"{waiting} {'waits' if waiting == 1 else 'wait'} for memory" if waiting else ""
+        wait = f"{waiting} {'waits its' if waiting == 1 else 'wait their'} turn" if waiting else ""
         return "; ".join(filter(None, (told, wait)))
 
 

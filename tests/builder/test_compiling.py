@@ -172,12 +172,23 @@ def test_bar_names_what_compiles_and_how_many_wait(clock: Clock) -> None:
     with console.stage("flash-attn", "compile") as stage:
         Progress(pin, stage, jobs=3, compiled=0, look=lambda: seen, clock=clock).look()
         parts = stage.parts()
-    assert parts[-1] == "a.cu 41 s, b.cu 12 s; 1 waits for memory"
+    assert parts[-1] == "a.cu 41 s, b.cu 12 s; 1 waits its turn"
     more = [at_work(n, name=f"{n}.cu") for n in range(1, 6)]
     with console.stage("flash-attn", "compile") as stage:
         Progress(pin, stage, jobs=5, compiled=0, look=lambda: more, clock=clock).look()
         parts = stage.parts()
     assert parts[-1] == "5.cu 5.0 s, 4.cu 4.0 s, 3.cu 3.0 s, and 2 more"
+
+
+def test_object_that_is_done_is_not_named_any_more(clock: Clock) -> None:
+    seen = [at_work(41), at_work(12, name="b.cu")]
+    pin = loader.load("quickstart", ROOT / "constraints").projects["flash-attn"]
+    with Quiet(clock=clock).stage("flash-attn", "compile") as stage:
+        shown = Progress(pin, stage, jobs=2, compiled=0, look=lambda: [*seen], clock=clock)
+        shown.look()
+        del seen[0]
+        shown.line("[1/5] c++ a.o")
+        assert stage.parts()[-1] == "b.cu 12 s"
 
 
 def test_compilers_are_looked_at_until_the_end(
