@@ -18,6 +18,8 @@ _TAGGED: Final = re.compile(r"\.cpython-(3\d+)(\w*)-[\w-]+\.so$")
 _STABLE: Final = re.compile(r"\.abi3\.so$")
 _API: Final = re.compile(r"_?Py[A-Z_]")
 _LIBPYTHON: Final = re.compile(r"libpython3\.(\d+)(\w*)\.so")
+_DIGITS: Final = 9
+"""Read of a minor version: who writes a longer one wants int() to fail."""
 SHOWN: Final = 5
 
 
@@ -38,15 +40,20 @@ def python_findings(
 def _minors(tags: frozenset[Tag], python: str) -> set[int]:
     """Return the minor versions that the interpreter tags name: 11 of cp311."""
     found = {re.fullmatch(r"cp3(\d+)", tag.interpreter) for tag in tags}
-    minors = {int(one[1]) for one in found if one}
+    minors = {_number(one[1]) for one in found if one}
     return minors or ({int(python[3:])} if python.startswith("cp3") else set())
+
+
+def _number(digits: str) -> int:
+    """Return a minor version; one with more digits than any Python has is cut, and fits none."""
+    return int(digits[:_DIGITS])
 
 
 def _tag_findings(native: Native, minors: set[int], stable: bool, python: str) -> Iterator[Finding]:
     found = _TAGGED.search(native.path)
     if not found or not minors:
         return
-    minor = int(found[1][1:])
+    minor = _number(found[1][1:])
     own = int(python[3:]) if python.startswith("cp3") else None
     fits = minor == own if own is not None else minor in minors or (stable and minor >= min(minors))
     if not fits or found[2]:
@@ -57,10 +64,10 @@ def _tag_findings(native: Native, minors: set[int], stable: bool, python: str) -
 
 def _libpython_findings(native: Native, minors: set[int]) -> Iterator[Finding]:
     found = _TAGGED.search(native.path)
-    served = {int(found[1][1:])} if found else minors
+    served = {_number(found[1][1:])} if found else minors
     for name in needs_libpython(native.elf):
         told = _LIBPYTHON.match(name)
-        other = told is not None and bool(served) and int(told[1]) not in served
+        other = told is not None and bool(served) and _number(told[1]) not in served
         if other and native.elf.kind == "library":
             fact = f"needs {name}: it brings another Python into the process"
             yield Finding(name="other-libpython", fact=fact, library=native.path)

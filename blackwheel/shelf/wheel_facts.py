@@ -17,6 +17,8 @@ from blackwheel.receipts import document
 from blackwheel.shelf.simple_api import ShelvedWheel
 from blackwheel.toolchain.releases import releases
 
+_MOST: Final = 100
+"""Parts of a project that a receipt tells of: those of today's have ten at most."""
 NOT_RUN: Final = "not run"
 """How smoke begins its words on an arch on which no kernel ran."""
 FREE: Final = "any (it links none)"
@@ -134,13 +136,23 @@ def _recorded(held: Mapping[str, document.Section]) -> dict[str, Any]:
         "ran": bool(started) and not wrong,
         "gpu": "; ".join(started) or f"never ran on a GPU: {smoke.get('device', 'not recorded')}",
         "kernel_words": words,
-        "limits": tuple(stack.get("holds", ())),
+        "limits": _limits(stack.get("holds", [])),
         "variables": tuple(
             (name, given[name])
             for name in sorted(given)
             if parts.get(f"variables.{name}", "{")[:1] != "{"
         ),
     }
+
+
+def _limits(held: object) -> tuple[Any, ...]:
+    """Return what a wheel can do and what it cannot; raise TypeError for a record of another shape.
+
+    A long text would be a row for each of its characters.
+    """
+    if not isinstance(held, list) or len(held) > _MOST:
+        raise TypeError(f"holds is no list of at most {_MOST} parts")
+    return tuple(held)
 
 
 def _cards(names: list[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -195,6 +196,25 @@ def test_receipt_that_cannot_be_read_gives_a_page_that_claims_nothing(
     assert "no kernels no record of a GPU" in words
     assert "torch unknown" in words
     assert "Audit" not in Reader(drawn[put.page]).links
+
+
+@pytest.mark.parametrize(
+    "holds", ["x" * 100_000, [{"title": "t", "can": ["c"], "cannot": []}] * 101]
+)
+def test_parts_of_another_shape_are_no_facts_and_cost_nothing(
+    tmp_path: Path, holds: object
+) -> None:
+    held = sections("toy")
+    wheel = make_wheel(tmp_path, "toy", f"1.0+{LABEL}.1", "3.12")
+    assert facts(index.shelve(wheel, receipt_of(wheel, held), tmp_path / "right")).held
+    held["stack"]["holds"] = holds
+    put = index.shelve(wheel, receipt_of(wheel, held), tmp_path / "wrong")
+    tracemalloc.start()
+    told = facts(put)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert not told.held
+    assert peak < 4 << 20
 
 
 def test_checks_that_were_wrong_are_no_good_state(tmp_path: Path) -> None:
