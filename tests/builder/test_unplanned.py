@@ -16,7 +16,7 @@ from blackwheel.builder import unplanned
 from blackwheel.core import process, processes
 from blackwheel.core.errors import Exit
 
-SLEEPS = "#include <unistd.h>\nint main(void) { sleep(300); return 0; }\n"
+SLEEPS = "#include <unistd.h>\nint main(void) { sleep(60); return 0; }\n"
 BUILD = "import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:]))"
 
 
@@ -42,7 +42,7 @@ def planned(
     program = folder / argv[0]
     shutil.copy(sleeper, program)
     watch = unplanned.Watch(tmp=str(folder / "tmp"))
-    bounded = ["timeout", "--foreground", str(seconds), sys.executable, "-c", BUILD]
+    bounded = ["timeout", str(seconds), sys.executable, "-c", BUILD]
     with processes.watching(watch.look, every=0.1):
         done = process.run(
             [*bounded, str(program), *argv[1:]],
