@@ -64,15 +64,15 @@ def _require_offered(site: Site, wheels: Sequence[index.ShelvedWheel], address: 
 
     Only the machine that installs must reach it: where it does not answer here, that is said.
     """
+    from blackwheel.shelf import remote_index  # noqa: PLC0415  requests takes 0.2 s
+
     require_address(address, "--index-url")
     simple, faults = f"{address.rstrip('/')}/", []
     for wheel in wheels:
         name = wheel.path.name
         try:
             digest = _offered(site, simple, wheel)
-        except BlackwheelError as error:
-            if error.name not in ("index-away", "index-unreadable"):
-                raise
+        except remote_index.NoAnswerError as error:
             line = f"not asked whether {name} is there: {error.fact.splitlines()[0]}"
             site.console.say(f"{shown(simple)}: {line}")
             return

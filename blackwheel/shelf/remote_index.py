@@ -24,6 +24,10 @@ from blackwheel.core.simple_index import AbsentError, FailedError, Patience, pro
 _PATIENCE: Final = Patience(tries=1)
 
 
+class NoAnswerError(BlackwheelError):
+    """Raised where an index does not answer with its list; another machine may be answered."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
     """Retries and time limit for an index."""
@@ -183,7 +187,7 @@ def _answer(
 
 def away(index: Index, fact: str) -> BlackwheelError:
     """Return the error of an index that may answer later."""
-    return BlackwheelError(
+    return NoAnswerError(
         "index-away",
         masked(fact, index.secrets),
         where=shown(index.simple),
@@ -205,7 +209,7 @@ def differs(fact: str, index: Index) -> BlackwheelError:
 
 
 def _unreadable(index: Index, fact: str) -> BlackwheelError:
-    return BlackwheelError(
+    return NoAnswerError(
         "index-unreadable",
         masked(fact, index.secrets),
         where=shown(index.simple),
