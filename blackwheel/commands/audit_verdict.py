@@ -186,7 +186,7 @@ def _buildable(site: Site, stack: Stack) -> str:
         return f"not buildable here ({lacks[0]})"
     if nightly_window.unseen(stack, kept):
         return "its torch never seen from here"
-    return "buildable here, never built here"
+    return "buildable here, not on the shelf here"
 
 
 def builders(site: Site, name: str, version: str) -> list[Builder]:

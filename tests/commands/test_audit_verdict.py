@@ -102,7 +102,7 @@ def test_ptx_runs_slower_and_the_stack_that_replaces_it_is_named_with_its_state(
         f"Verdict: yes, but 1,234 of 1,243 kernels run on {ON} only through PTX: your driver"
         " compiles them at first use, which takes time."
         " You need not build your own to run it; for native code: "
-        f"{STABLE}buildable here, never built here: {BUILD}"
+        f"{STABLE}buildable here, not on the shelf here: {BUILD}"
     )
 
 
@@ -186,7 +186,7 @@ def test_several_are_one_verdict_with_the_worst_first(site: Site) -> None:
         f"Verdict: no, not all of it runs on {ON}: bitsandbytes (not at all); compiled by your"
         " driver at first use: vllm (through PTX); cannot be read: odd."
         " No stack of this repository builds bitsandbytes, odd. For vllm: "
-        f"{STABLE}buildable here, never built here: {BUILD}"
+        f"{STABLE}buildable here, not on the shelf here: {BUILD}"
     )
     assert said(site, judged(NATIVE), judged(PLAIN)) == (
         f"Verdict: yes, all that would be called runs on {ON} as machine code."
