@@ -1,6 +1,7 @@
 """Asks servers as users do, standard library only.
 
 compare.py tokens URL URL MODEL   greedy tokens of two servers, side by side
+compare.py first URL MODEL        seconds of the very first requests
 compare.py load URL MODEL         long prompts, and 32 requests at once
 
 Other attention kernels round otherwise: greedy tokens may part where the two best are closer than
@@ -79,6 +80,14 @@ def tokens(one: str, other: str, model: str) -> bool:
     return fine
 
 
+def first(url: str, model: str) -> None:
+    """Print seconds of the first requests, one after another."""
+    for length in (60, 60, 1000):
+        began = time.monotonic()
+        asked(url, model, ("A first sentence. " * 60)[:length], 16)
+        print(f"request of {length} tokens, 16 made: {time.monotonic() - began:.3f} s")
+
+
 def load(url: str, model: str) -> None:
     """Print seconds of long prompts, and tokens a second of 32 requests at once."""
     for length in (8000, 32000):
@@ -103,4 +112,4 @@ def load(url: str, model: str) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "tokens":
         sys.exit(0 if tokens(*sys.argv[2:5]) else 1)
-    load(*sys.argv[2:4])
+    (first if sys.argv[1] == "first" else load)(*sys.argv[2:4])

@@ -1,6 +1,6 @@
 #!/bin/sh
-# On the machine without a network, beside what prepare.sh made: run.sh start, then run.sh watch SECONDS until "done".
-# `start` returns at once; builds, checks and servers run on in sessions of their own. Logs: $WORK/told.
+# On the machine without a network, beside what prepare.sh made: run.sh start [attention] [vllm], then run.sh watch SECONDS
+# until "done". `start` returns at once; builds, checks and servers run on in sessions of their own. Logs: $WORK/told.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 python=${TORCH_PYTHON:-python3}
@@ -14,6 +14,7 @@ export BLACKWHEEL_CUDA_HOME="${BLACKWHEEL_CUDA_HOME:-/usr/local/cuda-13.0}" CXX=
 unset TORCH_CUDA_ARCH_LIST || true
 export VLLM_NO_USAGE_STATS=1 DO_NOT_TRACK=1 VLLM_USE_FLASHINFER_SAMPLER=0 HF_HUB_OFFLINE=1 VLLM_WORKER_MULTIPROC_METHOD=spawn
 PATH="$work/venv/bin:$PATH"
+last=$(($(nvidia-smi -L 2>/dev/null | wc -l) > 1 ? 1 : 0)) # the other GPU, where there is one
 
 setup() {
   mkdir -p "$told" "$work/pool"
@@ -33,7 +34,6 @@ setup() {
   chmod +x "$uv"
   "$uv" venv --quiet --clear --python "$python" "$work/venv"
   "$uv" pip install --quiet --python "$work/venv/bin/python" --editable "$co"
-  pinned attention
 }
 
 repacked() { # wheels of packages that lie beside the torch here; a carried one goes first
@@ -52,9 +52,7 @@ pinned() { # hashed pins of a stack, and the torch that is installed
 }
 
 attention() { # the whole of flash-attention: build, checks, speed
-  cd "$co"
-  other=1
-  [ "$(nvidia-smi -L 2>/dev/null | wc -l)" -gt 1 ] || other=0
+  pinned attention
   export CUDA_VISIBLE_DEVICES=0
   invoke doctor --stack attention > "$told/attention-doctor.txt" 2>&1 &
   step "attention: build"
@@ -67,7 +65,7 @@ attention() { # the whole of flash-attention: build, checks, speed
   ls -l wheels/attention >> "$told/attention-sha256.txt"
   { code=0; nox -s smoke -- --stack attention --python "$python" --require-gpu > "$told/attention-smoke.txt" 2>&1 || code=$?
     step "attention: smoke --require-gpu ended with $code"; } & # on the other GPU
-  export CUDA_VISIBLE_DEVICES=$other
+  export CUDA_VISIBLE_DEVICES=$last
   code=0; nox -s bench -- attention --stack attention --python "$python" --output "$told/attention-bench.json" > "$told/attention-bench.txt" 2>&1 || code=$?
   step "attention: bench ended with $code"
   wait
@@ -81,18 +79,10 @@ vllm() { # vLLM: build; serve from the wheel as soon as it is audited, beside it
   pinned served
   step "vllm: build"
   { code=0
-    CUDA_VISIBLE_DEVICES=1 invoke build-wheels --stack served --python "$python" > "$told/vllm-build.txt" 2>&1 || code=$?
+    CUDA_VISIBLE_DEVICES=$last invoke build-wheels --stack served --python "$python" > "$told/vllm-build.txt" 2>&1 || code=$?
     step "vllm: build-wheels ended with $code"
     touch "$work/built-vllm"; } &
-  env_=$work/serving bin=$work/serving/bin
-  uv venv --quiet --clear --python "$python" "$env_"
-  uv pip sync --quiet --require-hashes --python "$bin/python" constraints/served/run-vllm-py312.txt
-  python3 -c "
-import os, sys
-from pathlib import Path
-from blackwheel.pytorch import installed
-installed.lay(installed.find(Path(sys.argv[1]), dict(os.environ)), Path(sys.argv[2]))" "$python" "$env_"
-  step "vllm: environment for serving is there"
+  environment serving
   made=$work/store/builds/served/vllm/cp312
   while ! ls "$made"/*/wheel/*.receipt.json > /dev/null 2>&1; do
     [ ! -f "$work/built-vllm" ] || break
@@ -101,7 +91,7 @@ installed.lay(installed.find(Path(sys.argv[1]), dict(os.environ)), Path(sys.argv
   wheel=$(ls "$made"/*/wheel/vllm-*.whl "$co"/wheels/served/vllm-*.whl 2>/dev/null | head -1)
   if [ -n "$wheel" ]; then
     ls -l "$wheel"; sha256sum "$wheel" > "$told/vllm-sha256.txt"
-    uv pip install --quiet --no-deps --python "$bin/python" "$wheel"
+    uv pip install --quiet --no-deps --python "$work/serving/bin/python" "$wheel"
     serve
   else
     step "vllm: no wheel to serve from"; tail -60 "$told/vllm-build.txt"
@@ -113,54 +103,110 @@ installed.lay(installed.find(Path(sys.argv[1]), dict(os.environ)), Path(sys.argv
   step "vllm: all ran"
 }
 
-server() { # server NAME GPU PORT MODEL MORE...: one that ends with this script
-  name=$1 gpu=$2 port=$3 model=$4
-  shift 4
+environment() { # environment NAME: vLLM's requirements and the torch of this machine, without vLLM
+  uv venv --quiet --clear --python "$python" "$work/$1"
+  uv pip sync --quiet --require-hashes --python "$work/$1/bin/python" "$co/constraints/served/run-vllm-py312.txt"
+  python3 -c "
+import os, sys
+from pathlib import Path
+from blackwheel.pytorch import installed
+installed.lay(installed.find(Path(sys.argv[1]), dict(os.environ)), Path(sys.argv[2]))" "$python" "$work/$1"
+  step "environment $1 is there"
+}
+
+# server NAME ENVIRONMENT GPU PORT MODEL MORE...: one that ends with this script, its caches empty
+server() {
+  name=$1 bin=$work/$2/bin gpu=$3 port=$4 model=$5
+  shift 5
+  rm -rf "$work/cache-$name"
   echo "CUDA_VISIBLE_DEVICES=$gpu vllm serve $model --port $port $*" > "$told/serve-$name.log"
+  date +%s > "$work/server-$name.began"
   CUDA_VISIBLE_DEVICES=$gpu VLLM_CACHE_ROOT="$work/cache-$name" TRITON_CACHE_DIR="$work/cache-$name/triton" \
     TORCHINDUCTOR_CACHE_DIR="$work/cache-$name/inductor" CUDA_CACHE_PATH="$work/cache-$name/cuda" \
     "$bin/vllm" serve "$work/models/$model" --served-model-name "$model" --host 127.0.0.1 --port "$port" \
-    --dtype bfloat16 --max-model-len 33000 --max-num-seqs 64 "$@" >> "$told/serve-$name.log" 2>&1 &
+    --dtype bfloat16 --max-model-len 33000 --max-num-seqs 64 --gpu-memory-utilization 0.25 "$@" >> "$told/serve-$name.log" 2>&1 &
   echo $! > "$work/server-$name.pid"
 }
 
 ready() { # ready NAME PORT SECONDS
-  tries=$3
+  until_=$(($(date +%s) + $3))
   while ! python3 -c "import urllib.request as u; u.urlopen('http://127.0.0.1:$2/health', timeout=2)" 2>/dev/null; do
     kill -0 "$(cat "$work/server-$1.pid")" 2>/dev/null || { step "$1: the server ended"; tail -30 "$told/serve-$1.log"; return 1; }
-    tries=$((tries - 2)); [ $tries -gt 0 ] || { step "$1: not ready after $3 s"; return 1; }
-    sleep 2
+    [ "$(date +%s)" -lt $until_ ] || { step "$1: not ready after $3 s"; return 1; }
+    sleep 1
   done
-  step "$1: ready"
+  step "$1: ready $(($(date +%s) - $(cat "$work/server-$1.began"))) s after its start"
+}
+
+ended() { # ended NAME...: stop servers, and wait until they are gone
+  for one in "$@"; do kill "$(cat "$work/server-$one.pid")" 2>/dev/null || true; done
+  for one in "$@"; do wait "$(cat "$work/server-$one.pid")" 2>/dev/null || true; done
 }
 
 measured() { # measured NAME PORT MODEL
+  python3 "$here/compare.py" first "http://127.0.0.1:$2" "$3" > "$told/first-$1.txt" 2>&1 || true
   nox -s bench -- serving --url "http://127.0.0.1:$2" --model "$3" --log "$told/serve-$1.log" --output "$told/bench-$1.json" > "$told/bench-$1.txt" 2>&1 || step "$1: bench failed"
-  grep -vE '^nox >' "$told/bench-$1.txt" || true
+  python3 "$here/compare.py" load "http://127.0.0.1:$2" "$3" > "$told/load-$1.txt" 2>&1 || true
+  step "$1: measured"
+  grep -hvE '^nox >' "$told/first-$1.txt" "$told/bench-$1.txt" "$told/load-$1.txt" || true
 }
 
-serve() {
-  server dense-fa2 0 8000 dense --attention-backend FLASH_ATTN --attention-config.flash_attn_version 2 --gpu-memory-utilization 0.3
-  server gpt-oss 1 8001 gpt-oss --load-format dummy --moe-backend marlin --attention-backend TRITON_ATTN --gpu-memory-utilization 0.3
-  if ready dense-fa2 8000 240; then
-    measured dense-fa2 8000 dense
-    python3 "$here/compare.py" load http://127.0.0.1:8000 dense > "$told/load-dense-fa2.txt" 2>&1 || true
-    cat "$told/load-dense-fa2.txt"
-  fi
-  ready gpt-oss 8001 150 || true
-  server dense-triton 0 8002 dense --attention-backend TRITON_ATTN --gpu-memory-utilization 0.25
-  if ready gpt-oss 8001 4; then
-    measured gpt-oss 8001 gpt-oss
-    python3 "$here/compare.py" load http://127.0.0.1:8001 gpt-oss > "$told/load-gpt-oss.txt" 2>&1 || true
-    cat "$told/load-gpt-oss.txt"
-  fi
-  if ready dense-triton 8002 180; then
+serve() { # each server is measured while the others have nothing to do
+  server dense-fa2 serving 0 8000 dense --attention-backend FLASH_ATTN --attention-config.flash_attn_version 2
+  server dense-triton serving $last 8002 dense --attention-backend TRITON_ATTN
+  server gpt-oss serving $last 8001 gpt-oss --load-format dummy --moe-backend marlin --attention-backend TRITON_ATTN
+  fa2=0 triton=0 oss=0
+  ready dense-fa2 8000 240 && fa2=1
+  ready dense-triton 8002 120 && triton=1
+  ready gpt-oss 8001 180 && oss=1
+  [ $fa2 = 0 ] || measured dense-fa2 8000 dense
+  [ $oss = 0 ] || measured gpt-oss 8001 gpt-oss
+  [ $triton = 0 ] || measured dense-triton 8002 dense
+  if [ $fa2 = 1 ] && [ $triton = 1 ]; then
     python3 "$here/compare.py" tokens http://127.0.0.1:8000 http://127.0.0.1:8002 dense > "$told/tokens.txt" 2>&1 || step "tokens differ"
     cat "$told/tokens.txt"
-    measured dense-triton 8002 dense
   fi
-  for one in "$work"/server-*.pid; do kill "$(cat "$one")" 2>/dev/null || true; done
+  ended dense-fa2 dense-triton
+  if [ $oss = 1 ]; then
+    pkill -9 -f "VLLM::EngineCor" || step "no engine to kill"
+    python3 "$here/compare.py" first http://127.0.0.1:8001 gpt-oss > "$told/killed.txt" 2>&1 || true
+    sleep 3; cp "$told/serve-gpt-oss.log" "$told/crash-killed.log"
+  fi
+  ended gpt-oss
   step "vllm: served"
+}
+
+official() { # official WHEEL: the official wheel (of thin.py) beside ours, each alone and with empty caches
+  environment official
+  uv pip install --quiet --no-deps --python "$work/official/bin/python" "$1"
+  for one in serving-2-a official-3-a serving-2-b official-3-b official-2-a; do
+    version=${one%-*}
+    version=${version#*-}
+    server "alone-$one" "${one%%-*}" 0 8010 dense --attention-backend FLASH_ATTN --attention-config.flash_attn_version "$version"
+    if ready "alone-$one" 8010 400; then measured "alone-$one" 8010 dense; fi
+    ended "alone-$one"
+  done
+  step "official: all ran"
+}
+
+crashes() { # what a person sees of a server that cannot run, and what `invoke explain` makes of it
+  server crash-float16 serving 0 8020 gpt-oss --load-format dummy --moe-backend marlin --dtype float16
+  ready crash-float16 8020 120 || true
+  ended crash-float16
+  python3 "$here/spoil.py" arch "$work/serving" "$work/spoilt"
+  server crash-arch spoilt 0 8020 dense --attention-backend FLASH_ATTN --attention-config.flash_attn_version 2
+  ready crash-arch 8020 120 || true
+  ended crash-arch
+  python3 "$here/spoil.py" torch "$work/serving" "$work/spoilt"
+  server crash-torch spoilt 0 8020 dense
+  ready crash-torch 8020 60 || true
+  ended crash-torch
+  cd "$co"
+  for log in "$told"/serve-crash-*.log "$told"/crash-*.log; do
+    echo "== $log"; tail -5 "$log"
+    invoke explain "$log" 2>&1 | tee "$told/explain-$(basename "$log" .log).txt" || true
+  done
+  step "crashes: all ran"
 }
 
 watch() { # print what is new for SECONDS, keep all of it in KEEP_IN
@@ -170,7 +216,7 @@ watch() { # print what is new for SECONDS, keep all of it in KEEP_IN
     sleep 10
     kept
   done
-  for name in main attention vllm; do echo "--- $name"; tail -c 2500 "$told/$name.txt" 2>/dev/null || true; done
+  for name in main attention vllm more; do echo "--- $name"; tail -c 3500 "$told/$name.txt" 2>/dev/null || true; done
   for build in "$work"/store/builds/*/*/cp312; do
     echo "$build: $(grep -c '"exit": 0' "$build"/*/objects.jsonl) objects"
   done
@@ -193,13 +239,19 @@ kept() {
 case $1 in
   start)
     mkdir -p "$told"
+    shift
     # In a shell of its own: behind || a function goes on after what failed.
     sh "$here/run.sh" setup > "$told/main.txt" 2>&1 || { cat "$told/main.txt"; exit 1; }
     cat "$told/main.txt"
     setsid nohup "$python" "$here/models.py" "$work/models" > "$told/models.txt" 2>&1 < /dev/null &
-    setsid nohup sh "$here/run.sh" attention > "$told/attention.txt" 2>&1 < /dev/null &
-    setsid nohup nice -n 19 sh "$here/run.sh" vllm > "$told/vllm.txt" 2>&1 < /dev/null &
-    step started ;;
+    [ $# -gt 0 ] || set -- attention vllm
+    for what in attention vllm; do
+      case " $* " in
+        *" $what "*) setsid nohup sh "$here/run.sh" "$what" > "$told/$what.txt" 2>&1 < /dev/null & ;;
+        *) touch "$work/done-$what" ;;
+      esac
+    done
+    step "started $*" ;;
   setup) setup ;;
   attention) attention; touch "$work/done-attention" ;;
   vllm) # once flash-attention is compiled: its objects take no core from it
@@ -208,6 +260,7 @@ case $1 in
       sleep 1
     done
     vllm; touch "$work/done-vllm" ;;
-  serve) serve ;;
+  serve | crashes) "$1" ;;
+  official) official "$2" ;;
   watch) watch "$2" ;;
 esac
