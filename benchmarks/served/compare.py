@@ -2,6 +2,7 @@
 
 compare.py tokens URL URL MODEL   greedy tokens of two servers, side by side
 compare.py first URL MODEL        seconds of the very first requests
+compare.py forced URL URL MODEL   log probabilities that two servers give the same texts
 compare.py load URL MODEL         long prompts, and 32 requests at once
 
 Other attention kernels round otherwise: greedy tokens may part where the two best are closer than
@@ -80,6 +81,31 @@ def tokens(one: str, other: str, model: str) -> bool:
     return fine
 
 
+def forced(one: str, other: str, model: str) -> None:
+    """Print how far apart two servers' log probabilities of given texts are, token by token."""
+    apart: list[float] = []
+    best = 0
+    for prompt in PROMPTS:
+        both = [
+            asked(url, model, prompt, 1, prompt_logprobs=1)["choices"][0]["prompt_logprobs"][1:]
+            for url in (one, other)
+        ]
+        given = prompt.encode()[1:]
+        for byte, mine, theirs in zip(given, *both, strict=True):
+            mine_best, their_best = (
+                max(place, key=lambda token: place[token]["logprob"]) for place in (mine, theirs)
+            )
+            best += mine_best == their_best
+            apart.append(abs(mine[str(byte)]["logprob"] - theirs[str(byte)]["logprob"]))
+    apart.sort()
+    middle, high = apart[len(apart) // 2], apart[len(apart) * 99 // 100]
+    print(
+        f"{len(apart)} given tokens: log probabilities apart by {sum(apart) / len(apart):.4f} on"
+        f" average, {middle:.4f} median, {high:.4f} of 99 %, {apart[-1]:.4f} at most;"
+        f" the likeliest token is the same in {best / len(apart):.1%}"
+    )
+
+
 def first(url: str, model: str) -> None:
     """Print seconds of the first requests, one after another."""
     for length in (60, 60, 1000):
@@ -112,4 +138,6 @@ def load(url: str, model: str) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "tokens":
         sys.exit(0 if tokens(*sys.argv[2:5]) else 1)
+    if sys.argv[1] == "forced":
+        sys.exit(forced(*sys.argv[2:5]))
     (first if sys.argv[1] == "first" else load)(*sys.argv[2:4])

@@ -3,7 +3,8 @@
 # until "done". `start` returns at once; builds, checks and servers run on in sessions of their own. Logs: $WORK/told.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-python=${TORCH_PYTHON:-python3}
+python=${TORCH_PYTHON:-$(command -v python3)}
+export TORCH_PYTHON="$python" # PATH gets another python3 below
 work=${WORK:-/var/tmp/served}
 told=$work/told
 co=$work/blackwheel
@@ -22,7 +23,7 @@ setup() {
   python3 "$here/memory.py" "${MEMORY_GIB:-208}" "${MEMORY_SECONDS:-35}" > "$told/memory.txt" 2>&1 &
   mv "$here/blackwheel" "$co"
   mkdir -p "$work/store"
-  mv "$here/store/sources" "$work/store/sources"
+  [ ! -d "$here/store/sources" ] || mv "$here/store/sources" "$work/store/sources"
   step "versions"
   uname -srm; nproc; git --version; "$python" --version; "$CXX" --version | head -1
   "$BLACKWHEEL_CUDA_HOME/bin/nvcc" --version | tail -2
@@ -111,6 +112,8 @@ import os, sys
 from pathlib import Path
 from blackwheel.pytorch import installed
 installed.lay(installed.find(Path(sys.argv[1]), dict(os.environ)), Path(sys.argv[2]))" "$python" "$work/$1"
+  # of that machine too: vLLM imports it for any model
+  ln -sfn "$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"/torchvision* "$work/$1"/lib/python3.12/site-packages/
   step "environment $1 is there"
 }
 
@@ -176,17 +179,48 @@ serve() { # each server is measured while the others have nothing to do
   step "vllm: served"
 }
 
-official() { # official WHEEL: the official wheel (of thin.py) beside ours, each alone and with empty caches
+official() { # official WHEEL: the official wheel (of thin.py), beside ours where that was built; caches empty
   environment official
   uv pip install --quiet --no-deps --python "$work/official/bin/python" "$1"
-  for one in serving-2-a official-3-a serving-2-b official-3-b official-2-a; do
+  all="official-3-a official-3-b"
+  [ ! -x "$work/serving/bin/vllm" ] || all="serving-2-a official-3-a serving-2-b official-3-b"
+  for one in $all; do
     version=${one%-*}
-    version=${version#*-}
-    server "alone-$one" "${one%%-*}" 0 8010 dense --attention-backend FLASH_ATTN --attention-config.flash_attn_version "$version"
-    if ready "alone-$one" 8010 400; then measured "alone-$one" 8010 dense; fi
+    server "alone-$one" "${one%%-*}" 0 8010 dense --attention-backend FLASH_ATTN --attention-config.flash_attn_version "${version#*-}"
+    if ready "alone-$one" 8010 240; then measured "alone-$one" 8010 dense; fi
     ended "alone-$one"
   done
+  # FlashAttention 2 of the official wheel is PTX for 9.0, which the driver compiles first: the others run meanwhile
+  server official-2 official 0 8011 dense --attention-backend FLASH_ATTN --attention-config.flash_attn_version 2 --gpu-memory-utilization 0.2
+  together
+  if ready official-2 8011 400; then measured official-2 8011 dense; fi
+  ended official-2
   step "official: all ran"
+}
+
+together() { # whether attention backends and wheels agree
+  started="triton-8031 fa3-8032"
+  triton=official
+  if [ -x "$work/serving/bin/vllm" ]; then
+    started="ours-8030 triton-8031 fa3-8032 again-8033"
+    triton=serving
+    for one in ours-8030 again-8033; do
+      server "${one%-*}" serving 0 "${one#*-}" dense --attention-backend FLASH_ATTN --attention-config.flash_attn_version 2 --gpu-memory-utilization 0.2
+    done
+  fi
+  server triton $triton 0 8031 dense --attention-backend TRITON_ATTN --gpu-memory-utilization 0.2
+  server fa3 official 0 8032 dense --attention-backend FLASH_ATTN --attention-config.flash_attn_version 3 --gpu-memory-utilization 0.2
+  for one in $started; do ready "${one%-*}" "${one#*-}" 240 || true; done
+  for pair in 8030-8031 8032-8031 8030-8032 8030-8033; do
+    case "$pair $started" in 8030*ours-* | 8032*) ;; *) continue ;; esac
+    for how in tokens forced; do
+      echo "$how $pair (8030 our FA2, 8031 Triton, 8032 official FA3, 8033 our FA2 once more)"
+      python3 "$here/compare.py" $how "http://127.0.0.1:${pair%-*}" "http://127.0.0.1:${pair#*-}" dense 2>&1 || true
+    done
+  done > "$told/together.txt"
+  cat "$told/together.txt"
+  for one in $started; do ended "${one%-*}"; done
+  step "together: all ran"
 }
 
 crashes() { # what a person sees of a server that cannot run, and what `invoke explain` makes of it
@@ -218,7 +252,7 @@ watch() { # print what is new for SECONDS, keep all of it in KEEP_IN
   done
   for name in main attention vllm more; do echo "--- $name"; tail -c 3500 "$told/$name.txt" 2>/dev/null || true; done
   for build in "$work"/store/builds/*/*/cp312; do
-    echo "$build: $(grep -c '"exit": 0' "$build"/*/objects.jsonl) objects"
+    [ ! -d "$build" ] || echo "$build: $(grep -c '"exit": 0' "$build"/*/objects.jsonl) objects"
   done
   cat /proc/loadavg; grep -E "MemTotal|MemAvail" /proc/meminfo
 }
@@ -260,7 +294,7 @@ case $1 in
       sleep 1
     done
     vllm; touch "$work/done-vllm" ;;
-  serve | crashes) "$1" ;;
+  serve | crashes | together) "$1" ;;
   official) official "$2" ;;
   watch) watch "$2" ;;
 esac
