@@ -335,9 +335,9 @@ def serve_index(site: Site, ask: Ask) -> None:
     server.serve_index(site, ask.stack, server.port_number(ask.port))
 
 
-@verb("Look", line=_place("LINE", "a line of the kernel log, or an error message"), json=JSON)
+@verb("Look", line=_place("LINE", "a log file, an error message, or a line of dmesg"), json=JSON)
 def explain(site: Site, ask: Ask) -> None:
-    """Tell what a crash means, e.g. invoke explain "$(dmesg | grep segfault | tail -1)"."""
+    """Tell what a crash means, e.g. invoke explain server.log."""
     from blackwheel.commands import explain as explains
 
     explains.explain(site, **ask.given)

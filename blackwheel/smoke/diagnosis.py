@@ -30,6 +30,8 @@ _SEGFAULT_SHORT: Final = re.compile(
 )
 _TRAP: Final = re.compile(r"traps: (?P<who>\S+?)\[\d+\] (?P<what>[a-z ]+?) ip:(?P<ip>[0-9a-f]+)")
 _XID: Final = re.compile(r"Xid \([^)]*\): (?P<number>\d+)")
+_CHATTER: Final = re.compile(r"(?:\([^()\n]{1,80}\) )?(?:DEBUG|INFO)\b")
+"""Begins a line of a server's log in which nothing has gone wrong, its process before it."""
 MOST_LETTERS: Final = 1 << 16
 """Of an output that is searched: what ends a process stands at its end."""
 LONGEST_LINE: Final = 2000
@@ -212,6 +214,14 @@ def of_log(text: str) -> Diagnosis | None:
         step = SANITIZE if name in ("illegal-access", "launch-failed") else "nvidia-smi -q"
         return Diagnosis(name=name, fact=f"Xid {xid['number']}", cause=cause, step=step)
     return from_words(text)
+
+
+def of_output(log: str) -> Diagnosis | None:
+    """Explain how a program ended, from its log; None where nothing in it is known.
+
+    What it says of its work is left out: a setting that is named there explains no error.
+    """
+    return of_log("\n".join(line for line in log.splitlines() if not _CHATTER.match(line)))
 
 
 def _of_segfault(seen: Mapping[str, str | None]) -> Diagnosis:

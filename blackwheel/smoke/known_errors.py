@@ -182,10 +182,36 @@ _WORDS: Final[tuple[tuple[str, str, str, str], ...]] = (
         "build them: the build variable that the words name, in the stack file",
     ),
     (
-        r"mxfp4.*(float16|half)|(float16|half).*mxfp4",
+        r"mxfp4[^\n]*\b(?:float16|half)\b|\b(?:float16|half)\b[^\n]*mxfp4",
         "mxfp4-needs-bfloat16",
         "MXFP4 kernels take bfloat16 activations only",
         "--dtype bfloat16",
+    ),
+    (
+        r"KV cache is needed, which is larger than the available KV cache memory",
+        "kv-cache-too-small",
+        "what the GPU has left beside weights and other processes holds no request of that length",
+        "a smaller --max-model-len, more --gpu-memory-utilization; nvidia-smi shows who else is"
+        " there",
+    ),
+    (
+        r"Free memory on device[^\n]*is less than desired GPU memory utilization",
+        "gpu-in-use",
+        "other processes hold the GPU's memory",
+        "nvidia-smi shows whose; end them, or ask for less: --gpu-memory-utilization",
+    ),
+    (
+        r"ModuleNotFoundError: No module named '(?P<module>[\w.]+)'",
+        "missing-module",
+        "the environment lacks the package that holds {module}",
+        "uv pip check names what is missing; invoke install --into makes a stack's environment",
+    ),
+    (
+        r"engine core exited unexpectedly|EngineDeadError",
+        "engine-ended",
+        "the server's engine process ended: by the error above, if it wrote one; else it was killed"
+        " from outside (out of memory?), or crashed in native code",
+        "journalctl -k | grep -E 'segfault|traps|Xid|oom', then invoke explain 'THAT LINE'",
     ),
 )
 

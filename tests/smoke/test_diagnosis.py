@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from blackwheel.commands.explain import explain
@@ -167,8 +169,65 @@ def test_unknown_line_is_refused(site_quiet: tuple[Site, Quiet]) -> None:
         "error: not-understood\n"
         "  no crash, CUDA error or linker error that is known: all is well\n"
         "  where: invoke explain\n"
-        "  fix:   give the whole line: journalctl -k | grep -E 'segfault|traps|Xid|oom'"
+        "  fix:   give the whole line, or the program's log file: invoke explain LOG"
     )
+
+
+SERVER = """\
+(APIServer pid=7) INFO 12-01 02:06:01 [utils.py:9] args: {{'dtype': 'float16', 'q': 'mxfp4'}}
+(EngineCore pid=8) INFO 12-01 02:06:25 [core.py:1] dtype=torch.bfloat16, quantization=mxfp4
+{end}
+(APIServer pid=7) INFO:     Finished server process [7]
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        (
+            "no-kernel-image",
+            "(EngineCore pid=8) ERROR 12-01 02:06:40 [core.py:1330] torch.AcceleratorError: CUDA"
+            " error: no kernel image is available for execution on the device\n"
+            "(APIServer pid=7) RuntimeError: Engine core initialization failed.",
+        ),
+        (
+            "mxfp4-needs-bfloat16",
+            "(APIServer pid=7)   Value error, torch.float16 is not supported for quantization"
+            " method gpt_oss_mxfp4. Supported dtypes: [torch.bfloat16]",
+        ),
+        (
+            "kv-cache-too-small",
+            "(EngineCore pid=8) ValueError: To serve at least one request with the model's max seq"
+            " len (33000), (1.51 GiB KV cache is needed, which is larger than the available KV"
+            " cache memory (1.11 GiB).",
+        ),
+        ("missing-module", "(EngineCore pid=8) ModuleNotFoundError: No module named 'torchvision'"),
+        (
+            "engine-ended",
+            "(APIServer pid=7) WARNING 12-01 02:06:52 [core_client.py:702] [shutdown] MPClient:"
+            " engine core exited unexpectedly; starting cleanup",
+        ),
+    ],
+)
+def test_log_of_a_server_is_explained_by_what_ended_it(
+    site_quiet: tuple[Site, Quiet], tmp_path: Path, name: str, end: str
+) -> None:
+    """Lines as `vllm serve` 0.26.0 wrote them on an H200, 1 December 2026."""
+    log = tmp_path / "server.log"
+    log.write_text("x" * 5_000_000 + "\n" + SERVER.format(end=end), encoding="utf-8")
+    explain(site_quiet[0], str(log))
+    assert site_quiet[1].results.splitlines()[0] == name
+
+
+def test_log_in_which_nothing_went_wrong_explains_nothing(
+    site_quiet: tuple[Site, Quiet], tmp_path: Path
+) -> None:
+    log = tmp_path / "server.log"
+    log.write_bytes(SERVER.format(end="\xff").encode("latin-1"))
+    with pytest.raises(BlackwheelError) as error:
+        explain(site_quiet[0], str(log))
+    assert error.value.name == "not-understood"
+    assert "journalctl" in error.value.fix
 
 
 def test_nearest_extension_is_named_where_the_interpreter_faults() -> None:
