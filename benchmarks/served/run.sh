@@ -117,6 +117,9 @@ installed.lay(installed.find(Path(sys.argv[1]), dict(os.environ)), Path(sys.argv
   step "environment $1 is there"
 }
 
+# Of servers on one GPU: each counts the others' memory as used, and would have too little left
+beside="--gpu-memory-utilization 0.2 --kv-cache-memory-bytes 4294967296"
+
 # server NAME ENVIRONMENT GPU PORT MODEL MORE...: one that ends with this script, its caches empty
 server() {
   name=$1 bin=$work/$2/bin gpu=$3 port=$4 model=$5
@@ -191,7 +194,7 @@ official() { # official WHEEL: the official wheel (of thin.py), beside ours wher
     ended "alone-$one"
   done
   # FlashAttention 2 of the official wheel is PTX for 9.0, which the driver compiles first: the others run meanwhile
-  server official-2 official 0 8011 dense --attention-backend FLASH_ATTN --attention-config.flash_attn_version 2 --gpu-memory-utilization 0.2
+  server official-2 official 0 8011 dense --attention-backend FLASH_ATTN --attention-config.flash_attn_version 2 $beside
   together
   if ready official-2 8011 400; then measured official-2 8011 dense; fi
   ended official-2
@@ -205,11 +208,11 @@ together() { # whether attention backends and wheels agree
     started="ours-8030 triton-8031 fa3-8032 again-8033"
     triton=serving
     for one in ours-8030 again-8033; do
-      server "${one%-*}" serving 0 "${one#*-}" dense --attention-backend FLASH_ATTN --attention-config.flash_attn_version 2 --gpu-memory-utilization 0.2
+      server "${one%-*}" serving 0 "${one#*-}" dense --attention-backend FLASH_ATTN --attention-config.flash_attn_version 2 $beside
     done
   fi
-  server triton $triton 0 8031 dense --attention-backend TRITON_ATTN --gpu-memory-utilization 0.2
-  server fa3 official 0 8032 dense --attention-backend FLASH_ATTN --attention-config.flash_attn_version 3 --gpu-memory-utilization 0.2
+  server triton $triton 0 8031 dense --attention-backend TRITON_ATTN $beside
+  server fa3 official 0 8032 dense --attention-backend FLASH_ATTN --attention-config.flash_attn_version 3 $beside
   for one in $started; do ready "${one%-*}" "${one#*-}" 240 || true; done
   for pair in 8030-8031 8032-8031 8030-8032 8030-8033; do
     case "$pair $started" in 8030*ours-* | 8032*) ;; *) continue ;; esac

@@ -12,8 +12,9 @@ import struct
 import sys
 from pathlib import Path
 
-from blackwheel.audit import fatbin
 from thin import Bytes
+
+from blackwheel.audit import fatbin
 
 ARCH_AT = 28
 """Place of the compute capability in an entry's header."""

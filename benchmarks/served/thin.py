@@ -6,7 +6,7 @@ is kept; where there is none, its PTX of 9.0 or older. PTX-OF is a pattern: PTX 
 do not match it is blanked too, and a kernel of theirs cannot run.
 """
 
-# ruff: noqa: T201, S603, S607  a script for the terminal
+# ruff: noqa: T201  a script for the terminal
 
 import base64
 import hashlib
@@ -22,7 +22,7 @@ from blackwheel.audit import fatbin
 MAJOR = 9
 NAMED = re.compile(rb"_INTERNAL_[0-9a-f]+_\d+_(\w+?)_[0-9a-f]{8}_\d")
 LEFT_OUT = re.compile(r"/include/|/vllm-rs$|_C\.cpython-3(10|11|13|14)-")
-"""Headers for compiling at run time, another front end, other Pythons: nobody here asks for them."""
+"""Headers for compiling at run time, another front end, other Pythons: not asked for here."""
 
 
 class Bytes:

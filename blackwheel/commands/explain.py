@@ -1,4 +1,4 @@
-"""Explains an error message, a line of the kernel log, or a program's log file (`invoke explain`)."""
+"""Explains an error message, a line of the kernel log, or a log file (`invoke explain`)."""
 
 from __future__ import annotations
 
