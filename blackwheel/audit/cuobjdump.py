@@ -13,7 +13,7 @@ import mmap
 import re
 import signal
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -115,20 +115,42 @@ def read_entries(
     cuobjdump, and the rest is halved until the bad ones are found.
     """
     done: dict[int, Read] = {}
-    numbered = list(enumerate(entries))
-    for number, one in numbered:
+    for number, one in enumerate(entries):
         if one.size < SMALLEST:
             done[number] = Read(arch=one.arch, why="is too small to be any code")
-    batches = _batches([(number, one) for number, one in numbered if number not in done])
-    waiting = [(batch, False) for batch in batches][::-1]
     patience = patience or Patience()
+    asked = [(number, one) for number, one in enumerate(entries) if number not in done]
+    done |= _in_batches(
+        blob, asked, lambda batch: _read(blob, [one for _, one in batch], option), patience
+    )
+    if option == SYMBOLS:  # of few entries, so the batches of their own are few
+        held = [(n, one) for n, one in asked if _promises(one, wanted) and not done[n].why]
+        done |= _in_batches(
+            blob,
+            held,
+            lambda batch: _held_to_cubins(
+                blob, [one for _, one in batch], [done[n] for n, _ in batch]
+            ),
+            patience,
+        )
+    return [done[number] for number in range(len(entries))]
+
+
+def _in_batches(
+    blob: Blob,
+    entries: Iterable[tuple[int, Entry]],
+    ask: Callable[[Sequence[tuple[int, Entry]]], Sequence[Read]],
+    patience: Patience,
+) -> dict[int, Read]:
+    """Ask about entries, a batch at a time; of a batch that is refused, halves and single ones."""
+    done: dict[int, Read] = {}
+    waiting = [(batch, False) for batch in _batches(entries)][::-1]
     while waiting:
         batch, part = waiting.pop()
         why, more = "reading on would take for ever", False
         if patience.left_for((one for _, one in batch), part=part):
             try:
-                reads = _read(blob, [one for _, one in batch], option, wanted)
-                done |= dict(zip((number for number, _ in batch), reads, strict=True))
+                done |= dict(zip((number for number, _ in batch), ask(batch), strict=True))
                 continue
             except _GaveUpError as error:
                 why, patience.parts = str(error), 0
@@ -142,7 +164,7 @@ def read_entries(
             rest = []
         lost = {number for number, _ in rest}
         done |= {number: read for number, _, read in alone if not read.why or number in lost}
-    return [done[number] for number, _ in numbered]
+    return done
 
 
 def _batches(entries: Iterable[tuple[int, Entry]]) -> Iterator[list[tuple[int, Entry]]]:
@@ -179,22 +201,14 @@ def _lie(told: Arch, own: Arch) -> str:
     return f"a cubin of {own.sm} under a header that says {told.sm}"
 
 
-def _read(
-    blob: Blob, batch: Sequence[Entry], option: str, wanted: Sequence[Arch] | None
-) -> list[Read]:
+def _read(blob: Blob, batch: Sequence[Entry], option: str) -> list[Read]:
     """Have one batch read; raise UnreadableKernelsError unless each of it is."""
     if batch[0].unpacked > LARGEST:
         raise UnreadableKernelsError(f"one piece of device code grows to {batch[0].unpacked:,} B")
     with Blob.new() as given:
         _write(blob, given, batch)
         with _answer(given, option) as text:
-            reads = _parsed(text, batch, option)
-    held = [n for n, one in enumerate(batch) if option == SYMBOLS and _promises(one, wanted)]
-    if held:
-        each = _held_to_cubins(blob, [batch[n] for n in held], [reads[n] for n in held])
-        for number, read in zip(held, each, strict=True):
-            reads[number] = read
-    return reads
+            return _parsed(text, batch, option)
 
 
 def _promises(entry: Entry, wanted: Sequence[Arch] | None) -> bool:
@@ -225,7 +239,7 @@ def _answer(given: Blob, option: str) -> Iterator[mmap.mmap]:
             yield text
 
 
-def _held_to_cubins(blob: Blob, batch: Sequence[Entry], reads: Sequence[Read]) -> Iterator[Read]:
+def _held_to_cubins(blob: Blob, batch: Sequence[Entry], reads: Sequence[Read]) -> list[Read]:
     """Hold the headers of cubins' entries to the cubins: a driver runs what both allow."""
     with Blob.new() as given:
         _write(blob, given, batch)
@@ -235,13 +249,15 @@ def _held_to_cubins(blob: Blob, batch: Sequence[Entry], reads: Sequence[Read]) -
         raise UnreadableKernelsError(
             f"cuobjdump lists {len(names)} cubins, it was given {len(batch)}"
         )
+    held = []
     for entry, read, name in zip(batch, reads, names, strict=True):
         try:
             why = _lie(read.arch, from_sm(name))
         except ValueError as error:
             raise UnreadableKernelsError(f"cuobjdump names an unknown arch: {error}") from None
         # of a cubin that is not compressed our own reader knows more marks
-        yield _alone(blob, entry, why) if why else read
+        held.append(_alone(blob, entry, why) if why else read)
+    return held
 
 
 def _write(blob: Blob, given: Blob, batch: Sequence[Entry]) -> None:
