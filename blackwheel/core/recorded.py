@@ -50,16 +50,21 @@ def changed(
 ) -> list[Changed]:
     """Return the files in a site-packages folder that are not those of their wheels.
 
-    `place` tells where a path of a RECORD lies, where it was moved; only `wanted` ones are read.
+    `place` tells where a path of a RECORD lies, where it was moved; only `wanted` ones are read. A
+    file that two wheels bring is right as either of them has it: the one installed last wrote it.
     """
-    found = []
+    told: dict[str, list[tuple[str, str]]] = {}
     for record in sorted(packages.glob("*.dist-info/RECORD")):
         name = record.parent.name.partition("-")[0]
         for path, digest in entries(record):
-            if digest is None or not wanted(path):
-                continue
-            if why := _fault(place(path) if place else packages / path, digest, digests):
-                found.append(Changed(distribution=name, path=path, why=why))
+            if digest is not None and wanted(path):
+                told.setdefault(os.path.normpath(path), []).append((name, digest))
+    found = []
+    for path, owners in told.items():
+        file = place(path) if place else packages / path
+        faults = [(name, _fault(file, digest, digests)) for name, digest in owners]
+        if all(why for _, why in faults):
+            found += [Changed(distribution=name, path=path, why=why) for name, why in faults]
     return found
 
 
@@ -81,14 +86,15 @@ def strays(packages: Path, *, own: Collection[str] = ()) -> list[Changed]:
     ]
 
 
-def require_as_recorded(environment: Path, store: Path, *, own: Collection[str] = ()) -> None:
-    """Raise `changed-package` where files of an environment's packages are not those of wheels."""
+def unlike(
+    environment: Path, store: Path, *, own: Collection[str] = ()
+) -> Iterator[tuple[Path, list[Changed]]]:
+    """Yield each site-packages folder of an environment with its files that are not of wheels."""
     for packages in sorted(environment.glob("lib/python3*/site-packages")):
         digests = Digests(packages, store)
         found = changed(packages, digests)
         digests.keep(whole=True)
-        if found := [*found, *strays(packages, own=own)]:
-            raise refusal(found, where=str(packages), folder=environment)
+        yield packages, [*found, *strays(packages, own=own)]
 
 
 def refusal(found: Sequence[Changed], *, where: str, folder: Path) -> BlackwheelError:

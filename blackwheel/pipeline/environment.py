@@ -16,6 +16,7 @@ from blackwheel.core.process import run
 from blackwheel.core.progress import Stage
 from blackwheel.core.site import Site
 from blackwheel.core.units import size
+from blackwheel.pipeline import own_faults
 from blackwheel.pytorch.installed import PATH_FILE
 
 _LINES: Final = 12
@@ -81,8 +82,9 @@ class Downloads:
 def sync(site: Site, environment: Path, locks: Sequence[str], wheels: Sequence[str] = ()) -> None:
     """Make an environment hold exactly the pins of these locks, and then these wheels.
 
-    Its files are then compared with the RECORD of each package. Raises `changed-package`,
-    `wrong-sha256`, `no-answer`, `disk-full`, `program-killed` and `environment-refused`.
+    Its files are then compared with the RECORD of each package, and where that is wrong itself,
+    with the wheel. Raises `changed-package`, `wrong-sha256`, `no-answer`, `disk-full`,
+    `program-killed` and `environment-refused`.
     """
     pip, python = [str(site.uv), "pip"], ["--python", str(environment / "bin" / "python")]
     under_way = environment / _UNDER_WAY
@@ -94,7 +96,10 @@ def sync(site: Site, environment: Path, locks: Sequence[str], wheels: Sequence[s
         _run(site, [*pip, "install", "--no-deps", *python, *wheels], wheels)
     under_way.unlink()
     with site.console.stage("packages", "compare their files with RECORD"):
-        recorded.require_as_recorded(environment, site.store, own=(PATH_FILE,))
+        each = list(recorded.unlike(environment, site.store, own=(PATH_FILE,)))
+    for packages, found in each:
+        if left := own_faults.changed_since(site, environment, packages, found, locks):
+            raise recorded.refusal(left, where=str(packages), folder=environment)
 
 
 def _empty(environment: Path) -> None:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from blackwheel.core import caller
+from blackwheel.core import caller, recorded
 from blackwheel.core.console import Quiet
 from blackwheel.core.errors import BlackwheelError, Exit
+from blackwheel.core.settled import Digests
 from blackwheel.core.site import Site
-from blackwheel.pipeline import environment
+from blackwheel.pipeline import environment, own_faults
 
 
 @pytest.mark.parametrize(
@@ -104,20 +105,67 @@ class World:
         return caught.value
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    wheel = tmp_path / "toy-1-py3-none-any.whl"
+def pinned(folder: Path, name: str = "toy", *, other: str = "", more: str = "") -> str:
+    """Make a wheel and return its pin; RECORD is wrong about the file `other`."""
+    wheel = folder / f"{name}-1-py3-none-any.whl"
+    files = {one.replace("toy", name): text.replace("toy", name) for one, text in FILES.items()}
+    files |= {more: f"# of {name}\n"} if more else {}
     rows = []
     with zipfile.ZipFile(wheel, "w") as archive:
-        for name, text in FILES.items():
-            archive.writestr(name, text)
-            digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest())
-            rows.append(f"{name},sha256={digest.decode().rstrip('=')},{len(text)}\n")
-        archive.writestr("toy-1.dist-info/RECORD", "".join([*rows, "toy-1.dist-info/RECORD,,\n"]))
+        for path, text in files.items():
+            archive.writestr(path, text)
+            told = text if path != other else "something else"
+            digest = base64.urlsafe_b64encode(hashlib.sha256(told.encode()).digest())
+            rows.append(f"{path},sha256={digest.decode().rstrip('=')},{len(text)}\n")
+        record = f"{name}-1.dist-info/RECORD"
+        archive.writestr(record, "".join([*rows, f"{record},,\n"]))
+    digest_of_all = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    return f"{name} @ {wheel.as_uri()} --hash=sha256:{digest_of_all}\n"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
     lock = tmp_path / "lock.txt"
-    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    lock.write_text(f"toy @ {wheel.as_uri()} --hash=sha256:{digest}\n")
+    lock.write_text(pinned(tmp_path))
     yield World(home=tmp_path, lock=lock)
+
+
+def test_a_wheel_whose_own_record_is_wrong_is_what_its_hash_says(world: World) -> None:
+    """As PyNvVideoCodec 2.0.4 is published, which vLLM 0.28.0 requires."""
+    world.lock.write_text(pinned(world.home, other="toy/data/header.h"))
+    log = world.home / "logs" / "environments.log"
+    world.sync("env")
+    assert log.read_text(encoding="utf-8").count("--no-cache") == 1
+    world.sync("env")
+    assert log.read_text(encoding="utf-8").count("--no-cache") == 1, "the answer is kept"
+    (cached,) = (world.home / "cache").rglob("toy/data/header.h")
+    cached.write_text("#define VALUE 2\n", encoding="utf-8")
+    error = world.refusal("other")
+    assert error.fact.splitlines()[1].startswith("toy/data/header.h of toy has sha256 ")
+
+
+def test_a_wheel_that_cannot_be_fetched_again_excuses_nothing(world: World) -> None:
+    world.lock.write_text(pinned(world.home, other="toy/__init__.py"))
+    packages = world.sync("env")
+    (kept,) = (world.home / "own-faults").glob("*.json")
+    kept.unlink()
+    (world.home / "toy-1-py3-none-any.whl").unlink()
+    found = recorded.changed(packages, Digests(packages, None))
+    assert [one.path for one in found] == ["toy/__init__.py"]
+    env, locks = world.home / "env", [str(world.lock)]
+    assert own_faults.changed_since(world.site, env, packages, found, locks) == found
+
+
+def test_a_file_that_two_wheels_bring_is_right_as_one_of_them_has_it(world: World) -> None:
+    pins = [pinned(world.home, name, more="build_backend.py") for name in ("toy", "other")]
+    world.lock.write_text("".join(pins))
+    packages = world.sync("env")
+    (packages / "build_backend.py").write_text("# of nobody\n", encoding="utf-8")
+    said = world.refusal("env").fact.splitlines()[1:]
+    assert [line.partition(" has ")[0] for line in said] == [
+        "build_backend.py of other",
+        "build_backend.py of toy",
+    ]
 
 
 def test_a_synced_environment_holds_the_files_of_its_wheels(world: World) -> None:
