@@ -116,7 +116,14 @@ def build(
         waiting.said(plan.pools, lambda why: console.say(f"{request.project}: {why}")),
     ):
         compiled = len(_recorded(workshop, plan.objects))
-        progress = Progress(plan.request.pin, stage, jobs=plan.jobs, compiled=compiled)
+        before = _hits(workshop)
+        progress = Progress(
+            plan.request.pin,
+            stage,
+            jobs=plan.jobs,
+            compiled=compiled,
+            hits=lambda: _hits(workshop) - before,
+        )
         with progress.shown():
             done = process.run(
                 isolated,
@@ -178,6 +185,11 @@ def _drop_unproved(
             f"{plan.request.project}: {count} {what} compiled from other contents than those of"
             " now: compiled again"
         )
+
+
+def _hits(workshop: Workshop) -> int:
+    """Count the objects that came out of the compile cache, in all runs so far."""
+    return sum(bool(line["cached"]) for line in timeline.records(workshop.records))
 
 
 def _recorded(workshop: Workshop, objects: str) -> tuple[dict[str, Any], ...]:

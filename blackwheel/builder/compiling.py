@@ -38,9 +38,10 @@ class Running:
 class Progress:
     """Reads ninja's own counter out of the build's output, and the compilers out of /proc.
 
-    The time left comes from what an object should take until as many are done as are compiled at
-    once, and from the pace so far after that, which knows the load of the machine. What runs counts
-    in parts, so that the time goes down while nothing is done.
+    The time left is the longer of two: by the pace so far, which knows the load of the machine, and
+    by what the whole should take, which knows that the long objects may come last. What comes out
+    of the compile cache costs nothing. What runs counts in parts, so that the time goes down while
+    nothing is done; an object that takes longer than another never counts as done.
     """
 
     def __init__(
@@ -51,9 +52,10 @@ class Progress:
         jobs: int,
         compiled: int,
         look: Callable[[], Sequence[Running]] | None = None,
+        hits: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.total = pin.objects
+        self.total, self._hits = pin.objects, hits
         self._each = pin.cpu_seconds / pin.objects if pin.objects else 0.0
         self._jobs, self._stage, self._clock = jobs, stage, clock
         self._look = look or (lambda: running(os.getpid()))
@@ -89,16 +91,19 @@ class Progress:
 
     def left(self) -> float | None:
         """Return the seconds that the rest takes; None where nothing tells."""
-        each = self._each
-        new = self._done - self._began_at
+        new, rest = self._done - self._began_at, self.total - self._done
         elapsed = self._clock() - self._began
         at_work = [one for one in self._seen if not one.waits]
-        if new >= self._jobs:
-            each = elapsed * self._jobs / (new + _ALMOST * len(at_work) / 2)
-        if not each:
-            return None
-        parts = sum(min(_ALMOST, one.seconds / each) for one in at_work)
-        return max(0.0, self.total - self._done - parts) * each / self._jobs
+        paced = new >= self._jobs
+        found = []
+        if paced:
+            pace = elapsed * self._jobs / (new + _ALMOST * len(at_work) / 2)
+            found.append((rest - _parts(at_work, pace)) * pace)
+        if self._each:
+            each = self._each * (1 - self._hits() / new) if paced else self._each
+            spent = elapsed * self._jobs if paced else _parts(at_work, each) * each
+            found.append((rest + paced * new) * each - spent)
+        return max(0.0, *found) / self._jobs if found else None
 
     def _show(self) -> None:
         self._stage.update(self._done, self.total, self._note(), left=self.left())
@@ -112,6 +117,11 @@ class Progress:
         told = ", ".join(names) or f"{self._jobs} job{'s' * (self._jobs > 1)}"
         wait = f"{waiting} {'waits its' if waiting == 1 else 'wait their'} turn" if waiting else ""
         return "; ".join(filter(None, (told, wait)))
+
+
+def _parts(at_work: Sequence[Running], each: float) -> float:
+    """Return how many objects those that run are worth, where one takes `each` seconds."""
+    return sum(min(_ALMOST, one.seconds / each) for one in at_work) if each else 0.0
 
 
 def running(ancestor: int) -> list[Running]:
