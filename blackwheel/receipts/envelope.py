@@ -205,7 +205,8 @@ def _foreign(
         "foreign-signature",
         "\n".join(lines),
         where=str(path),
-        fix="give the public key of those who signed it, or do not use this wheel",
+        fix="give the public key of those who signed it, or do not use this wheel\n"
+        "an index of your own: add their key to its policy (docs/publishing.md)",
         code=Exit.SIGNATURE,
     )
 
