@@ -212,7 +212,8 @@ def _undefined(path: str, lost: Sequence[Missing], exports: Exports) -> Finding:
     shown = "; ".join(str(one) for one in lost[:SHOWN])
     rest = f"; and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
     count = f"{len(lost)} symbol{'s' if len(lost) > 1 else ''}"
-    fact = f"{count} cannot be found with torch {exports.torch}: {shown}{rest}"
+    where = f"with torch {exports.torch}" if exports.torch else "without torch"
+    fact = f"{count} cannot be found {where}: {shown}{rest}"
     return Finding(name="undefined-symbol", fact=fact, library=path)
 
 

@@ -150,7 +150,8 @@ def _alone(
     else:
         name = request.stack.name if request else "NAME"
         expected = f"an environment to link in: nox -s smoke -- --stack {name}"
-        found = "\n".join([why, *lacks[:SHOWN]])
+        more = [f"and {len(lacks) - 1} more of its libraries"] if lacks[1:] else []
+        found = "\n".join([why, *lacks[:1], *more])
         yield Check(what="links", ok=False, found=found, expected=expected)
 
 

@@ -279,7 +279,7 @@ def _nested_unreachable(
 def _only_sdist(source: GitPin) -> str:
     if not source.only_sdist:
         return "nobody here has seen the tree of its commit"
-    return "only the sdist tells its commit" if source.commit else "the pin is its sha256, no commit"
+    return "only the sdist tells its commit" if source.commit else "pinned by sha256, no commit"
 
 
 def _no_sdist(

@@ -587,7 +587,7 @@ def test_a_commit_that_nobody_knows_is_said_to_be_so_and_nobody_asks_git(
     found = fetch(project(pin, sdist=release.pin()), store, environment, console)
 
     assert (found.origin, found.commit, found.named) == ("sdist", "", "toy-1.0.tar.gz")
-    assert found.reason == "the pin is its sha256, no commit"
+    assert found.reason == "pinned by sha256, no commit"
     assert not list(store.glob("git/*"))
     with pytest.raises(BlackwheelError) as caught:
         site = site_with(store, environment, console)
