@@ -4,8 +4,7 @@
     python benchmarks/build_times.py --read OBJECTS.jsonl PROJECT VERSION # lines for objects.tsv
 
 objects.tsv holds one line for objects alike: how many there are, what each took of CPU, and its
-largest process; benchmarks/README.md says how that was measured. Of vLLM 0.26.0 the sums of each
-library were kept, so an object of it stands for the mean of its library.
+largest process; benchmarks/README.md says how that was measured.
 
 The order in which objects begin, and the memory that each waits for, are what the launcher of a
 first build reads from its settings (blackwheel/builder/memory_pool.py, inside/memory.py): the
