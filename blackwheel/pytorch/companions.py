@@ -86,7 +86,7 @@ def _required(project: str, version: Version, sought: Sought, kept: Archive) -> 
             f"torch requires {project} {version}, which is not listed for {sought.tag}, not at its"
             " address and not archived",
             where=shown(f"{sought.pages[0].rstrip('/')}/{project}/"),
-            fix="pin a newer torch: invoke pin torch latest",
+            fix="pin another night, whose triton is there: invoke pin torch VERSION",
             code=Exit.TORCH,
         ) from None
 

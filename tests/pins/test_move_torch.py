@@ -564,7 +564,7 @@ def test_torch_whose_triton_is_nowhere_is_not_pinned(site: Site, index: Index) -
         f"  torch requires pytorch-triton {TRITON}, which is not listed for cp311, not at its"
         " address and not archived\n"
         f"  where: {index.channel()}/pytorch-triton/\n"
-        "  fix:   pin a newer torch: invoke pin torch latest"
+        "  fix:   pin another night, whose triton is there: invoke pin torch VERSION"
     )
 
 

@@ -197,7 +197,7 @@ def main(folder: Path) -> None:
     """Serve real wheels until the process is stopped."""
     made = Today()
     for path in sorted(folder.rglob("*.whl")):
-        made.add(path.name, path.read_bytes(), channel=str(path.parent.relative_to(folder)))
+        made.add(path.name, path.read_bytes(), channel="/".join(path.parent.relative_to(folder).parts))
     with serving_today(made):
         sys.stdout.write(f"{made.root}{ROOT}\n")
         sys.stdout.flush()
