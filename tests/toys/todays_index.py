@@ -197,7 +197,8 @@ def main(folder: Path) -> None:
     """Serve real wheels until the process is stopped."""
     made = Today()
     for path in sorted(folder.rglob("*.whl")):
-        made.add(path.name, path.read_bytes(), channel="/".join(path.parent.relative_to(folder).parts))
+        channel = "/".join(path.parent.relative_to(folder).parts)
+        made.add(path.name, path.read_bytes(), channel=channel)
     with serving_today(made):
         sys.stdout.write(f"{made.root}{ROOT}\n")
         sys.stdout.flush()
