@@ -84,7 +84,7 @@ def _rows(
             how += ", not called"
         yield (f"  {library.path.rpartition('/')[2]}", *counted(library.kernels), how)
     if rest := lacking[SHOWN:]:
-        yield (f"  and {len(rest):,} more", *counted(on_card.tally(rest)), "")
+        yield (f"  and {len(rest):,} more like these", *counted(on_card.tally(rest)), "")
 
 
 def _lines(

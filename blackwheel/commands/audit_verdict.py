@@ -167,11 +167,11 @@ def _builds(site: Site, card: Card, one: Judged) -> str:
         state, command = "on the shelf here", f"invoke install --stack {name} {words} --into FOLDER"
     else:
         state = _buildable(site, best.stack)
-    more = f" (as {len(fitting) - 1} more of invoke stacks do)" if fitting[1:] else ""
+    more = "; invoke stacks lists others" if fitting[1:] else ""
     part = ", a part of it" if best.partial else ""
     return (
         f"stack {name} builds {best.project} {best.version}{part} for torch"
-        f" {best.stack.torch.version}{more}, {state}: {command}"
+        f" {best.stack.torch.version}, {state}: {command}{more}"
     )
 
 
@@ -192,8 +192,8 @@ def _buildable(site: Site, stack: Stack) -> str:
 def builders(site: Site, name: str, version: str) -> list[Builder]:
     """Return the stacks that build a distribution, the one that replaces this release best first.
 
-    All of it before a part, a wheel on the shelf before none, a stack that was seen to work before
-    one with a remark, the same release before others, then the newest.
+    All of it before a part, the same release before others, a wheel on the shelf before none, a
+    stack that was seen to work before one with a remark, then the newest.
     """
     found = []
     for each in loader.names(site.constraints):
@@ -206,9 +206,9 @@ def builders(site: Site, name: str, version: str) -> list[Builder]:
         found,
         key=lambda one: (
             one.partial,
+            one.version != version.partition("+")[0],
             not one.shelved,
             bool(one.stack.remarks or one.stack.formerly),
-            one.version != version.partition("+")[0],
             *_newest_first(one.version),
             one.stack.name,
         ),

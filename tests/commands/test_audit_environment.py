@@ -92,7 +92,7 @@ def test_many_libraries_that_do_not_serve_are_counted(site: Site, tmp_path: Path
     assert rows == [
         "other 2 - - - 6 not at all",
         *(f"_{number}.so - - - 1 not at all" for number in range(3)),
-        "and 3 more - - - 3",
+        "and 3 more like these - - - 3",
     ]
 
 
