@@ -1,4 +1,4 @@
-"""Tells what is wrong with a wheel's own RECORD from what was changed after it was fetched.
+"""Tells faults of a published wheel's own RECORD from files that were changed after the fetch.
 
 Some published wheels hold files that their RECORD gives other digests. pip and uv install them, for
 the hash of the lock is that of the whole wheel. So a wheel whose files are not as its RECORD says
