@@ -17,12 +17,11 @@ from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.machine import read_machine
 from blackwheel.core.site import Site
 from blackwheel.core.units import size
-from blackwheel.doctor import for_building, for_serving, nightly_window
+from blackwheel.doctor import for_building, for_serving
 from blackwheel.doctor.check import Check
 from blackwheel.doctor.for_building import place
 from blackwheel.pipeline.missing import missing
 from blackwheel.pipeline.todo import taken_labels, work
-from blackwheel.pytorch import archive
 from blackwheel.receipts.beside import key_section
 from blackwheel.shelf import index
 from blackwheel.sources.series import NoSeriesError
@@ -142,6 +141,9 @@ def _state(site: Site, stack: records.Stack, key: dict[str, Any]) -> str:
 
 def _leaving(site: Site, stack: records.Stack, *, network: bool) -> Check | None:
     """Tell whether a pinned nightly is kept, or about to leave its index."""
+    from blackwheel.doctor import nightly_window
+    from blackwheel.pytorch import archive
+
     kept = archive.archive(site.store, site.environment, site.console)
     return nightly_window.archive_check(
         stack, kept, today=datetime.now(UTC).date(), network=network
