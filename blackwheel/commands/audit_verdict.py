@@ -16,6 +16,7 @@ from blackwheel.core.errors import BlackwheelError
 from blackwheel.core.site import Site
 from blackwheel.stacks import loader, projects
 from blackwheel.stacks.records import Stack
+from blackwheel.stacks.request import label
 
 SERVED: Final = (on_card.NATIVELY, on_card.FAMILY, on_card.NONE)
 LOST: Final = (on_card.NOT, on_card.PARTLY)
@@ -70,6 +71,11 @@ def _one(site: Site, card: Card, one: Judged) -> str:
     if one.state in SERVED:
         return told + _served(one.state, card)
     fact, wish = _lack(one, card)
+    if own := _own(site, one):
+        return (
+            f"{told}{fact}. By its name it is what stack {own.stack.name} builds:"
+            f" invoke audit {own.stack.name} tells which kernels that stack lets be older."
+        )
     builds = _builds(site, card, one)
     return f"{told}{fact}. {f'{wish}: {builds}' if builds else _nobody(one)}"
 
@@ -149,6 +155,15 @@ def _nobody(one: Judged) -> str:
     return (
         f"No stack of this repository builds {one.name}: a newer release of its makers may hold it."
     )
+
+
+def _own(site: Site, one: Judged) -> Builder | None:
+    """Return the stack whose wheel bears this very version, with its label."""
+    for each in builders(site, one.name, one.version) if "+" in one.version else ():
+        pin = each.stack.projects[each.project]
+        if one.version == f"{pin.version}+{label(each.stack, pin, each.stack.archs)}":
+            return each
+    return None
 
 
 def _builds(site: Site, card: Card, one: Judged) -> str:

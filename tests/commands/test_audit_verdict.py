@@ -16,6 +16,8 @@ from blackwheel.commands.audit_verdict import Judged
 from blackwheel.core import cards
 from blackwheel.core.console import Quiet
 from blackwheel.core.site import Site
+from blackwheel.stacks import loader
+from blackwheel.stacks.request import label
 
 ROOT = Path(__file__).parents[2]
 CARD = cards.card("RTX 5090")
@@ -195,3 +197,12 @@ def test_several_are_one_verdict_with_the_worst_first(site: Site) -> None:
     assert said(site).startswith("Verdict: yes, nothing here holds GPU code: any card will do.")
     broken = said(site, judged(NATIVE), judged(name="bad", broken="path-outside"))
     assert broken == "Verdict: no, refused: bad (path-outside)."
+
+
+def test_own_build_is_not_sent_to_itself(site: Site) -> None:
+    stack = loader.load("stable", ROOT / "constraints")
+    own = f"0.28.0+{label(stack, stack.projects['vllm'], stack.archs)}"
+    told = said(site, replace(judged(NATIVE, PTX), version=own, state=on_card.PARTLY_PTX))
+    assert "By its name it is what stack stable builds: invoke audit stable tells which" in told
+    other = said(site, replace(judged(NATIVE, PTX), version=f"{own}2", state=on_card.PARTLY_PTX))
+    assert f"for native code: {STABLE}" in other
