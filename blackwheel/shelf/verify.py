@@ -191,6 +191,9 @@ def verify(
     on_shelf = verify_pages.is_shelf(wheel.parent)
     if on_shelf:
         checks += verify_pages.metadata_checks(wheel)
+    if signers and not trusted and not receipt_path(wheel).exists():
+        found = "not read: no signature of it holds"
+        return Verified(path=wheel, checks=(*checks, Check(what="receipt", ok=None, found=found)))
     try:
         if trusted and not receipt_path(wheel).exists():
             document = signed[0].statement

@@ -270,6 +270,8 @@ def test_wheel_signature_and_public_key_are_enough(site: Site, home: Path, tmp_p
     done = invoke(root, "verify", "--key", str(there / "theirs.pub"), str(there / NAME))
     assert done.returncode == Exit.SIGNATURE
     assert "foreign-signature" in done.stdout
+    assert "not read: no signature of it holds" in done.stdout
+    assert done.stdout.count("FAULT") == 1
     done = invoke(root, "verify", str(there / NAME))
     assert done.returncode == Exit.INDEX, "without a key its stack is unknown, and proves nothing"
     with (there / NAME).open("r+b") as file:
