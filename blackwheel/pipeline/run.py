@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from blackwheel.builder import compile_cache, memory_pool
+from blackwheel.builder import compile_cache, memory_pool, timeline
 from blackwheel.builder.spent import spent
 from blackwheel.core import file_lock, isolation
 from blackwheel.core.errors import BlackwheelError, Exit
@@ -199,12 +199,21 @@ def _opening(site: Site, pending: Sequence[Work], jobs: int) -> None:
         wheel = f"{request.project} {request.version}"
         site.console.say(f"{wheel} for Python {request.python}: {'; '.join(item.reasons)}")
         say = site.console.say
+        before = _compiled(site, request)
+        said = f"{pin.objects or 'unknown'} objects"
+        said += f", {min(before, pin.objects or before)} of them compiled before" if before else ""
         say(
-            f"{request.project}: {pin.objects or 'unknown'} objects, {wide} at once{expected};"
+            f"{request.project}: {said}, {wide} at once{expected};"
             " it can be stopped, and continues when started again"
         )
         say(f"{request.project}: log: {site.store / 'builds' / request.slug / 'build.log'}")
     _require_disk(site, pending)
+
+
+def _compiled(site: Site, request: Request) -> int:
+    """Return how many objects of its build tree a run before this one compiled."""
+    found = timeline.records(site.store / "builds" / request.slug / "work" / "objects.jsonl")
+    return len({line["object"] for line in found if line["exit"] == 0 and line["object"]})
 
 
 def _lanes(

@@ -507,6 +507,7 @@ def test_stopped_twice_leaves_no_process_and_continues_where_it_was(fresh: Check
         assert not fresh.shelf.exists()
     done = fresh.build("--jobs", "1")
     assert done.code == 0, done.said
+    assert "toy-cuda: 3 objects, 2 of them compiled before, 1 at once" in done.err
     assert compiled(fresh) == ["bindings.c", "offset.cu", "scale.cu"]
 
 
