@@ -124,13 +124,17 @@ def newest(site: Site, request: Request, revision: int = 0) -> index.ShelvedWhee
             code=Exit.INDEX,
         )
     what = f"revision {revision} of {request.project}" if revision else request.project
-    others = ",".join(sorted({one.project for one in there} - {request.project}))
+    mine = {one.project for one in there if _tags(one.path.name) in ([], [request.tag])}
+    others = ",".join(sorted(mine - {request.project}))
+    tags = {tag for one in there if one.project == request.project for tag in _tags(one.path.name)}
+    pythons = " or ".join(f"--python 3.{tag[3:]}" for tag in sorted(tags - {request.tag}))
     raise BlackwheelError(
         "no-wheel",
         f"{what} for Python {request.python} is not on the shelf",
         where=f"wheels/{request.stack.name}/",
         fix=f"invoke build-wheels --stack {request.stack.name} --python {request.python}"
-        + (f"\nor only what is there: --only {others}" if others else ""),
+        + (f"\nor only what is there: --only {others}" if others else "")
+        + (f"\nor for a Python that is there: {pythons}" if pythons else ""),
         code=Exit.INDEX,
     )
 
@@ -160,3 +164,8 @@ def requirements(
     own = {wheel.split("==")[0] for wheel in ours}
     others = [text for name, text in sorted(pins.items()) if name not in own]
     return "\n".join(head) + "\n" + "".join([*ours, *others])
+
+
+def _tags(name: str) -> list[str]:
+    """Return the Python of a wheel's name: `cp312`."""
+    return [part for part in name.removesuffix(".whl").split("-")[2:3] if part.startswith("cp3")]

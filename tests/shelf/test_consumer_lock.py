@@ -255,6 +255,20 @@ def test_project_that_is_not_on_the_shelf_is_named_with_those_that_are(tmp_path:
     )
 
 
+def test_python_that_is_on_the_shelf_is_named(tmp_path: Path) -> None:
+    site = proved.new_checkout(tmp_path / "checkout")
+    proved.shelve(site, proved.make_wheel(tmp_path / "w", "toy", proved.library(tmp_path)))
+    toml = site.constraints / "toy.toml"
+    text = toml.read_text(encoding="utf-8")
+    toml.write_text(text.replace(f'["{proved.PYTHON}"]', f'["{proved.PYTHON}", "3.99"]'), "utf-8")
+    with pytest.raises(BlackwheelError) as caught:
+        consumer_lock.lock_consumer(site, "toy", python="3.99", projects=["toy"])
+    assert caught.value.fix == (
+        "invoke build-wheels --stack toy --python 3.99\n"
+        f"or for a Python that is there: --python {proved.PYTHON}"
+    )
+
+
 def test_shelf_without_a_wheel_is_not_served(tmp_path: Path) -> None:
     site = Site(checkout=tmp_path, store=tmp_path, environment={}, console=Console(environment={}))
     with pytest.raises(BlackwheelError) as caught:
