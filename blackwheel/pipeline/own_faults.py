@@ -2,7 +2,7 @@
 
 Some published wheels hold files that their RECORD gives other digests. pip and uv install them, for
 the hash of the lock is that of the whole wheel. So a wheel whose files are not as its RECORD says
-is fetched once more, past uv's cache: what is the same there, it brought itself.
+is fetched once more, past uv's cache: what is the same there, it brought itself (decision 0050).
 """
 
 from __future__ import annotations
