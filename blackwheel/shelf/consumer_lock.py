@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from packaging.utils import parse_wheel_filename
 from packaging.version import Version
 
 from blackwheel.core import files
@@ -124,10 +125,15 @@ def newest(site: Site, request: Request, revision: int = 0) -> index.ShelvedWhee
             code=Exit.INDEX,
         )
     what = f"revision {revision} of {request.project}" if revision else request.project
-    mine = {one.project for one in there if _tags(one.path.name) in ([], [request.tag])}
+    tags = {
+        (one.project, tag.interpreter)
+        for one in there
+        for tag in parse_wheel_filename(one.path.name)[3]
+    }
+    mine = {project for project, tag in tags if tag in ("py3", request.tag)}
     others = ",".join(sorted(mine - {request.project}))
-    tags = {tag for one in there if one.project == request.project for tag in _tags(one.path.name)}
-    pythons = " or ".join(f"--python 3.{tag[3:]}" for tag in sorted(tags - {request.tag}))
+    own = sorted(tag for project, tag in tags if project == request.project and tag != request.tag)
+    pythons = " or ".join(f"--python 3.{tag[3:]}" for tag in own if tag.startswith("cp3"))
     raise BlackwheelError(
         "no-wheel",
         f"{what} for Python {request.python} is not on the shelf",
@@ -164,8 +170,3 @@ def requirements(
     own = {wheel.split("==")[0] for wheel in ours}
     others = [text for name, text in sorted(pins.items()) if name not in own]
     return "\n".join(head) + "\n" + "".join([*ours, *others])
-
-
-def _tags(name: str) -> list[str]:
-    """Return the Python of a wheel's name: `cp312`."""
-    return [part for part in name.removesuffix(".whl").split("-")[2:3] if part.startswith("cp3")]
