@@ -1,6 +1,8 @@
 #!/bin/sh
-# On the machine without a network, beside what prepare.sh made: run.sh start [attention] [vllm], then run.sh watch SECONDS
-# until "done". `start` returns at once; builds, checks and servers run on in sessions of their own. Logs: $WORK/told.
+# On the machine without a network, beside what prepare.sh made: run.sh start STEP..., then run.sh watch SECONDS until it
+# says that all ran. `start` returns at once; the steps run one after another in a session of their own: vllm, serve, official,
+# together, crashes, attention. `BESIDE=attention` builds flash-attention beside all but vllm's compile, at the lowest
+# priority and stopped while a server is measured. OFFICIAL: the official wheel, waited for. Logs: $WORK/told.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 python=${TORCH_PYTHON:-$(command -v python3)}
@@ -52,56 +54,61 @@ pinned() { # hashed pins of a stack, and the torch that is installed
   invoke pin torch installed --python "$python" --stack "$1" > "$told/pin-$1.txt" 2>&1
 }
 
+still() { pkill "-$1" -x 'nvcc|cicc|ptxas|cc1plus|cudafe\+\+|fatbinary' || true; } # compilers: STOP or CONT
+
 attention() { # the whole of flash-attention: build, checks, speed
+  until=$(($(date +%s) + 1200))
+  while [ -f "$work/compiles-vllm" ] && [ "$(date +%s)" -lt $until ]; do sleep 1; done
   pinned attention
   export CUDA_VISIBLE_DEVICES=0
   invoke doctor --stack attention > "$told/attention-doctor.txt" 2>&1 &
   step "attention: build"
   code=0
-  invoke build-wheels --stack attention --python "$python" > "$told/attention-build.txt" 2>&1 || code=$?
+  nice -n "${NICE:-0}" invoke build-wheels --stack attention --python "$python" > "$told/attention-build.txt" 2>&1 || code=$?
   step "attention: build-wheels ended with $code"
   [ $code = 0 ] || { tail -40 "$told/attention-build.txt"; return; }
   invoke report --stack attention > "$told/attention-report.txt" 2>&1 || true
   sha256sum wheels/attention/*.whl > "$told/attention-sha256.txt"
   ls -l wheels/attention >> "$told/attention-sha256.txt"
-  { code=0; nox -s smoke -- --stack attention --python "$python" --require-gpu > "$told/attention-smoke.txt" 2>&1 || code=$?
-    step "attention: smoke --require-gpu ended with $code"; } & # on the other GPU
+  while [ -f "$work/measures" ]; do sleep 1; done
+  code=0; nox -s smoke -- --stack attention --python "$python" --require-gpu > "$told/attention-smoke.txt" 2>&1 || code=$?
+  step "attention: smoke --require-gpu ended with $code"
+  while [ -n "${BESIDE:-}" ] && [ ! -f "$work/done-steps" ]; do sleep 1; done # nothing else on the GPU
   export CUDA_VISIBLE_DEVICES=$last
   code=0; nox -s bench -- attention --stack attention --python "$python" --output "$told/attention-bench.json" > "$told/attention-bench.txt" 2>&1 || code=$?
   step "attention: bench ended with $code"
-  wait
   invoke audit attention --arch 9.0 > "$told/attention-audit.txt" 2>&1 || true
   invoke verify --what attention > "$told/attention-verify.txt" 2>&1 || true
   invoke build-wheels --stack attention --python "$python" > "$told/attention-again.txt" 2>&1 || true
   step "attention: all ran"
 }
 
-vllm() { # vLLM: build; serve from the wheel as soon as it is audited, beside its smoke
+vllm() { # vLLM: build, and an environment to serve it from
+  touch "$work/compiles-vllm"
   pinned served
   step "vllm: build"
-  { code=0
-    CUDA_VISIBLE_DEVICES=$last invoke build-wheels --stack served --python "$python" > "$told/vllm-build.txt" 2>&1 || code=$?
-    step "vllm: build-wheels ended with $code"
-    touch "$work/built-vllm"; } &
-  environment serving
+  environment serving &
+  code=0
+  CUDA_VISIBLE_DEVICES=$last invoke build-wheels --stack served --python "$python" > "$told/vllm-build.txt" 2>&1 &
+  build=$!
   made=$work/store/builds/served/vllm/cp312
-  while ! ls "$made"/*/wheel/*.receipt.json > /dev/null 2>&1; do
-    [ ! -f "$work/built-vllm" ] || break
-    sleep 1
-  done
-  wheel=$(ls "$made"/*/wheel/vllm-*.whl "$co"/wheels/served/vllm-*.whl 2>/dev/null | head -1)
-  if [ -n "$wheel" ]; then
-    ls -l "$wheel"; sha256sum "$wheel" > "$told/vllm-sha256.txt"
-    uv pip install --quiet --no-deps --python "$work/serving/bin/python" "$wheel"
-    serve
-  else
-    step "vllm: no wheel to serve from"; tail -60 "$told/vllm-build.txt"
-  fi
+  while kill -0 $build 2>/dev/null && ! ls "$made"/*/wheel/vllm-*.whl > /dev/null 2>&1; do sleep 1; done
+  rm "$work/compiles-vllm"
+  wait $build || code=$?
+  step "vllm: build-wheels ended with $code"
+  wheel=$(ls "$co"/wheels/served/vllm-*.whl "$made"/*/wheel/vllm-*.whl 2>/dev/null | head -1)
+  [ -n "$wheel" ] || { step "vllm: no wheel"; tail -60 "$told/vllm-build.txt"; return 1; }
   wait
+  ls -l "$wheel"; sha256sum "$wheel" > "$told/vllm-sha256.txt"
+  uv pip install --quiet --no-deps --python "$work/serving/bin/python" "$wheel"
+}
+
+checks() { # what a shelf says of vLLM, its kernels on this GPU among it
+  code=0; nox -s smoke -- --stack served --python "$python" --require-gpu > "$told/vllm-smoke.txt" 2>&1 || code=$?
+  step "vllm: smoke --require-gpu ended with $code"
   invoke report --stack served > "$told/vllm-report.txt" 2>&1 || true
   invoke audit served --arch 9.0a > "$told/vllm-audit.txt" 2>&1 || true
   invoke verify --what served > "$told/vllm-verify.txt" 2>&1 || true
-  step "vllm: all ran"
 }
 
 environment() { # environment NAME: vLLM's requirements and the torch of this machine, without vLLM
@@ -112,8 +119,6 @@ import os, sys
 from pathlib import Path
 from blackwheel.pytorch import installed
 installed.lay(installed.find(Path(sys.argv[1]), dict(os.environ)), Path(sys.argv[2]))" "$python" "$work/$1"
-  # of that machine too: vLLM imports it for any model
-  ln -sfn "$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"/torchvision* "$work/$1"/lib/python3.12/site-packages/
   step "environment $1 is there"
 }
 
@@ -150,9 +155,11 @@ ended() { # ended NAME...: stop servers, and wait until they are gone
 }
 
 measured() { # measured NAME PORT MODEL
+  still STOP
   python3 "$here/compare.py" first "http://127.0.0.1:$2" "$3" > "$told/first-$1.txt" 2>&1 || true
   nox -s bench -- serving --url "http://127.0.0.1:$2" --model "$3" --log "$told/serve-$1.log" --output "$told/bench-$1.json" > "$told/bench-$1.txt" 2>&1 || step "$1: bench failed"
   python3 "$here/compare.py" load "http://127.0.0.1:$2" "$3" > "$told/load-$1.txt" 2>&1 || true
+  still CONT
   step "$1: measured"
   grep -hvE '^nox >' "$told/first-$1.txt" "$told/bench-$1.txt" "$told/load-$1.txt" || true
 }
@@ -182,9 +189,12 @@ serve() { # each server is measured while the others have nothing to do
   step "vllm: served"
 }
 
-official() { # official WHEEL: the official wheel (of thin.py), beside ours where that was built; caches empty
+official() { # the official wheel (of thin.py), in turn with ours where that was built; caches empty
+  until=$(($(date +%s) + 300))
+  while [ ! -f "${OFFICIAL:?the official wheel}" ] && [ "$(date +%s)" -lt $until ]; do sleep 1; done
   environment official
-  uv pip install --quiet --no-deps --python "$work/official/bin/python" "$1"
+  uv pip install --quiet --no-deps --python "$work/official/bin/python" "$OFFICIAL"
+  touch "$work/measures"
   all="official-3-a official-3-b"
   [ ! -x "$work/serving/bin/vllm" ] || all="serving-2-a official-3-a serving-2-b official-3-b"
   for one in $all; do
@@ -193,12 +203,14 @@ official() { # official WHEEL: the official wheel (of thin.py), beside ours wher
     if ready "alone-$one" 8010 240; then measured "alone-$one" 8010 dense; fi
     ended "alone-$one"
   done
-  # FlashAttention 2 of the official wheel is PTX for 9.0, which the driver compiles first: the others run meanwhile
+  rm "$work/measures"
+  step "official: all ran"
+}
+
+official_ptx() { # FlashAttention 2 of the official wheel is PTX for 9.0, which the driver compiles first
   server official-2 official 0 8011 dense --attention-backend FLASH_ATTN --attention-config.flash_attn_version 2 $beside
-  together
   if ready official-2 8011 400; then measured official-2 8011 dense; fi
   ended official-2
-  step "official: all ran"
 }
 
 together() { # whether attention backends and wheels agree
@@ -249,11 +261,11 @@ crashes() { # what a person sees of a server that cannot run, and what `invoke e
 watch() { # print what is new for SECONDS, keep all of it in KEEP_IN
   until_=$(($(date +%s) + $1))
   while [ "$(date +%s)" -lt $until_ ]; do
-    [ ! -f "$work/done-attention" ] || [ ! -f "$work/done-vllm" ] || break
+    if [ -f "$work/done-steps" ] && { [ -z "${BESIDE:-}" ] || [ -f "$work/done-attention" ]; }; then break; fi
     sleep 10
     kept
   done
-  for name in main attention vllm more; do echo "--- $name"; tail -c 3500 "$told/$name.txt" 2>/dev/null || true; done
+  for name in main steps attention; do echo "--- $name"; tail -c 5000 "$told/$name.txt" 2>/dev/null || true; done
   for build in "$work"/store/builds/*/*/cp312; do
     [ ! -d "$build" ] || echo "$build: $(grep -c '"exit": 0' "$build"/*/objects.jsonl) objects"
   done
@@ -273,31 +285,30 @@ kept() {
   fi
 }
 
+steps() { # each in a shell of its own: behind || a function goes on after what failed
+  for one in "$@"; do sh "$here/run.sh" "$one" || step "$one failed"; done
+  step "steps: all ran"
+}
+
+background() { # background NAME ARGUMENTS...
+  name=$1
+  shift
+  setsid nohup "$@" > "$told/$name.txt" 2>&1 < /dev/null &
+}
+
 case $1 in
   start)
     mkdir -p "$told"
     shift
-    # In a shell of its own: behind || a function goes on after what failed.
     sh "$here/run.sh" setup > "$told/main.txt" 2>&1 || { cat "$told/main.txt"; exit 1; }
     cat "$told/main.txt"
-    setsid nohup "$python" "$here/models.py" "$work/models" > "$told/models.txt" 2>&1 < /dev/null &
-    [ $# -gt 0 ] || set -- attention vllm
-    for what in attention vllm; do
-      case " $* " in
-        *" $what "*) setsid nohup sh "$here/run.sh" "$what" > "$told/$what.txt" 2>&1 < /dev/null & ;;
-        *) touch "$work/done-$what" ;;
-      esac
-    done
+    background models "$python" "$here/models.py" "$work/models"
+    case " $* " in *" vllm "*) touch "$work/compiles-vllm" ;; esac
+    background steps sh "$here/run.sh" steps "$@"
+    [ -z "${BESIDE:-}" ] || background attention sh "$here/run.sh" "$BESIDE"
     step "started $*" ;;
-  setup) setup ;;
-  attention) attention; touch "$work/done-attention" ;;
-  vllm) # once flash-attention is compiled: its objects take no core from it
-    while ! ls "$work"/store/builds/attention/flash-attn/cp312/*/wheel/*.receipt.json > /dev/null 2>&1; do
-      [ ! -f "$work/done-attention" ] || break
-      sleep 1
-    done
-    vllm; touch "$work/done-vllm" ;;
-  serve | crashes | together) "$1" ;;
-  official) official "$2" ;;
+  attention) NICE=${BESIDE:+19}; attention; touch "$work/done-attention" ;;
+  steps) shift; steps "$@"; touch "$work/done-steps" ;;
   watch) watch "$2" ;;
+  setup | vllm | checks | serve | official | official_ptx | together | crashes) "$1" ;;
 esac
