@@ -49,7 +49,6 @@ repacked() { # wheels of packages that lie beside the torch here; a carried one 
 
 pinned() { # hashed pins of a stack, and the torch that is installed
   step "lock $1"
-  cd "$co"
   python3 -m blackwheel lock "$1"
   invoke pin torch installed --python "$python" --stack "$1" > "$told/pin-$1.txt" 2>&1
 }
@@ -250,7 +249,6 @@ crashes() { # what a person sees of a server that cannot run, and what `invoke e
   server crash-torch spoilt 0 8020 dense
   ready crash-torch 8020 60 || true
   ended crash-torch
-  cd "$co"
   for log in "$told"/serve-crash-*.log "$told"/crash-*.log; do
     echo "== $log"; tail -5 "$log"
     invoke explain "$log" 2>&1 | tee "$told/explain-$(basename "$log" .log).txt" || true
@@ -296,6 +294,7 @@ background() { # background NAME ARGUMENTS...
   setsid nohup "$@" > "$told/$name.txt" 2>&1 < /dev/null &
 }
 
+[ ! -d "$co" ] || cd "$co"
 case $1 in
   start)
     mkdir -p "$told"

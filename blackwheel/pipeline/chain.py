@@ -12,7 +12,7 @@ from blackwheel.audit import audit
 from blackwheel.builder import build, compile_cache, memory_pool, plan, source_folders
 from blackwheel.builder.memory_pool import width
 from blackwheel.builder.plan import BuildPlan
-from blackwheel.core import file_lock, isolation
+from blackwheel.core import file_lock, isolation, machine
 from blackwheel.core.errors import BlackwheelError
 from blackwheel.core.site import Site, isolation_mode
 from blackwheel.pipeline import receipt, todo
@@ -201,7 +201,8 @@ def build_one(site: Site, order: BuildOrder, *, environment: Path) -> Path:
         tree = tree_of(site, order)
         pools = memory_pool.locks(site.environment)
         count = width(site, asked, order.jobs).most
-        queued = count if order.jobs or not pools else count * plan.QUEUED
+        free = machine.read_machine().memory_available
+        queued = count if order.jobs or not pools else plan.queued(count, free)
         beside = show_torch(site, asked.stack, item.python, environment)
         made = build_plan(
             site, item, tree, environment=environment, jobs=count, queued=queued, pools=pools

@@ -19,12 +19,14 @@ from typing import Any, Final
 from blackwheel.core import process, records
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
+from blackwheel.pytorch.guard import GUARD as BUILT_FOR
 from blackwheel.stacks.records import Stack
 from blackwheel.toolchain import toolkit
 
 SECONDS: Final = 900
 """For torch's import and a dozen libraries: half a minute, and minutes beside a build."""
 GUARD: Final = "_torch_guard.py"
+MOST_SHOWN: Final = 6
 _ELF: Final = b"\x7fELF"
 _LIBRARY: Final = re.compile(r"\.so(\.[0-9.]+)?$")
 _OTHER: Final = re.compile(r"\.(cpython-3\d+)-")
@@ -104,11 +106,13 @@ def load(
     driver: Path | None,
     beside: Sequence[str] = (),
     serves_later: bool = False,
+    before_guard: Collection[str] = (),
 ) -> Loading:
     """Load each library of an installed wheel beside torch, each in a process of its own.
 
     `beside` are libraries below site-packages that are loaded for everyone before. The guard of a
-    wheel that `serves_later` torches must refuse an older one, and no other.
+    wheel that `serves_later` torches must refuse an older one, and no other. No module of the wheel
+    may be imported before it but those of `before_guard`.
 
     Raises `library-does-not-load` with the loader's own words for each, and `no-guard` where a
     wheel that has a guard imports beside another torch.
@@ -120,6 +124,7 @@ def load(
         "packages": str(packages),
         "libraries": [_INSTALLED.sub("", name) for name in files if name not in skipped],
         "guarded": [name for name in modules if f"{name}/{GUARD}" in names],
+        "own": sorted({_INSTALLED.sub("", n).split("/")[0].split(".")[0] for n in names}),
         "stand_in": str(driver or ""),
         "beside": [str(packages / path) for path in beside],
         "older": serves_later,
@@ -134,7 +139,14 @@ def load(
         else _loaded(name, told.libraries[_INSTALLED.sub("", name)])
         for name in files
     ]
-    guards = [_guarded(name, seen, wheel, serves_later) for name, seen in told.guards.items()]
+    early = {*before_guard, *(f"{name}.{BUILT_FOR.removesuffix('.py')}" for name in modules)}
+    guards = []
+    for name, seen in told.guards.items():
+        before = [Path(file).name for file in seen.get("loaded", ())]
+        before += [one for one in seen.get("imported", ()) if one not in early]
+        guards.append(
+            _guarded(name, seen.get("said", seen.get("error", "")), before, wheel, serves_later)
+        )
     return Loading(libraries=tuple(libraries), guard="; ".join(guards))
 
 
@@ -154,6 +166,7 @@ def try_loading(site: Site, wheel: Path, python: Path) -> dict[str, str]:
             "packages": folder,
             "libraries": [name for name in files if name not in skipped],
             "guarded": [],
+            "own": [],
             "stand_in": str(driver or ""),
         }
         told = _told(request, python, site.environment, wheel).libraries
@@ -226,10 +239,9 @@ def _loaded(name: str, seen: Mapping[str, Any]) -> Loaded:
     )
 
 
-def _guarded(module: str, seen: Mapping[str, Any], wheel: Path, older: bool) -> str:
+def _guarded(module: str, said: str, before: Sequence[str], wheel: Path, older: bool) -> str:
     """Say that a guard did its work; raise `no-guard` where it did not, or came too late."""
-    said, loaded = seen.get("said", seen.get("error", "")), seen.get("loaded", [])
-    if _GUARDED in said and not loaded:
+    if _GUARDED in said and not before:
         return (
             f"{'an older' if older else 'another'} torch is refused before any library of it loads"
         )
@@ -237,8 +249,8 @@ def _guarded(module: str, seen: Mapping[str, Any], wheel: Path, older: bool) -> 
     if older:
         fact = f"import {module} of {wheel.name} beside an older torch "
     if _GUARDED in said:
-        names = ", ".join(Path(file).name for file in loaded)
-        fact += f"is refused too late: {names} was loaded by then"
+        shown = ", ".join(before[:MOST_SHOWN]) + (", …" if len(before) > MOST_SHOWN else "")
+        fact += f"is refused too late, after {shown}: a library may be loaded by then"
     else:
         fact += f"ends otherwise: {said}" if said else "passes"
     raise BlackwheelError(

@@ -126,6 +126,7 @@ def smoke(
             driver=driver,
             beside=pin.beside,
             serves_later=pin.torch == "abi",
+            before_guard=known.smoke.before_guard,
         )
         registered: set[str] = set()
         for number, module in enumerate(pin.modules):

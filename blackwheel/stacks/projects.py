@@ -151,6 +151,8 @@ class Smoke:
     operators: Annotated[tuple[Line, ...], Few] = ()
     """Namespaces of torch.ops that its libraries must register: nothing else misses them before a
     request."""
+    before_guard: Annotated[tuple[Line, ...], Few] = ()
+    """Its modules that may be imported before its guard: those that import no other of its own."""
     without_gpu: Annotated[tuple[Line, ...], Few] = ("--version",)
     """What its command is asked where no GPU is found."""
     neighbours: Annotated[tuple[Neighbour, ...], Few] = ()

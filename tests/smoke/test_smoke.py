@@ -155,6 +155,7 @@ def load(
     beside: Sequence[str] = (),
     *,
     serves_later: bool = False,
+    before_guard: Sequence[str] = (),
 ) -> loading.Loading:
     install(wheel, environment)
     return loading.load(
@@ -166,6 +167,7 @@ def load(
         driver=driver,
         beside=beside,
         serves_later=serves_later,
+        before_guard=before_guard,
     )
 
 
@@ -317,7 +319,7 @@ def guarded(guard: str, *, before: str) -> dict[str, bytes]:
         (
             GUARD.format(git=proved.GIT, switch=SWITCH),
             "import ctypes, toy; ctypes.CDLL(toy.__path__[0] + '/plain.so')",
-            "is refused too late: plain.so was loaded by then",
+            "is refused too late, after plain.so: a library may be loaded by then",
         ),
     ],
 )
@@ -345,7 +347,23 @@ def test_guard_that_comes_after_a_library_beside_its_package_is_refused(
     with pytest.raises(BlackwheelError) as caught:
         load(make_wheel(tmp_path, {**guarded(guard, before=before), **plain}), environment)
     assert caught.value.name == "no-guard"
-    assert "is refused too late: plain.so was loaded by then" in caught.value.fact
+    assert "is refused too late, after plain.so: " in caught.value.fact
+
+
+def test_module_that_comes_before_the_guard_may_load_a_library_where_a_gpu_is(
+    environment: Path, tmp_path: Path
+) -> None:
+    """As a platform that is asked for before: without a GPU it loads nothing."""
+    guard = GUARD.format(git=proved.GIT, switch=SWITCH)
+    files = guarded(guard, before="import toy.version, toy.platform")
+    wheel = make_wheel(tmp_path, {**files, "toy/version.py": b"", "toy/platform.py": b""})
+    with pytest.raises(BlackwheelError) as caught:
+        load(wheel, environment, before_guard=["toy.version"])
+    assert caught.value.name == "no-guard"
+    assert caught.value.fact.endswith(
+        "is refused too late, after toy.platform: a library may be loaded by then"
+    )
+    assert load(wheel, environment, before_guard=["toy.version", "toy.platform"]).guard
 
 
 def test_operators_that_an_import_makes_count_and_missing_ones_are_refused(

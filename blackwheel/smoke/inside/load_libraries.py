@@ -79,13 +79,14 @@ def operators(torch: Any) -> set[str]:
 
 
 def meet_another_torch(
-    torch: Any, module: str, libraries: list[str], older: bool
+    torch: Any, module: str, libraries: list[str], own: list[str], older: bool
 ) -> dict[str, Any]:
-    """Import a module beside a torch of another commit; return its error and loaded libraries.
+    """Import a module beside a torch of another commit; return its error, and what came before it.
 
-    `libraries` are the paths of all that the wheel brings, also those outside of the module's
-    folder. Only the name of the commit is changed, and with `older` the version: that is what the
-    guard must see.
+    That is libraries that were loaded and modules that were imported to their end: where a GPU is,
+    one of those may load a library that it leaves alone here. `libraries` are the paths of all that
+    the wheel brings, also those outside of the module's folder, `own` its top-level names. Only the
+    name of the commit is changed, and with `older` the version: that is what the guard must see.
     """
     torch.version.git_version = "0" * 40
     if older:
@@ -95,8 +96,12 @@ def meet_another_torch(
     except ImportError as error:
         maps = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
         files = {line.rpartition(" ")[2] for line in maps}
-        return {"said": str(error), "loaded": sorted(files.intersection(libraries))}
-    return {"said": "", "loaded": []}
+        return {
+            "said": str(error),
+            "loaded": sorted(files.intersection(libraries)),
+            "imported": sorted(n for n in sys.modules if n.partition(".")[0] in own),
+        }
+    return {"said": "", "loaded": [], "imported": []}
 
 
 def main(request: dict[str, Any]) -> None:
@@ -106,7 +111,7 @@ def main(request: dict[str, Any]) -> None:
 
     for file in request.get("beside", ()):
         ctypes.CDLL(file, mode=ctypes.RTLD_GLOBAL)
-    packages = request["packages"]
+    packages, older = request["packages"], request.get("older", False)
     installed = [os.path.realpath(f"{packages}/{name}") for name in request["libraries"]]
     told = {
         "libraries": {
@@ -114,7 +119,7 @@ def main(request: dict[str, Any]) -> None:
             for name in request["libraries"]
         },
         "guards": {
-            module: apart(meet_another_torch, torch, module, installed, request.get("older", False))
+            module: apart(meet_another_torch, torch, module, installed, request["own"], older)
             for module in request["guarded"]
         },
     }
