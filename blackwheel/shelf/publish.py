@@ -64,6 +64,8 @@ def publish(
     states = [_state(one, target, limits) for one in proved]
     if not as_json or not yes:
         _show_plan(site, proved, states, target, as_json=as_json)
+    for wheel in _yanked(proved, target):
+        site.console.say(f"{wheel.path.name} is yanked there: it keeps the mark")
     if not yes:
         site.console.say("nothing was published; --yes publishes it")
         return Exit.OK
@@ -134,6 +136,14 @@ def _state(one: Proved, target: Target, limits: Limits) -> str:
         raise uploads.other_bytes(one, found, str(place))
     listed = {wheel.path.name for wheel in shelves.shelved(target.shelf)}
     return "there" if place.name in listed else "absent"
+
+
+def _yanked(proved: Sequence[Proved], target: Target) -> Iterator[shelves.ShelvedWheel]:
+    """Yield the wheels of the set that a folder lists as yanked."""
+    names = {one.wheel.path.name for one in proved}
+    for wheel in shelves.shelved(target.shelf) if target.shelf else ():
+        if wheel.yanked and wheel.path.name in names:
+            yield wheel
 
 
 def _upload_all(

@@ -256,6 +256,20 @@ def test_folder_that_has_the_set_is_left_as_it_is(
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "toy").rglob("*.html")} == before
 
 
+def test_mark_of_a_yanked_wheel_outlives_a_publication(site: Site, tmp_path: Path) -> None:
+    """The mark of a wheel that is published again, and that of a project that is not."""
+    assert publish(site, str(tmp_path)) == 0
+    for name in PROJECTS:
+        page = tmp_path / "toy" / "simple" / name / "index.json"
+        page.write_text(page.read_text("utf-8").replace('"size"', '"yanked": "bad", "size"'))
+    again = site_of(site.checkout)
+    assert publish(again, str(tmp_path), only=[PROJECTS[0]]) == 0
+    assert [one.yanked for one in index.shelved(tmp_path / "toy")] == ["bad", "bad"]
+    assert f"{NAMES[0]} is yanked there: it keeps the mark\n" in said(again)
+    assert f"{NAMES[1]} is yanked" not in said(again)
+    assert f"read back: Python {PYTHON}: installed by hash, imports {PROJECTS[0]}" in said(again)
+
+
 def test_other_bytes_under_a_name_keep_the_whole_set_away(site: Site, tmp_path: Path) -> None:
     place = tmp_path / "toy" / NAMES[1]
     place.parent.mkdir()
