@@ -40,7 +40,7 @@ def sign(site: Site, what: str, key: str) -> None:
     from blackwheel.receipts import keys  # noqa: PLC0415  only signing pays
 
     signer = keys.signer(key, site.environment)
-    for wheel in verify.wheels_of(site, what):
+    for wheel in verify.wheels_of(site, what, "sign"):
         sign_wheel(site, wheel, signer)
 
 
