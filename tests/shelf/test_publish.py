@@ -574,6 +574,30 @@ def test_prune_keeps_pinned_and_newest(site: Site, tmp_path: Path, code: bytes) 
     )
 
 
+def test_prune_of_a_folder_without_an_index_of_that_stack_is_refused(
+    site: Site, tmp_path: Path
+) -> None:
+    from blackwheel.shelf import prune
+
+    toml = (site.constraints / "toy.toml").read_text()
+    (site.constraints / "wrong.toml").write_text(toml)
+    for folder, stack, fix in (
+        (site.wheels, "wrong", "--stack toy"),
+        (site.wheels / "toy", "toy", f"--folder {site.wheels} --stack toy"),
+        (tmp_path / "nowhere", "toy", "--folder FOLDER, as invoke publish --to"),
+    ):
+        with pytest.raises(BlackwheelError) as caught:
+            prune.prune(site, stack, keep=3, folder=str(folder), yes=True)
+        assert str(caught.value) == (
+            "error: no-index-there\n"
+            f"  there is no index of stack '{stack}'\n"
+            f"  where: {folder}\n"
+            f"  fix:   {fix}"
+        )
+        assert caught.value.code == Exit.USAGE
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_prune_takes_a_named_wheel_off_although_the_stack_pins_it(
     site: Site, tmp_path: Path, code: bytes
 ) -> None:
