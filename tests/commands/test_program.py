@@ -101,6 +101,15 @@ def test_copy_without_a_checkout_says_how_to_install_it(tmp_path: Path) -> None:
     )
 
 
+def test_status_of_one_stack_alone() -> None:
+    code, out, err = run("status", "--stack", "quickstar")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: unknown-stack\n  there is no stack 'quickstar'; did you mean")
+    code, out, _ = run("status", "-s", "quickstart", "--json")
+    assert code == 0
+    assert {one["stack"] for one in json.loads(out)["wheels"]} <= {"quickstart"}
+
+
 def test_command_without_a_stack_names_the_default_that_the_list_marks() -> None:
     _, out, _ = run("stacks")
     (default,) = [line.split()[0] for line in out.splitlines() if " (default) " in line]
