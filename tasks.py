@@ -351,12 +351,12 @@ def stacks(site: Site, ask: Ask) -> None:
     stack_list.show_stacks(site, default=ask.settings.stack, **ask.given)
 
 
-@verb("Look", json=JSON)
+@verb("Look", stack=Option(help="only this one (default: all)", word="NAME"), json=JSON)
 def status(site: Site, ask: Ask) -> None:
-    """List what is on the shelf and what of it is stale."""
+    """List what is on the shelf and what of it is stale, e.g. invoke status --stack stable."""
     from blackwheel.commands import views
 
-    views.show_status(site, **ask.given)
+    views.show_status(site, ask.stack, as_json=ask.as_json)
 
 
 @verb("Maintain", yes=YES)

@@ -113,7 +113,7 @@ def build(
     files = source_files.require_patched(plan, workshop, wanted)
     with (
         console.stage(request.project, "compile") as stage,
-        waiting.said(plan.pools, lambda why: console.say(f"{request.project}: {why}")),
+        waiting.said(plan.pools, lambda why: console.say(f"{request.project}: {why}")) as beside,
     ):
         compiled = len(_recorded(workshop, plan.objects))
         before = _hits(workshop)
@@ -123,6 +123,7 @@ def build(
             jobs=plan.jobs,
             compiled=compiled,
             hits=lambda: _hits(workshop) - before,
+            beside=beside,
         )
         with progress.shown():
             done = process.run(

@@ -53,9 +53,10 @@ class Progress:
         compiled: int,
         look: Callable[[], Sequence[Running]] | None = None,
         hits: Callable[[], int] = lambda: 0,
+        beside: Callable[[], str] = lambda: "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.total, self._hits = pin.objects, hits
+        self.total, self._hits, self._beside = pin.objects, hits, beside
         self._each = pin.cpu_seconds / pin.objects if pin.objects else 0.0
         self._jobs, self._stage, self._clock = jobs, stage, clock
         self._look = look or (lambda: running(os.getpid()))
@@ -109,14 +110,20 @@ class Progress:
         self._stage.update(self._done, self.total, self._note(), left=self.left())
 
     def _note(self) -> str:
-        """Say what runs, the oldest first: `a.cu 41 s, b.cu 12 s; 1 waits its turn`."""
+        """Say what runs, the oldest first: `a.cu 41 s, b.cu 12 s; 1 waits its turn`.
+
+        Where another build has cores or memory too: `1 waits its turn beside 2 objects of NAME`.
+        """
         busy = sorted((o for o in self._seen if not o.waits), key=lambda one: -one.seconds)
         waiting = sum(one.waits for one in self._seen)
         names = [f"{one.object} {duration(one.seconds)}" for one in busy[:_SHOWN]]
         names += [f"and {len(busy) - _SHOWN} more"] if len(busy) > _SHOWN else []
         told = ", ".join(names) or f"{self._jobs} job{'s' * (self._jobs > 1)}"
-        wait = f"{waiting} {'waits its' if waiting == 1 else 'wait their'} turn" if waiting else ""
-        return "; ".join(filter(None, (told, wait)))
+        if not waiting:
+            return told
+        holders = self._beside()
+        others = f" beside {holders}" if holders else ""
+        return f"{told}; {waiting} {'waits its' if waiting == 1 else 'wait their'} turn{others}"
 
 
 def _parts(at_work: Sequence[Running], each: float) -> float:

@@ -33,13 +33,18 @@ class Seen:
     free: int
     """Bytes that are free, as a pool counts them."""
 
-    def __str__(self) -> str:
-        """Return the reason of the wait, for a line of progress."""
+    @property
+    def holders(self) -> str:
+        """Text that names the other builds that hold shares: `2 objects of stable-toy-cp312`."""
         holders = [f"{n} object{'s' * (n > 1)} of {name}" for name, n in self.others]
         if self.unseen:
             holders.append(f"{self.unseen} object{'s' * (self.unseen > 1)} of another user's build")
-        if holders:
-            return f"waits for {' and '.join(holders)}: they have the cores, or the memory"
+        return " and ".join(holders)
+
+    def __str__(self) -> str:
+        """Return the reason of the wait, for a line of progress."""
+        if self.holders:
+            return f"waits for {self.holders}: they have the cores, or the memory"
         return f"waits for memory: other programs left {size(self.free)} free"
 
 
@@ -75,13 +80,19 @@ def seen(pools: Sequence[tuple[Path, str]], *, own: int) -> Seen:
 
 
 @contextlib.contextmanager
-def said(pools: Sequence[tuple[Path, str]], say: Callable[[str], None]) -> Iterator[None]:
-    """While the body runs, say for whom this build waits whenever it has waited for a while."""
+def said(
+    pools: Sequence[tuple[Path, str]], say: Callable[[str], None]
+) -> Iterator[Callable[[], str]]:
+    """While the body runs, say for whom this build waits whenever it has waited for a while.
+
+    Yields a function that names the builds beside which its objects waited at the last look.
+    """
     if not pools:
-        yield
+        yield lambda: ""
         return
-    with watching(_Watch(pools, say).look, every=LOOK):
-        yield
+    watch = _Watch(pools, say)
+    with watching(watch.look, every=LOOK):
+        yield lambda: watch.beside
 
 
 class _Watch:
@@ -89,20 +100,22 @@ class _Watch:
 
     def __init__(self, pools: Sequence[tuple[Path, str]], say: Callable[[str], None]) -> None:
         self._pools, self._say = pools, say
-        self._before: Seen | None = None
+        self._waited, self._unseen = False, 0
         self._told = ""
+        self.beside = ""
+        """The builds beside which objects of this one wait; empty where none waits."""
 
     def look(self) -> None:
         """Look once; what waited at the look before, too, is said."""
         now = seen(self._pools, own=os.getpid())
+        # A process that begins or ends just now is not seen whole.
+        steady = replace(now, unseen=min(now.unseen, self._unseen))
+        self.beside = steady.holders if now.own_waiting else ""
         waits = bool(now.own_waiting and not now.own_running)
-        reason = ""
-        if waits and self._before:
-            # A process that begins or ends just now is not seen whole.
-            reason = str(replace(now, unseen=min(now.unseen, self._before.unseen)))
+        reason = str(steady) if waits and self._waited else ""
         if reason and reason != self._told:
             self._say(reason)
-        self._before, self._told = now if waits else None, reason
+        self._waited, self._unseen, self._told = waits, now.unseen, reason
 
 
 def _opened(folder: Path, places: set[tuple[int, int]]) -> Iterator[bool]:

@@ -86,7 +86,7 @@ def _build_wheels(
         from blackwheel.shelf import signing
 
         for wheel in shelved:
-            signing.sign_wheel(site, wheel.path, signer)
+            site.console.result(signing.sign_wheel(site, wheel.path, signer))
     if shelved or not code:
         _summary(site, [*done, *shelved], asked[0][0].stack)
     return code

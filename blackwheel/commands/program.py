@@ -120,6 +120,16 @@ def adopt() -> None:
 
 
 def main() -> None:
-    """Run `blackwheel …` on the checkout that this package is in."""
+    """Run `blackwheel …` on the checkout that this package is in, from any folder."""
+    if not (CHECKOUT / "tasks.py").is_file():  # Invoke would name a file that nobody typed
+        error = BlackwheelError(
+            "no-checkout",
+            "this blackwheel is a copy without its stacks, patches and shelves",
+            where=str(CHECKOUT),
+            fix="in the clone: python3 -m pip install -e .",
+            code=Exit.MACHINE,
+        )
+        Console(environment=os.environ).error(error)
+        sys.exit(int(error.code))
     program = Program(name="blackwheel", binary="blackwheel", binary_names=["blackwheel"])
     program.run([sys.argv[0], "--search-root", str(CHECKOUT), *sys.argv[1:]])

@@ -98,10 +98,13 @@ def show_plan(
             site.console.result("\n  ".join([f"missing, before {name} can be built:", *lines]))
 
 
-def show_status(site: Site, *, as_json: bool = False) -> None:
-    """List the wheels on the shelf, and tell whether their keys are still the stack's."""
+def show_status(site: Site, only: str = "", *, as_json: bool = False) -> None:
+    """List the wheels on the shelf, and tell whether their keys are still the stack's.
+
+    With `only` those of one stack; raises `unknown-stack`.
+    """
     rows, told = [], []
-    for name in loader.names(site.constraints):
+    for name in [only] if only else loader.names(site.constraints):
         stack = loader.load(name, site.constraints)
         leaving = _leaving(site, stack, network=False)
         if leaving and not leaving.ok:
@@ -117,7 +120,8 @@ def show_status(site: Site, *, as_json: bool = False) -> None:
     elif rows:
         site.console.table("", ("stack", "wheel", "size", "state"), rows)
     else:
-        site.console.result("the shelf is empty; invoke stacks tells what can be built here")
+        empty = f"the shelf of {only}" if only else "the shelf"
+        site.console.result(f"{empty} is empty; invoke stacks tells what can be built here")
 
 
 def _state(site: Site, stack: records.Stack, key: dict[str, Any]) -> str:

@@ -129,7 +129,11 @@ def _require_proved(
     site: Site, chosen: Sequence[tuple[index.ShelvedWheel, Request]], stack: records.Stack
 ) -> dict[Path, Admitted]:
     """Return each wheel as it was verified; raise `unproved` with all faults of all."""
-    done = [admission.examined(site, wheel.path, asked) for wheel, asked in chosen]
+    done = []
+    with site.console.stage(stack.name, f"verify {signing.counted(chosen)}") as stage:
+        for number, (wheel, asked) in enumerate(chosen):
+            stage.update(number, len(chosen), wheel.path.name)
+            done.append(admission.examined(site, wheel.path, asked))
     if any(one.faults for one in done):
         raise admission.unproved(
             ["nothing is published: what is not proved stays here"],

@@ -31,6 +31,7 @@ from blackwheel.shelf.simple_api import (
     from_entry,
     root_page,
     simple_page,
+    yanked_names,
 )
 from blackwheel.shelf.wheel_file import bad_wheel, described
 from blackwheel.stacks import records, request
@@ -253,10 +254,14 @@ def _refuse_other_bytes(entry: ShelvedWheel) -> None:
 
 
 def _list(shelf: Path, entries: Sequence[ShelvedWheel]) -> tuple[ShelvedWheel, ...]:
-    """Write the pages that list the wheels, each project's once; return them as they are listed."""
+    """Write the pages that list the wheels, each project's once; return them as they are listed.
+
+    A page with a yanked wheel is written, too: the mark may stand in one of its two forms only.
+    """
+    marked = [wheel.project for wheel in shelved(shelf) if wheel.yanked]
     listed = {
         one.path: one
-        for project in dict.fromkeys(entry.project for entry in entries)
+        for project in dict.fromkeys([*(entry.project for entry in entries), *marked])
         for one in _list_project(shelf / "simple", project, entries)
     }
     _show(shelf)
@@ -275,7 +280,8 @@ def _list_project(
     for entry in members:
         before = known.get(entry.path.name)
         if before is not None and before.sha256 == entry.sha256:
-            entry = replace(entry, shelved_at=before.shelved_at)  # noqa: PLW2901
+            moment, mark = before.shelved_at, before.yanked
+            entry = replace(entry, shelved_at=moment, yanked=mark)  # noqa: PLW2901
         known[entry.path.name] = entry
     projects = {path.parent.name for path in simple.glob("*/index.html")} | {project}
     _write_page(simple, root_page(sorted(projects)))
@@ -334,11 +340,16 @@ def show_all(wheels: Path) -> Path:
 
 
 def _listed(page: Path) -> Iterator[ShelvedWheel]:
-    """The wheels that a project's JSON page lists; raise `bad-shelf` when it cannot be read."""
-    shelf = page.parent.parent.parent
+    """The wheels that a project's JSON page lists; raise `bad-shelf` when it cannot be read.
+
+    A wheel is yanked where this page or the HTML page beside it says so.
+    """
+    shelf, html = page.parent.parent.parent, page.with_suffix(".html")
     try:
         found = own.parsed(page.read_bytes(), Page)
         wheels = [from_entry(entry, found.name, shelf) for entry in found.files]
+        marks = yanked_names(found.name, html.read_text("utf-8")) if html.is_file() else {}
+        wheels = [replace(w, yanked=w.yanked or marks.get(w.path.name, False)) for w in wheels]
         if len({wheel.path for wheel in wheels}) != len(wheels):
             raise ValueError("it lists a file twice")
     except (OSError, ValueError, InvalidWheelFilename) as error:

@@ -59,13 +59,27 @@ def named(wheels: Sequence[ShelvedWheel], name: str, shelf: Path) -> tuple[Kept,
     return tuple(Kept(wheel=wheel, why=why) for wheel, why in found)
 
 
+def _no_index(root: Path, stack: str) -> BlackwheelError:
+    others = sorted(page.parent.name for page in root.glob("*/simple"))
+    fix = f"--stack {' or '.join(others)}" if others else "--folder FOLDER, as invoke publish --to"
+    if (root / "simple").is_dir():
+        fix = f"--folder {root.parent} --stack {root.name}"
+    return BlackwheelError(
+        "no-index-there",
+        f"there is no index of stack '{stack}'",
+        where=str(root),
+        fix=fix,
+        code=Exit.USAGE,
+    )
+
+
 def prune(
     site: Site, stack: str, *, keep: int, wheel: str = "", folder: str = "", yes: bool = False
 ) -> int:
     """List the wheels that would leave a stack's shelf and, with `yes`, remove them: pages first.
 
     `folder` is a published folder index instead of this checkout's shelf, `wheel` the file name of
-    the only one that goes.
+    the only one that goes. Raises `bad-keep`, `no-index-there` and `no-such-wheel`.
     """
     if keep < 1:
         raise BlackwheelError(
@@ -78,6 +92,8 @@ def prune(
     root = Path(folder).expanduser().absolute() if folder else site.wheels
     shelf = root / stack
     pins = loader.load(stack, site.constraints)
+    if folder and not (shelf / "simple").is_dir():
+        raise _no_index(root, stack)
     wheels, gone = index.shelved(shelf), index.shelved(shelf, absent=True)
     if wheel:
         plan = named((*wheels, *gone), wheel, shelf)

@@ -20,6 +20,7 @@ from blackwheel.shelf import index as shelves
 from blackwheel.shelf import upload as uploads
 from blackwheel.shelf.gate import Proved
 from blackwheel.shelf.remote_index import Index, Limits, Offers
+from blackwheel.shelf.signing import counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,9 +62,11 @@ def publish(
     target = _target(site, stack, to, simple)
     policies = signing.policies(site, stack, target.shelf, signed_by)
     proved = gate.proved_set(site, stack, only=only, allow_unrun=allow_unrun, policies=policies)
-    states = [_state(one, target, limits) for one in proved]
+    states = _states(site, proved, target, limits)
     if not as_json or not yes:
         _show_plan(site, proved, states, target, as_json=as_json)
+    for wheel in _yanked(proved, target):
+        site.console.say(f"{wheel.path.name} is yanked there: it keeps the mark")
     if not yes:
         site.console.say("nothing was published; --yes publishes it")
         return Exit.OK
@@ -71,7 +74,7 @@ def publish(
         _upload_all(site, proved, states, target, limits)
         offers, imported = _read_back(site, proved, target, limits)
     else:
-        with _listed(proved, target.shelf):
+        with _listed(site, proved, target.shelf):
             offers, imported = _read_back(site, proved, target, limits)
     _show_done(site, proved, states, target, offers=offers, imported=imported, as_json=as_json)
     if target.shelf is not None:
@@ -121,6 +124,16 @@ def _target(site: Site, stack: str, to: str, simple: str) -> Target:
     return Target(shelf=folder / stack, index=served)
 
 
+def _states(site: Site, proved: Sequence[Proved], target: Target, limits: Limits) -> list[str]:
+    """Return the state of each wheel, as `_state` does, with progress: a file may be hashed."""
+    stack, states = proved[0].request.stack.name, list[str]()
+    with site.console.stage(stack, f"compare {counted(proved)} with the index") as stage:
+        for number, one in enumerate(proved):
+            stage.update(number, len(proved), one.wheel.path.name)
+            states.append(_state(one, target, limits))
+    return states
+
+
 def _state(one: Proved, target: Target, limits: Limits) -> str:
     """Return `there` or `absent`; raise `other-bytes`."""
     if target.shelf is None:
@@ -134,6 +147,14 @@ def _state(one: Proved, target: Target, limits: Limits) -> str:
         raise uploads.other_bytes(one, found, str(place))
     listed = {wheel.path.name for wheel in shelves.shelved(target.shelf)}
     return "there" if place.name in listed else "absent"
+
+
+def _yanked(proved: Sequence[Proved], target: Target) -> Iterator[shelves.ShelvedWheel]:
+    """Yield the wheels of the set that a folder lists as yanked."""
+    names = {one.wheel.path.name for one in proved}
+    for wheel in shelves.shelved(target.shelf) if target.shelf else ():
+        if wheel.yanked and wheel.path.name in names:
+            yield wheel
 
 
 def _upload_all(
@@ -160,7 +181,7 @@ def _upload_all(
 
 
 @contextmanager
-def _listed(proved: Sequence[Proved], shelf: Path) -> Iterator[None]:
+def _listed(site: Site, proved: Sequence[Proved], shelf: Path) -> Iterator[None]:
     """List wheels in a folder while they are read back; take the new ones back where that fails.
 
     What another run had listed and read back stays.
@@ -169,7 +190,8 @@ def _listed(proved: Sequence[Proved], shelf: Path) -> Iterator[None]:
     wheels = [(one.wheel.path, one.receipt) for one in proved]
     signed = {one.wheel.path.name: one.signed for one in proved}
     boms = {one.wheel.path.name: one.sbom for one in proved}
-    listed = shelves.shelve_all(wheels, shelf, signed=signed, sboms=boms, now=now)
+    with site.console.stage(shelf.name, f"copy {counted(proved)}"):
+        listed = shelves.shelve_all(wheels, shelf, signed=signed, sboms=boms, now=now)
     new = [one for one in listed if one.shelved_at == now]
     try:
         yield
@@ -189,12 +211,15 @@ def _read_back(
     site: Site, proved: Sequence[Proved], target: Target, limits: Limits
 ) -> tuple[Offers, tuple[str, ...]]:
     """Read bytes and pages again, then install; return the offers of the index and the imports."""
-    if target.shelf is not None:
-        readback.read_folder(target.shelf, proved)
+    stack = proved[0].request.stack.name
     offers = Offers(json=None, metadata=None, ranges=None)
-    for one in proved:
-        if target.index is not None:
-            offers = readback.read_index(one, target.index, limits)
+    with site.console.stage(stack, f"read back {counted(proved)}") as stage:
+        if target.shelf is not None:
+            readback.read_folder(target.shelf, proved)
+        for number, one in enumerate(proved):
+            if target.index is not None:
+                stage.update(number, len(proved), one.wheel.path.name)
+                offers = readback.read_index(one, target.index, limits)
     login = target.index.login if target.index else None
     return offers, readback.install(proved, simple=target.simple, site=site, login=login)
 

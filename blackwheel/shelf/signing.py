@@ -40,12 +40,27 @@ def sign(site: Site, what: str, key: str) -> None:
     from blackwheel.receipts import keys  # noqa: PLC0415  only signing pays
 
     signer = keys.signer(key, site.environment)
-    for wheel in verify.wheels_of(site, what):
-        sign_wheel(site, wheel, signer)
+    wheels, signed = verify.wheels_of(site, what, "sign"), list[str]()
+    try:
+        with site.console.stage("sign", f"verify and sign {counted(wheels)}") as stage:
+            for number, wheel in enumerate(wheels):
+                stage.update(number, len(wheels), wheel.name)
+                signed.append(sign_wheel(site, wheel, signer))
+    finally:
+        for line in signed:  # none of them goes into the bar
+            site.console.result(line)
 
 
-def sign_wheel(site: Site, wheel: Path, signer: Signer) -> None:
-    """Verify a wheel, and write the signature of the receipt that was verified beside it."""
+def counted(wheels: Sequence[object]) -> str:
+    """Return `1 wheel`, `2 wheels`."""
+    return f"{len(wheels)} wheel{'s' * (len(wheels) != 1)}"
+
+
+def sign_wheel(site: Site, wheel: Path, signer: Signer) -> str:
+    """Verify a wheel, and write the signature of the receipt that was verified beside it.
+
+    Returns the line that tells of it.
+    """
     from blackwheel.receipts import envelope  # noqa: PLC0415  only signing pays
 
     bundle_path(wheel).unlink(missing_ok=True)  # one of another receipt is a fault
@@ -62,7 +77,7 @@ def sign_wheel(site: Site, wheel: Path, signer: Signer) -> None:
     payloads = [receipts.content(done.receipt), sbom.statement(done.receipt, made)]
     data = envelope.signed(payloads, signer)
     files.replace_file(bundle_path(wheel), data)
-    site.console.result(f"signed   {bundle_path(wheel).name} by {signer.public.keyid}")
+    return f"signed   {bundle_path(wheel).name} by {signer.public.keyid}"
 
 
 def policies(

@@ -41,6 +41,8 @@ class ShelvedWheel:
     shelved_at: datetime
     """`upload-time` of PEP 700: when it came on this shelf. `uv --exclude-newer` asks for that; the
     date of the sources would make a new wheel resolvable for a day on which it did not exist."""
+    yanked: bool | str = False
+    """The mark of PEP 592, or its reason: somebody who keeps the index wrote it into a page."""
 
     @property
     def receipt(self) -> Path:
@@ -139,6 +141,7 @@ class Entry:
     size: Count
     upload_time: Annotated[Name, Field(alias="upload-time")]
     requires_python: Annotated[Name, Field(alias="requires-python")] = ""
+    yanked: bool | Annotated[str, Field(max_length=4096)] = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,7 +164,18 @@ def from_entry(entry: Entry, project: str, shelf: Path) -> ShelvedWheel:
         metadata_sha256=entry.core_metadata.sha256,
         requires_python=entry.requires_python,
         shelved_at=datetime.strptime(entry.upload_time, _TIME).replace(tzinfo=UTC),
+        yanked=entry.yanked is not False and (entry.yanked or True),
     )
+
+
+def yanked_names(project: str, html: str) -> dict[str, bool | str]:
+    """Return the file names that an HTML page marks as yanked, each with True or the reason."""
+    if "data-yanked" not in html:
+        return {}
+    from pypi_simple import ProjectPage  # noqa: PLC0415  only a page with a mark pays
+
+    packages = ProjectPage.from_html(project, html).packages
+    return {one.filename: one.yanked_reason or True for one in packages if one.is_yanked}
 
 
 def _file_entry(wheel: ShelvedWheel) -> dict[str, Any]:
@@ -173,15 +187,18 @@ def _file_entry(wheel: ShelvedWheel) -> dict[str, Any]:
         "size": wheel.size,
         "upload-time": wheel.shelved_at.astimezone(UTC).strftime(_TIME),
     }
-    return entry | ({"requires-python": wheel.requires_python} if wheel.requires_python else {})
+    entry |= {"requires-python": wheel.requires_python} if wheel.requires_python else {}
+    return entry | ({"yanked": wheel.yanked} if wheel.yanked else {})
 
 
 def _anchor(wheel: ShelvedWheel) -> str:
     python = escape(wheel.requires_python)
+    reason = wheel.yanked if isinstance(wheel.yanked, str) else ""
     attributes = [
         f'href="{_url(wheel)}#sha256={wheel.sha256}"',
         *([f'data-requires-python="{python}"'] if python else []),
         f'data-core-metadata="sha256={wheel.metadata_sha256}"',
+        *([f'data-yanked="{escape(reason)}"'] if wheel.yanked else []),
     ]
     return f"<a {' '.join(attributes)}>{escape(wheel.path.name)}</a><br>"
 

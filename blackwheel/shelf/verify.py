@@ -135,25 +135,38 @@ def _unusable(name: str, fact: str) -> BlackwheelError:
     return BlackwheelError(name, fact, where="invoke doctor --env", fix=fix, code=Exit.USAGE)
 
 
-def wheels_of(site: Site, what: str) -> tuple[Path, ...]:
-    """Return the wheel files that `what` names; raise `no-wheel` where there is none."""
+def wheels_of(site: Site, what: str, verb: str = "verify") -> tuple[Path, ...]:
+    """Return the wheel files that `what` names.
+
+    Raises `no-wheel` for a file that is not there, and `nothing-to-verify` for an index, a folder
+    or a shelf without a wheel: an index that somebody emptied is no index that verifies.
+    """
     path = Path(what).absolute()
     if not what:
         found = sorted(site.wheels.glob("*/*.whl"))
     elif path.is_dir():
         found = sorted(path.rglob("*.whl"))
     elif path.suffix == ".whl":
-        found = [path] if path.is_file() else []
+        if not path.is_file():
+            raise BlackwheelError(
+                "no-wheel",
+                f"there is no file '{what}'",
+                where=f"invoke {verb}",
+                fix="name a wheel file, a folder with wheels, or a stack whose wheels are shelved",
+                code=Exit.USAGE,
+            )
+        found = [path]
     else:
         loader.load(what, site.constraints)
         found = sorted((site.wheels / what).glob("*.whl"))
     if not found:
         raise BlackwheelError(
-            "no-wheel",
+            "nothing-to-verify",
             f"there is no wheel in '{what or 'wheels/'}'",
-            where="invoke verify",
-            fix="name a wheel file, a folder with wheels, or a stack whose wheels are shelved",
-            code=Exit.USAGE,
+            where=f"invoke {verb}",
+            fix="invoke build-wheels fills a shelf, invoke publish a folder; or name a wheel\n"
+            "file, a folder with wheels, or a stack whose wheels are shelved",
+            code=Exit.INDEX,
         )
     return tuple(found)
 

@@ -9,7 +9,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -67,7 +67,7 @@ def apply(site: Site, source: SourceTree, series: Series, *, stack: str = "") ->
         "patches": [list(pair) for pair in digests],
     }
     place = shelf / hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:20]
-    count = f"{len(digests)} patch{'' if len(digests) == 1 else 'es'}"
+    count = counted(digests)
     fix = f"invoke refresh-patches {source.project}" + (f" --stack {stack}" if stack else "")
     with held(store, f"patches-{source.project}", project=source.project, console=console):
         for leftover in shelf.glob(f"{_PART}*"):  # of a run that was killed: the lock is ours
@@ -76,12 +76,12 @@ def apply(site: Site, source: SourceTree, series: Series, *, stack: str = "") ->
         try:
             with console.stage(source.project, f"apply {count}") as stage:
                 made = _applied(source, series, part, site.environment, stage=stage, fix=fix)
-            if place.exists():
-                # Made anew and compared: nothing that lies in the store proves itself.
-                _require(place / "tree", made)
-                console.say(f"{source.project}: {count} applied before")
-            else:
-                (part / "done").replace(place)
+                if place.exists():
+                    # Made anew and compared: nothing that lies in the store proves itself.
+                    _require(place / "tree", made)
+                    stage.conclude("the same tree as before")
+                else:
+                    (part / "done").replace(place)
         finally:
             shutil.rmtree(part, ignore_errors=True)
     return PatchedTree(
@@ -90,6 +90,11 @@ def apply(site: Site, source: SourceTree, series: Series, *, stack: str = "") ->
         patches=tuple(AppliedPatch(name=name, sha256=sha256) for name, sha256 in digests),
         tree=listed_tree_id(made),
     )
+
+
+def counted(patches: Sequence[object]) -> str:
+    """Return `1 patch`, `2 patches`."""
+    return f"{len(patches)} patch{'' if len(patches) == 1 else 'es'}"
 
 
 def require_unchanged(patched: PatchedTree) -> Rows:

@@ -204,6 +204,11 @@ def test_bar_names_what_compiles_and_how_many_wait(clock: Clock) -> None:
         Progress(pin, stage, jobs=3, compiled=0, look=lambda: seen, clock=clock).look()
         parts = stage.parts()
     assert parts[-1] == "a.cu 41 s, b.cu 12 s; 1 waits its turn"
+    with console.stage("flash-attn", "compile") as stage:
+        told = {"look": lambda: seen, "beside": lambda: "2 objects of stable-toy-cp312"}
+        Progress(pin, stage, jobs=3, compiled=0, clock=clock, **told).look()  # type: ignore[arg-type]
+        parts = stage.parts()
+    assert parts[-1].endswith("; 1 waits its turn beside 2 objects of stable-toy-cp312")
     more = [at_work(n, name=f"{n}.cu") for n in range(1, 6)]
     with console.stage("flash-attn", "compile") as stage:
         Progress(pin, stage, jobs=5, compiled=0, look=lambda: more, clock=clock).look()

@@ -120,9 +120,31 @@ def test_reason_is_said_once_and_only_after_a_while(
         time.sleep(1)
         assert len(said) == 1 and said[0].startswith("waits for 1 object of stable-vllm-cp312:")
         (tmp_path / "enough").touch()
-    with waiting.said((), said.append):
-        pass
+    with waiting.said((), said.append) as beside:
+        assert beside() == ""
     assert len(said) == 1
+
+
+def test_other_builds_are_named_while_objects_wait_beside_them(
+    pools: tuple[tuple[Path, str], ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while this build compiles: that its other objects wait is their doing, too."""
+    both = waiting.Seen(
+        own_running=1, own_waiting=81, others=(("a", 2), ("b", 1)), unseen=0, free=0
+    )
+    looks = iter(
+        [both, replace(both, unseen=1), replace(both, unseen=1), replace(both, own_waiting=0)]
+    )
+    monkeypatch.setattr(waiting, "seen", lambda *_, **__: next(looks))
+    said: list[str] = []
+    watch = waiting._Watch(pools, said.append)
+    found = []
+    for _ in range(4):
+        watch.look()
+        found.append(watch.beside)
+    named = "2 objects of a and 1 object of b"
+    assert found == [named, named, f"{named} and 1 object of another user's build", ""]
+    assert said == []
 
 
 def test_holder_that_is_not_seen_whole_at_one_look_is_no_other_user(

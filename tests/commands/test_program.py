@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from doc_scripts import script
 
 from blackwheel.commands import program
 from blackwheel.commands.verbs import GROUPS
+from blackwheel.core.errors import Exit
 
 ROOT = Path(__file__).parents[2]
 BLACKWHEEL = ("-c", "from blackwheel.commands.program import main; main()")
@@ -63,6 +66,48 @@ def test_what_is_typed_wrong_has_a_name_and_exit_code_2(words: tuple[str, ...], 
     code, out, err = run(*words)
     assert (code, out) == (2, "")
     assert err.startswith(f"error: {name}\n")
+
+
+def test_blackwheel_works_on_its_checkout_from_any_folder(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, *BLACKWHEEL, "stacks", "--json"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert "quickstart" in [one["stack"] for one in json.loads(done.stdout)["stacks"]]
+
+
+def test_copy_without_a_checkout_says_how_to_install_it(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "blackwheel", tmp_path / "blackwheel")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, *BLACKWHEEL, "status"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (Exit.MACHINE, "")
+    assert done.stderr == (
+        "error: no-checkout\n"
+        "  this blackwheel is a copy without its stacks, patches and shelves\n"
+        f"  where: {tmp_path}\n"
+        "  fix:   in the clone: python3 -m pip install -e .\n"
+    )
+
+
+def test_status_of_one_stack_alone() -> None:
+    code, out, err = run("status", "--stack", "quickstar")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: unknown-stack\n  there is no stack 'quickstar'; did you mean")
+    code, out, _ = run("status", "-s", "quickstart", "--json")
+    assert code == 0
+    assert {one["stack"] for one in json.loads(out)["wheels"]} <= {"quickstart"}
 
 
 def test_command_without_a_stack_names_the_default_that_the_list_marks() -> None:

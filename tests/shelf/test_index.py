@@ -13,6 +13,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,7 +26,7 @@ from wheel.wheelfile import WheelFile
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.files import TEMPORARY
 from blackwheel.receipts import document
-from blackwheel.shelf import index, landing_page
+from blackwheel.shelf import index, landing_page, verify_pages
 
 LABEL = "cu130torch2.11.0.sm120a"
 MOMENT = datetime(2025, 10, 20, 12, 30, tzinfo=UTC)
@@ -176,6 +177,45 @@ def test_html_page_says_what_pep_503_and_714_ask_for(tmp_path: Path) -> None:
         }
     ]
     assert Anchors(tmp_path / "shelf/simple/index.html").found == [{"href": "toy/"}]
+
+
+@pytest.mark.parametrize(
+    ("form", "mark"), [("json", "true"), ("json", '"a \\"bad\\" kernel"'), ("html", '""')]
+)
+def test_mark_of_a_yanked_wheel_stays_in_both_pages(tmp_path: Path, form: str, mark: str) -> None:
+    shelf, reason = tmp_path / "shelf", json.loads(mark)
+    bad, good = (make_wheel(tmp_path, f"1.0+{LABEL}.{n}") for n in (1, 2))
+    shelve(bad, shelf)
+    page = shelf / "simple" / "toy" / f"index.{form}"
+    words = reason if isinstance(reason, str) else ""
+    old, new = {
+        "json": ('"size"', f'"yanked": {mark},\n      "size"'),
+        "html": ("<a ", f'<a data-yanked="{escape(words)}" '),
+    }[form]
+    page.write_text(page.read_text("utf-8").replace(old, new), "utf-8")
+    shelve(make_wheel(tmp_path, "2.0", name="other"), shelf)  # another project's page
+    shelve(good, shelf)
+    shelve(bad, shelf)
+    shelved = index.shelved(shelf)
+    assert [one.yanked for one in shelved if one.project == "toy"] == [words or True, False]
+    listed = json.loads((shelf / "simple" / "toy" / "index.json").read_text("utf-8"))["files"]
+    assert [one.get("yanked") for one in listed] == [words or True, None]
+    anchors = Anchors(shelf / "simple" / "toy" / "index.html").found
+    assert [one.get("data-yanked") for one in anchors] == [words, None]
+    assert [check.what for check in verify_pages.page_checks(shelf) if check.ok is False] == []
+    index.withdraw(shelved[-1], shelf)
+    assert index.shelved(shelf)[-1].yanked == (words or True)
+
+
+def test_mark_in_one_page_alone_is_a_fault_until_the_shelf_is_written(tmp_path: Path) -> None:
+    shelf = tmp_path / "shelf"
+    shelve(make_wheel(tmp_path, f"1.0+{LABEL}.1"), shelf)
+    page = shelf / "simple" / "toy" / "index.html"
+    page.write_text(page.read_text("utf-8").replace("<a ", '<a data-yanked="" '), "utf-8")
+    faults = {check.what for check in verify_pages.page_checks(shelf) if check.ok is False}
+    assert faults == {"toy/index.html line 7", "toy/index.json line 21"}
+    shelve(make_wheel(tmp_path, "2.0", name="other"), shelf)
+    assert [check.what for check in verify_pages.page_checks(shelf) if check.ok is False] == []
 
 
 def test_pages_do_not_depend_on_the_order_of_shelving(tmp_path: Path) -> None:

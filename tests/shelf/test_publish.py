@@ -33,7 +33,7 @@ from upload_server import LOGIN, Server, serving
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
 from blackwheel.receipts import document
-from blackwheel.shelf import gate, index, readback, verify_pages
+from blackwheel.shelf import admission, gate, index, readback, verify_pages
 from blackwheel.shelf import publish as publishing
 from blackwheel.shelf.remote_index import Limits
 
@@ -233,6 +233,34 @@ def test_folder_gets_the_set_and_is_believed_when_a_fresh_environment_imports(
     )
 
 
+def test_each_long_step_of_a_publication_shows_how_far_it_is(
+    site: Site, tmp_path: Path, trusting: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(site.console, "_clock", lambda: now)
+    examined = admission.examined
+
+    def slow(*given: object, **how: object) -> object:
+        nonlocal now
+        now += 7
+        return examined(*given, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(admission, "examined", slow)
+    assert publish(site, str(tmp_path / "to")) == 0
+    told = site.console._err.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert told == [
+        "toy: verify 2 wheels",
+        f"toy: verify 2 wheels: 1/2, 50 %, 7.0 s left, {sorted(NAMES)[1]}",
+        "toy: verify 2 wheels: done in 14 s",
+        "toy: compare 2 wheels with the index",
+        "toy: compare 2 wheels with the index: done in 0.0 s",
+        "toy: copy 2 wheels",
+        "toy: copy 2 wheels: done in 0.0 s",
+        "toy: read back 2 wheels",
+        "toy: read back 2 wheels: done in 0.0 s",
+    ]
+
+
 def test_reading_back_needs_no_place_outside_of_the_store_and_leaves_none_there(
     site: Site, tmp_path: Path
 ) -> None:
@@ -249,11 +277,25 @@ def test_folder_that_has_the_set_is_left_as_it_is(
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "toy").rglob("*.html")}
     again = site_of(site.checkout)
     assert publish(again, str(tmp_path), as_json=True) == 0
-    rows = json.loads(said(again)[said(again).index("{\n") :])["wheels"]
+    rows = json.loads(again.console._out.getvalue())["wheels"]  # type: ignore[attr-defined]
     assert [(row["wheel"], row["state"]) for row in rows] == [
         (name, "already there") for name in NAMES
     ]
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "toy").rglob("*.html")} == before
+
+
+def test_mark_of_a_yanked_wheel_outlives_a_publication(site: Site, tmp_path: Path) -> None:
+    """The mark of a wheel that is published again, and that of a project that is not."""
+    assert publish(site, str(tmp_path)) == 0
+    for name in PROJECTS:
+        page = tmp_path / "toy" / "simple" / name / "index.json"
+        page.write_text(page.read_text("utf-8").replace('"size"', '"yanked": "bad", "size"'))
+    again = site_of(site.checkout)
+    assert publish(again, str(tmp_path), only=[PROJECTS[0]]) == 0
+    assert [one.yanked for one in index.shelved(tmp_path / "toy")] == ["bad", "bad"]
+    assert f"{NAMES[0]} is yanked there: it keeps the mark\n" in said(again)
+    assert f"{NAMES[1]} is yanked" not in said(again)
+    assert f"read back: Python {PYTHON}: installed by hash, imports {PROJECTS[0]}" in said(again)
 
 
 def test_other_bytes_under_a_name_keep_the_whole_set_away(site: Site, tmp_path: Path) -> None:
@@ -558,6 +600,30 @@ def test_prune_keeps_pinned_and_newest(site: Site, tmp_path: Path, code: bytes) 
         "  where: --keep\n"
         "  fix:   --keep 1, or --wheel NAME for one that must go although the stack pins it"
     )
+
+
+def test_prune_of_a_folder_without_an_index_of_that_stack_is_refused(
+    site: Site, tmp_path: Path
+) -> None:
+    from blackwheel.shelf import prune
+
+    toml = (site.constraints / "toy.toml").read_text()
+    (site.constraints / "wrong.toml").write_text(toml)
+    for folder, stack, fix in (
+        (site.wheels, "wrong", "--stack toy"),
+        (site.wheels / "toy", "toy", f"--folder {site.wheels} --stack toy"),
+        (tmp_path / "nowhere", "toy", "--folder FOLDER, as invoke publish --to"),
+    ):
+        with pytest.raises(BlackwheelError) as caught:
+            prune.prune(site, stack, keep=3, folder=str(folder), yes=True)
+        assert str(caught.value) == (
+            "error: no-index-there\n"
+            f"  there is no index of stack '{stack}'\n"
+            f"  where: {folder}\n"
+            f"  fix:   {fix}"
+        )
+        assert caught.value.code == Exit.USAGE
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_prune_takes_a_named_wheel_off_although_the_stack_pins_it(

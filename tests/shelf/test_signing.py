@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import os
 import shutil
@@ -211,6 +212,24 @@ def test_wheel_that_is_not_proved_is_not_signed(site: Site, home: Path) -> None:
     assert not bundle_path(wheel_of(site)).exists()
     with pytest.raises(BlackwheelError, match="nothing says which key signs"):
         commands.sign(site, "toy", "")
+
+
+def test_signing_shows_its_progress_apart_from_its_results(site: Site, home: Path) -> None:
+    """And what was signed before a wheel that is not proved is told, too."""
+    signing.sign(site, "toy", str(home / "ours"))
+    out, err = site.console._out, site.console._err
+    assert isinstance(out, io.StringIO)
+    assert isinstance(err, io.StringIO)
+    first, last = err.getvalue().splitlines()
+    assert first == "sign: verify and sign 2 wheels"
+    assert last.startswith("sign: verify and sign 2 wheels: done in ")
+    assert [line.split()[0] for line in out.getvalue().splitlines()] == ["signed", "signed"]
+    out.truncate(0)
+    sorted((site.wheels / "toy").glob("*.receipt.json"))[1].unlink()
+    with pytest.raises(BlackwheelError, match="not signed"):
+        signing.sign(site, "toy", str(home / "ours"))
+    assert out.getvalue().count("signed ") == 1
+    assert "sign: verify and sign 2 wheels: failed after " in err.getvalue()
 
 
 def test_word_of_a_signer_that_kernels_ran_is_believed(site: Site, home: Path) -> None:

@@ -807,15 +807,35 @@ def test_locked_torch_wheel_must_be_among_those_that_the_build_accepted(
 
 
 def test_nothing_to_verify_is_an_error(site: Site, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
+    """An index from which somebody took every wheel does not verify: its pages alone remain."""
+    shutil.rmtree(site.wheels, ignore_errors=True)
+    emptied = tmp_path / "emptied"
+    (emptied / "simple" / "toy").mkdir(parents=True)
+    for what, where in ((str(emptied), str(emptied)), ("toy", "toy"), ("", "wheels/")):
+        with pytest.raises(BlackwheelError) as caught:
+            verify.show_verify(site, what)
+        assert str(caught.value) == (
+            "error: nothing-to-verify\n"
+            f"  there is no wheel in '{where}'\n"
+            "  where: invoke verify\n"
+            "  fix:   invoke build-wheels fills a shelf, invoke publish a folder; or name a wheel\n"
+            "         file, a folder with wheels, or a stack whose wheels are shelved"
+        )
+        assert caught.value.code == Exit.INDEX
+
+
+def test_file_that_is_not_there_is_a_mistake_of_the_command_line(
+    site: Site, tmp_path: Path
+) -> None:
     with pytest.raises(BlackwheelError) as caught:
-        verify.wheels_of(site, str(tmp_path / "empty"))
+        verify.wheels_of(site, str(tmp_path / "gone.whl"), "sign")
     assert str(caught.value) == (
         "error: no-wheel\n"
-        f"  there is no wheel in '{tmp_path / 'empty'}'\n"
-        "  where: invoke verify\n"
+        f"  there is no file '{tmp_path / 'gone.whl'}'\n"
+        "  where: invoke sign\n"
         "  fix:   name a wheel file, a folder with wheels, or a stack whose wheels are shelved"
     )
+    assert caught.value.code == Exit.USAGE
 
 
 def test_environment_is_told_by_its_folder_or_its_python(site: Site, tmp_path: Path) -> None:
