@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from blackwheel.audit import installed, on_card
+from blackwheel.audit import installed, on_card, run_time
 from blackwheel.commands.audit_table import counted, uncalled
 from blackwheel.commands.audit_verdict import Judged, verdict
 from blackwheel.core.cards import Card
@@ -49,7 +49,10 @@ def show(
         )
         for one in device
     ]
-    lines = [*_lines(device, card, asked), verdict(site, card, judged)]
+    lines = _lines(device, card, asked)
+    if there := run_time.compiled_there(places):
+        lines.append(there)
+    lines.append(verdict(site, card, judged))
     if as_json:
         site.console.json(_document(what, card, device, states, lines))
     else:
