@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 
+from blackwheel.core.units import duration
 from blackwheel.stacks import loader
 
 ROOT = Path(__file__).parents[1]
@@ -88,3 +89,36 @@ def test_records_of_a_build_become_lines_of_the_data(times: ModuleType, tmp_path
     file = tmp_path / "objects.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     assert times.read(file, "toy", "1.0") == "toy\t1.0\ta.cu\t1\t1.2\t3"
+
+
+def test_minutes_of_the_quickstart_are_one_figure_everywhere(times: ModuleType) -> None:
+    pin = loader.load("quickstart", ROOT / "constraints").projects["flash-attn"]
+    figure = times.words(pin.cpu_seconds / 2 * times.AROUND)
+    assert figure == "7 min"
+    said = {
+        "README.md": f"invoke build-wheels --stack quickstart    # {figure}utes on 2 cores",
+        "docs/build-times.md": f"{pin.cpu_seconds} CPU seconds (377 to {pin.cpu_seconds} were"
+        f" measured): {figure}utes of two cores",
+        "docs/flash-attn.md": f"[{figure}](build-times.md) (at most {pin.cpu_seconds} CPU seconds)",
+    }
+    for name, words in said.items():
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert words in text, name
+        assert "4 to 8 min" not in text, name
+    plan = duration(pin.cpu_seconds / 2)
+    assert f"the same without the\n  4 %: {plan}." in times.PAGE.read_text(encoding="utf-8")
+
+
+def test_memory_of_the_quickstart_is_what_doctor_says(times: ModuleType) -> None:
+    selection = [
+        one
+        for one in times.objects("flash-attn")
+        if "split" not in one.source and "bf16" in one.source and "_fwd_" in one.source
+        if "hdim64" in one.source or "hdim128" in one.source
+    ]
+    assert len(selection) == 4
+    gib = max(one.wanted for one in selection) >> 30
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"memory: {gib} GiB for one compiler, {2 * gib} GiB for two at once" in " ".join(
+        text.split()
+    )

@@ -80,9 +80,10 @@ def test_readme_names_every_command_in_its_group() -> None:
 def test_readme_explains_the_words_that_a_first_reader_meets() -> None:
     words = README.partition("**Words:**")[2].lower()
     assert words
-    wanted = ("sass", "ptx", "native", "family", "series", "revision", "recipe", "shelf", "receipt")
+    wanted = ("sass", "natively", "through ptx", "family", "series", "revision", "recipe")
+    wanted += ("shelf", "receipt")
     assert [word for word in wanted if f"*{word}*" not in words] == []
 
 
 def test_readme_is_read_in_five_minutes() -> None:
-    assert len(re.findall(r"[^\s|]+", README)) < 1000
+    assert len(re.findall(r"[^\s|]+", README)) < 940

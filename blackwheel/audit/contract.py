@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
+from blackwheel.audit import on_card
 from blackwheel.audit.contents import Native
 from blackwheel.audit.findings import Finding
 from blackwheel.audit.kernels import Library
@@ -75,17 +76,9 @@ def _only_older(library: Library, contract: Contract, wanted: Sequence[Arch]) ->
 
 def _lack(library: Library, wanted: Sequence[Arch]) -> str:
     counts = library.kernels
-    parts = (
-        (counts.family, "only SASS of the family"),
-        (counts.ptx, "only PTX"),
-        (counts.missing, "nothing that runs there"),
-    )
-    shown = ", ".join(
-        f"{count} {'has' if count == 1 else 'have'} {text}" for count, text in parts if count
-    )
     names = ", ".join(arch.sm for arch in wanted)
     lacking = f"{counts.total - counts.native} of {counts.total} kernels are not native {names}"
-    return f"{lacking}: {shown}; it holds {library.archs}"
+    return f"{lacking}: {on_card.others(counts)}; it holds {library.archs}"
 
 
 def content_findings(

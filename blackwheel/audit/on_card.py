@@ -1,4 +1,4 @@
-"""Words how kernels serve the reader's card: natively, by family, through PTX, or not at all."""
+"""Words how kernels run on a card: natively, as code of the family, through PTX, not at all."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ PARTLY: Final = "in part"
 NOT: Final = "not at all"
 UNKNOWN: Final = "cannot be told"
 NONE: Final = "no kernels"
+WAYS: Final = {"native": NATIVELY, "family": FAMILY, "ptx": PTX, "missing": NOT}
+"""Fields of KernelCounts, and how such kernels run: the words of every table, page and document."""
+HEADS: Final = (NATIVELY, "family", "PTX", NOT)
+"""The same, short, as heads of columns."""
 WELL: Final = ("", NATIVELY, FAMILY, NONE)
 """States in which nothing is left to wish, and that of a stack's own wheel, which has none."""
 CACHE: Final = "~/.nv/ComputeCache"
@@ -33,6 +37,14 @@ def tally(libraries: Sequence[Library]) -> KernelCounts:
     """Add up the kernels of several files."""
     names = KernelCounts.__dataclass_fields__
     return KernelCounts(**{n: sum(getattr(one.kernels, n) for one in libraries) for n in names})
+
+
+def others(counts: KernelCounts) -> str:
+    """Say how kernels run that are not native: `5 run as code of the family, 2 not at all`."""
+    told = [(getattr(counts, name), way) for name, way in WAYS.items() if name != "native"]
+    shown = [f"{count} {way}" for count, way in told if count]
+    verb = "runs" if shown and shown[0].startswith("1 ") else "run"
+    return ", ".join(shown).replace(" ", f" {verb} ", 1)
 
 
 def running(counts: KernelCounts) -> int:

@@ -1,10 +1,9 @@
-"""Draws audits as one page without addresses: how the kernels of each wheel serve a GPU."""
+"""Draws audits as one page without addresses: how the kernels of each wheel run on a GPU."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from blackwheel.audit import on_card
 from blackwheel.audit.audit import AuditReport, Library, Links
@@ -12,14 +11,6 @@ from blackwheel.audit.summary import rows
 from blackwheel.core.archs import Arch, from_sm
 from blackwheel.core.cards import Card, cards
 from blackwheel.pages.render import render
-
-KINDS: Final = {
-    "native": "native",
-    "family": "SASS of the family",
-    "ptx": "only PTX",
-    "missing": "nothing that runs there",
-}
-"""Fields of KernelCounts, in the order of the bars, and what they are called."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,4 +80,4 @@ def page(sheets: Sequence[Sheet], crumbs: Sequence[tuple[str, str]] = ()) -> str
     """Return the whole page; every text of a wheel is escaped in it."""
     title = sheets[0].report.path.name if len(sheets) == 1 else f"{len(sheets)} wheels"
     heads = {"title": f"Audit of {title}", "crumbs": crumbs, "here": "Audit"}
-    return render("audit", **heads, sheets=sheets, kinds=KINDS)
+    return render("audit", **heads, sheets=sheets, kinds=on_card.WAYS)

@@ -78,7 +78,8 @@ def _need(
     if native == total:
         need = f"All {total} kernels are native {names}"
     elif lacks:
-        need = f"{native} of {total} kernels are native {names} ({_others(device)})"
+        others = on_card.others(on_card.tally(device))
+        need = f"{native} of {total} kernels are native {names} ({others})"
     else:
         need = f"{native} of {total} kernels are native {names}, and the stack allows the others"
     if pieces:
@@ -90,16 +91,6 @@ def _need(
         return need + "but read the findings before you use it."
     pinned = not requires or (len(requires) == 1 and accepts_one(requires[0]))
     return need + ("you need not build." if pinned else "you need not build, but pin torch.")
-
-
-def _others(libraries: Sequence[audit.Library]) -> str:
-    """How the kernels that are not native serve."""
-    parts = (
-        (sum(one.kernels.family for one in libraries), "run as SASS of the family"),
-        (sum(one.kernels.ptx for one in libraries), "only through PTX"),
-        (sum(one.kernels.missing for one in libraries), "not at all"),
-    )
-    return ", ".join(f"{count} {text}" for count, text in parts if count)
 
 
 def accepts(requires: Sequence[Requirement]) -> str:

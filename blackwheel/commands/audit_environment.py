@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from blackwheel.audit import installed, on_card
-from blackwheel.commands.audit_table import SERVED, counted, uncalled
+from blackwheel.audit import installed, on_card, run_time
+from blackwheel.commands.audit_table import counted, uncalled
 from blackwheel.commands.audit_verdict import Judged, verdict
 from blackwheel.core.cards import Card
 from blackwheel.core.errors import Exit
@@ -49,14 +49,17 @@ def show(
         )
         for one in device
     ]
-    lines = [*_lines(device, card, asked), verdict(site, card, judged)]
+    lines = _lines(device, card, asked)
+    if there := run_time.compiled_there(places):
+        lines.append(there)
+    lines.append(verdict(site, card, judged))
     if as_json:
         site.console.json(_document(what, card, device, states, lines))
     else:
         rows = [row for one in device for row in _rows(one, states[one.name], asked[one.name])]
         title = f"{one_line(what)} on {card}"
         if rows:
-            columns = ("distribution, libraries", *SERVED, "runs")
+            columns = ("distribution, libraries", *on_card.HEADS, "runs")
             site.console.table(title, columns, rows)
         site.console.prose("\n".join(lines) + "\n")
     native = all(one.kernels.native == one.kernels.total for d in device for one in d.libraries)

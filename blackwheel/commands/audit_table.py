@@ -15,13 +15,10 @@ from blackwheel.core.site import Site
 from blackwheel.core.units import size
 from blackwheel.stacks import projects
 
-SERVED = ("natively", "family", "PTX", "not at all")
-"""Columns of how kernels serve a card."""
-
 
 def counted(counts: KernelCounts) -> tuple[str, ...]:
-    """Return the cells of these columns."""
-    each = (counts.native, counts.family, counts.ptx, counts.missing)
+    """Return the cells of the columns of `on_card.HEADS`."""
+    each = (getattr(counts, name) for name in on_card.WAYS)
     return tuple(f"{count:,}" if count else "-" for count in each)
 
 
@@ -43,7 +40,9 @@ def show_several(console: Console, sheets: Sequence[Sheet], verdict: str) -> Non
         rows.append((one_line(f"{name} {version}"), python, *counts, state))
     titles = list(dict.fromkeys(str(sheet.card or sheet.wanted) for sheet in sheets))
     console.table(
-        f"kernels that run on {'; '.join(titles)}", ("wheel", "python", *SERVED, "runs"), rows
+        f"kernels that run on {'; '.join(titles)}",
+        ("wheel", "python", *on_card.HEADS, "runs"),
+        rows,
     )
     for sheet in sheets:
         for finding in sheet.report.fatal:
@@ -84,9 +83,9 @@ def _show_served(console: Console, title: str, sheet: Sheet) -> None:
         (one.path, *(("unreadable",) if not one.kernels.total else counted(one.kernels)))
         for one in device
     ]
-    cells = 1 + len(SERVED)
+    cells = 1 + len(on_card.HEADS)
     if rows:
-        columns = ("library", *SERVED)
+        columns = ("library", *on_card.HEADS)
         console.table(title, columns, [(*row, *[""] * (cells - len(row))) for row in rows])
     else:
         console.result(title)

@@ -205,8 +205,9 @@ def _foreign(
         "foreign-signature",
         "\n".join(lines),
         where=str(path),
-        fix="give the public key of those who signed it, or do not use this wheel\n"
-        "an index of your own: add their key to its policy (docs/publishing.md)",
+        fix="who uses the wheel: give the public key of those who signed it, or do not use it\n"
+        "who runs the index: sign it again with a key that is asked for (invoke sign),\n"
+        "or add the signer's key to signers.pub (docs/publishing.md)",
         code=Exit.SIGNATURE,
     )
 

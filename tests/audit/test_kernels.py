@@ -110,7 +110,7 @@ def test_plain_sm_120_fails_the_audit(compiled: Compile) -> None:
     library = read(compiled("arch=compute_120,code=sm_120"))
     assert said(library) == [
         "not-native: toy/_C.so: 2 of 2 kernels are not native sm_120a:"
-        " 2 have only SASS of the family; it holds 1 x sm_120"
+        " 2 run as code of the family; it holds 1 x sm_120"
     ]
 
 
@@ -124,7 +124,7 @@ def test_family_sm_120f_fails_the_audit_for_12_0a(compiled: Compile) -> None:
 def test_ptx_alone_fails_the_audit(compiled: Compile, arch: str) -> None:
     library = read(compiled(f"arch=compute_{arch},code=compute_{arch}"))
     assert said(library) == [
-        "not-native: toy/_C.so: 2 of 2 kernels are not native sm_120a: 2 have only PTX;"
+        "not-native: toy/_C.so: 2 of 2 kernels are not native sm_120a: 2 run through PTX;"
         f" it holds 1 x PTX sm_{arch}"
     ]
 
@@ -137,7 +137,7 @@ def test_ptx_bound_to_another_device_counts_as_nothing(compiled: Compile) -> Non
 def test_missing_gencode_fails_the_audit(compiled: Compile) -> None:
     library = read(compiled())
     assert said(library) == [
-        "not-native: toy/_C.so: 2 of 2 kernels are not native sm_120a: 2 have only PTX;"
+        "not-native: toy/_C.so: 2 of 2 kernels are not native sm_120a: 2 run through PTX;"
         " it holds 1 x sm_75, 1 x PTX sm_75"
     ]
 
@@ -146,7 +146,7 @@ def test_sass_of_another_generation_counts_as_nothing(compiled: Compile) -> None
     library = read(compiled("arch=compute_90,code=sm_90"))
     assert said(library) == [
         "not-native: toy/_C.so: 2 of 2 kernels are not native sm_120a:"
-        " 2 have nothing that runs there; it holds 1 x sm_90"
+        " 2 run not at all; it holds 1 x sm_90"
     ]
     assert set(library.examples) == {"_Z3addPf", "_Z5scaleILi2EEvPf"}
 
@@ -181,7 +181,7 @@ def test_one_kernel_without_native_code_fails_although_another_of_its_name_has_i
     assert library.examples == ("_Z6hiddenPf",)
     assert said(library) == [
         "not-native: toy/_C.so: 1 of 2 kernels are not native sm_120a:"
-        " 1 has nothing that runs there; it holds 1 x sm_90, 1 x sm_120a"
+        " 1 runs not at all; it holds 1 x sm_90, 1 x sm_120a"
     ]
 
 

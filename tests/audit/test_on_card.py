@@ -108,3 +108,26 @@ def test_files_are_counted_from_the_fourth_on() -> None:
     told = list(on_card.lines(many, CARD, unknown))
     assert len(told) == 2
     assert "toy/_0.so (7), toy/_1.so (7), toy/_2.so (7) and 15,997 more, compiled" in told[1]
+
+
+def test_every_way_has_one_name_in_tables_pages_and_findings() -> None:
+    assert list(on_card.WAYS) == list(KernelCounts.__dataclass_fields__)
+    assert list(on_card.WAYS.values()) == [
+        *("natively", "as code of the family", "through PTX", "not at all")
+    ]
+    for head, way in zip(on_card.HEADS, on_card.WAYS.values(), strict=True):
+        assert head in way
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        (KernelCounts(native=9, family=1, ptx=2), "1 runs as code of the family, 2 through PTX"),
+        (KernelCounts(family=12, missing=3), "12 run as code of the family, 3 not at all"),
+        (KernelCounts(ptx=1), "1 runs through PTX"),
+    ],
+)
+def test_kernels_that_are_not_native_are_told_in_the_same_words(
+    counts: KernelCounts, words: str
+) -> None:
+    assert on_card.others(counts) == words

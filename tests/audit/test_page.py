@@ -74,11 +74,11 @@ def test_page_shows_everything_that_was_seen() -> None:
         "toy-1.0-cp312-cp312-linux_x86_64.whl refused The closing sentence."
         f" size 7.0 MiB sha256 {'e' * 64} requires torch===2.11.0"
         f" symbols looked for in torch 2.11.0+cu130 counted for 12.0a: {CARDS}"
-        " How the kernels serve 12.0a"
-        " native SASS of the family only PTX nothing that runs there"
-        " toy/_C.abi3.so40 of 40 native native: 40"
-        " toy/_moe.so0 of 10 native"
-        " SASS of the family: 5, only PTX: 3, nothing that runs there: 2"
+        " How the kernels run on 12.0a"
+        " natively as code of the family through PTX not at all"
+        " toy/_C.abi3.so40 of 40 run natively natively: 40"
+        " toy/_moe.so0 of 10 run natively"
+        " as code of the family: 5, through PTX: 3, not at all: 2"
         " Kernels by library and arch Kernels with SASS of each arch; a field with more color is"
         " a larger share of the library's kernels. PTX is counted in pieces of code."
         " library sm_80 sm_120 sm_120a PTX kernels"
@@ -190,7 +190,7 @@ def test_page_of_several_wheels_has_them_all() -> None:
             (NATIVE, MIXED),
             (NOT_NATIVE,),
             (MANY,),
-            "40 of 50 kernels are native 12.0a (5 run as SASS of the family, 3 only through PTX,"
+            "40 of 50 kernels are native 12.0a (5 run as code of the family, 3 through PTX,"
             " 2 not at all), and it accepts more than one torch (torch>=2.5):"
             " build your own for native kernels.",
         ),

@@ -96,6 +96,26 @@ def test_many_libraries_that_do_not_serve_are_counted(site: Site, tmp_path: Path
     ]
 
 
+def test_what_compiles_at_run_time_is_named_and_is_no_lack(
+    site: Site, environment: Path, tmp_path: Path
+) -> None:
+    show_audit(site, str(environment), gpu="RTX 5090")
+    assert "At run time" not in said(site), "nothing here compiles any"
+    host = {"triton/_C/libtriton.so": elf()}
+    install(environment, make_wheel(tmp_path / "t", host, name="triton-3.7.1-py3-none-any.whl"))
+    name = "flashinfer_python-0.6.16-py3-none-any.whl"
+    install(environment, make_wheel(tmp_path / "f", {"flashinfer/a.py": b""}, name=name))
+    show_audit(site, str(environment), gpu="RTX 5090")
+    told = said(site).rstrip().splitlines()
+    line = (
+        "At run time, for the card that is there: FlashInfer (flashinfer-python 0.6.16; wants nvcc"
+        " and ninja), Triton (triton 3.7.1; wants gcc and Python.h) compile kernels. No file holds"
+        " these, so that they are not counted here is no lack."
+    )
+    assert told[-2] == line
+    assert told[-1].startswith("Verdict: ")
+
+
 def test_environment_in_json(site: Site, environment: Path) -> None:
     place = environment / "lib" / "python3.12" / "site-packages"
     assert show_audit(site, str(place), as_json=True) == Exit.OK

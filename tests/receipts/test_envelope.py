@@ -92,8 +92,10 @@ def test_other_key_is_named_with_both(wheel: Path, pair: Path, tmp_path: Path) -
         f"    it names {public(pair)[0].keyid}\n"
         f"    asked:   {other}\n"
         f"  where: {bundle_path(wheel)}\n"
-        "  fix:   give the public key of those who signed it, or do not use this wheel\n"
-        "         an index of your own: add their key to its policy (docs/publishing.md)"
+        "  fix:   who uses the wheel: give the public key of those who signed it,"
+        " or do not use it\n"
+        "         who runs the index: sign it again with a key that is asked for (invoke sign),\n"
+        "         or add the signer's key to signers.pub (docs/publishing.md)"
     )
 
 

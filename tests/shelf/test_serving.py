@@ -265,7 +265,7 @@ def test_links_lead_from_all_stacks_to_the_audit_of_a_wheel(server: Server) -> N
         path = urljoin(path, reader.links[name])
     audit = Reader(server.get(path).body.decode())
     assert f"sha256 {server.wheel.sha256}" in audit.words
-    assert "40 of 40 native" in audit.words
+    assert "40 of 40 run natively" in audit.words
     for shown in ("2.11.0+cu130", "12.0a", "580 or newer"):
         assert all(shown in reader.words for reader in seen)
     for name in ("Receipt", "File", "Wheels by stack", "stable"):

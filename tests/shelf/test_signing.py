@@ -153,6 +153,16 @@ def test_unsigned_and_foreign_wheels_are_refused_where_a_policy_asks(
     assert publish(site, home, **how) == Exit.OK
 
 
+def test_who_runs_an_index_whose_key_was_replaced_signs_again(site: Site, home: Path) -> None:
+    (home / "to").mkdir()
+    shutil.copy(public(home, "theirs"), home / "to" / "signers.pub")
+    error = refusal(site, home)
+    assert error.name == "foreign-signature"
+    assert "sign it again with a key that is asked for (invoke sign)" in error.fix
+    signing.sign(site, "toy", str(home / "theirs"))
+    assert publish(site, home) == Exit.OK
+
+
 def test_each_policy_must_be_met(site: Site, home: Path) -> None:
     (home / "to").mkdir()
     shutil.copy(public(home, "theirs"), home / "to" / "signers.pub")
