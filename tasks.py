@@ -6,11 +6,14 @@ Each option is named once, where the verb declares it; `ask` holds what was type
 from __future__ import annotations
 
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else an interrupted import
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # says a traceback; `entry.run` sets it again
+if not sys.flags.dont_write_bytecode:  # Invoke sets it, and every run would compile anew
+    sys.dont_write_bytecode = False
 
 from invoke import Collection, Task
 

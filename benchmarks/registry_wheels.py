@@ -75,7 +75,7 @@ def _cpu() -> float:
 
 def table(lines: list[dict[str, Any]]) -> str:
     """Return the table of the page."""
-    head = "| wheel | size | files with code | kernels | native 12.0a | family | only PTX | none |"
+    head = "| wheel | size | files with code | kernels | natively | family | PTX | not at all |"
     head += " notes | CPU |\n|---|---|---|---|---|---|---|---|---|---|"
     rows = [head]
     for one in sorted(lines, key=lambda line: (canonicalize_name(line["name"]), line["version"])):

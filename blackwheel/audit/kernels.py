@@ -291,19 +291,23 @@ def kernel_counts(
     code: Iterable[Code], wanted: Sequence[Arch]
 ) -> tuple[KernelCounts, tuple[str, ...]]:
     """Count kernels by how they serve every wanted arch; also name those that are not native."""
-    sass: dict[tuple[int, str], set[Arch]] = defaultdict(set)
-    ptx: dict[tuple[int, str], set[Arch]] = defaultdict(set)
+    bits: dict[tuple[bool, Arch], int] = {}
+    held: dict[tuple[int, str], int] = defaultdict(int)
     for part in code:
+        bit = bits.setdefault((part.kind == "elf", part.arch), 1 << len(bits))
         for kernel in part.kernels:
-            unit = part.linked.get(kernel, part.unit)
-            (sass if part.kind == "elf" else ptx)[unit, kernel].add(part.arch)
-    found = {
-        kernel: _serves(sass.get(kernel, set()), ptx.get(kernel, set()), wanted)
-        for kernel in sass.keys() | ptx.keys()
-    }
-    tally = Counter(found.values())
+            held[part.linked.get(kernel, part.unit), kernel] |= bit
+    kinds = Counter(held.values())  # thousands of kernels, in few combinations of archs
+    how: dict[int, str] = {}
+    for mask in kinds:
+        archs = [(elf, arch) for (elf, arch), bit in bits.items() if mask & bit]
+        sass, ptx = ({arch for elf, arch in archs if elf is one} for one in (True, False))
+        how[mask] = _serves(sass, ptx, wanted)
+    tally: Counter[str] = Counter()
+    for mask, count in kinds.items():
+        tally[how[mask]] += count
     counts = KernelCounts(**{name: tally[name] for name in KernelCounts.__dataclass_fields__})
-    return counts, tuple(sorted({name for (_, name), how in found.items() if how != "native"}))
+    return counts, tuple(sorted({n for (_, n), mask in held.items() if how[mask] != "native"}))
 
 
 def _serves(sass: set[Arch], ptx: set[Arch], wanted: Sequence[Arch]) -> str:

@@ -7,7 +7,6 @@ whom TLS trusts. So each of them gets an explicit list, and all one answer about
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -78,7 +77,10 @@ def _settings(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     places = ["/etc/uv/uv.toml", f"{home}/uv/uv.toml", environment.get("UV_CONFIG_FILE", "")]
     for place in filter(None, places):
         try:
-            table = tomllib.loads(Path(place).read_text(encoding="utf-8"))
+            text = Path(place).read_text(encoding="utf-8")
+            import tomllib  # noqa: PLC0415  most people have no such file, and wait for no import
+
+            table = tomllib.loads(text)
         except (OSError, ValueError, RecursionError):
             continue
         pip = table.get("pip")

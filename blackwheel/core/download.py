@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Final
-
-import requests
+from typing import TYPE_CHECKING, Final
 
 from blackwheel.core.addresses import shown
 from blackwheel.core.errors import BlackwheelError, Exit
@@ -21,6 +19,9 @@ from blackwheel.core.http import (
     wait,
 )
 from blackwheel.core.progress import Stage
+
+if TYPE_CHECKING:
+    import requests
 
 MOST: Final = 4 << 30
 """Bytes after which a download stops whose size nobody knows: no torch was ever as large."""

@@ -4,6 +4,8 @@ Every download goes through here. Tries are counted here too, and not by urllib3
 Retry: that does not see a body that is cut off, and waits as long as a Retry-After says.
 """
 
+# ruff: noqa: PLC0415  requests takes 0.1 s to import, and only what asks a server pays for it.
+
 from __future__ import annotations
 
 import re
@@ -13,12 +15,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
-from typing import Final, TypeVar
-
-import requests
-import urllib3
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from blackwheel.core.addresses import shown
+
+if TYPE_CHECKING:
+    import requests
 
 ABSENT: Final = (403, 404, 410)
 """How file servers say that there is no such file: S3 answers 403 where nobody may list."""
@@ -33,15 +35,6 @@ CHUNK: Final = 1 << 16
 _LONGEST_PAUSE: Final = 60.0
 _LEAST_SPEED: Final = 1 << 10
 """Bytes a second, over `Patience.read` seconds: a server that drips has no end."""
-_BROKEN: Final = (
-    requests.RequestException,
-    urllib3.exceptions.HTTPError,
-    HTTPException,
-    OSError,
-    ValueError,  # an address in a redirect that is none
-    OverflowError,  # port 99999
-)
-"""What requests and the layers below raise for a network, an address or an answer that is bad."""
 _FIRST: Final = {"Range": "bytes=0-0", "Accept-Encoding": "identity"}
 _T = TypeVar("_T")
 
@@ -136,6 +129,8 @@ def opened(
 ) -> Iterator[requests.Response]:
     """Give an answer of 200 or 206 whose body is still to be read."""
 
+    import requests
+
     def ask() -> requests.Response:
         return requests.get(
             url, headers=dict(headers or {}), auth=login, stream=True, timeout=patience.timeout
@@ -153,7 +148,10 @@ def named() -> Iterator[None]:
     """Turn the errors of requests and the layers below into `FailedError`."""
     try:
         yield
-    except _BROKEN as error:
+    except _broken() as error:
+        import requests
+        import urllib3
+
         again = isinstance(error, requests.ConnectionError | requests.Timeout | HTTPException)
         again = again or isinstance(error, urllib3.exceptions.HTTPError)
         again = again or isinstance(error, requests.exceptions.ChunkedEncodingError)
@@ -161,6 +159,21 @@ def named() -> Iterator[None]:
             error, ValueError | OverflowError
         )  # InvalidURL and its kin are ValueErrors
         raise FailedError(_brief(error), again=again and not bad) from None
+
+
+def _broken() -> tuple[type[Exception], ...]:
+    """What requests and the layers below raise for a network, an address or a bad answer."""
+    import requests
+    import urllib3
+
+    return (
+        requests.RequestException,
+        urllib3.exceptions.HTTPError,
+        HTTPException,
+        OSError,
+        ValueError,  # an address in a redirect that is none
+        OverflowError,  # port 99999
+    )
 
 
 def judge(answer: requests.Response) -> None:
@@ -245,6 +258,8 @@ def wait(error: FailedError, failed: int, patience: Patience) -> None:
 
 def _brief(error: Exception) -> str:
     """Return one line about a failed request, without anybody's password."""
+    import requests
+
     # A body that stops coming is a ConnectionError for requests.
     if isinstance(error, requests.Timeout) or "timed out" in str(error):
         return "no answer in time"

@@ -1,17 +1,21 @@
 """Finds the checkout, the per-user store, the environment and the console of a run."""
 
+# ruff: noqa: PLC0415  --list must not wait for imports
+
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from uv import find_uv_bin
-
-from blackwheel.core import caller, isolation
+from blackwheel.core import caller
 from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
+
+if TYPE_CHECKING:
+    from blackwheel.core import isolation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +45,8 @@ class Site:
     @property
     def uv(self) -> Path:
         """The uv in blackwheel's own environment."""
+        from uv import find_uv_bin
+
         return Path(find_uv_bin())
 
 
@@ -88,6 +94,8 @@ def _cache(variables: Mapping[str, str]) -> str:
 
 def isolation_mode(site: Site) -> isolation.Isolation:
     """Return the isolation that this machine allows, or BLACKWHEEL_ISOLATION asks for."""
+    from blackwheel.core import isolation
+
     try:
         return isolation.available_isolation(site.environment.get("BLACKWHEEL_ISOLATION", ""))
     except isolation.IsolationError as error:

@@ -110,6 +110,30 @@ def test_status_of_one_stack_alone() -> None:
     assert {one["stack"] for one in json.loads(out)["wheels"]} <= {"quickstart"}
 
 
+def test_list_imports_nothing_heavy() -> None:
+    shown = "from blackwheel.commands.program import main"
+    script = f"import sys\n{shown}\ntry: main()\nfinally: print('imported', *sys.modules)"
+    code, out, _ = run("--list", by=("-c", script))
+    assert code == 0
+    imported = out.rpartition("imported ")[2].split()
+    assert "blackwheel.core.site" in imported
+    heavy = {"ctypes", "packaging", "pydantic", "requests", "rich", "tomllib", "urllib3", "uv"}
+    assert heavy.isdisjoint(imported)
+
+
+def test_status_of_an_empty_shelf_imports_no_http_client(tmp_path: Path) -> None:
+    script = (
+        "import os, sys\nfrom blackwheel.commands import program\n"
+        f"os.environ['BLACKWHEEL_HOME'] = {str(tmp_path)!r}\n"
+        "try: program.main()\nfinally: print('imported', *sys.modules)"
+    )
+    code, out, _ = run("status", by=("-c", script))
+    assert code == 0
+    imported = out.rpartition("imported ")[2].split()
+    assert "blackwheel.core.http" in imported
+    assert {"requests", "urllib3"}.isdisjoint(imported)
+
+
 def test_command_without_a_stack_names_the_default_that_the_list_marks() -> None:
     _, out, _ = run("stacks")
     (default,) = [line.split()[0] for line in out.splitlines() if " (default) " in line]
