@@ -81,9 +81,9 @@ def operators(torch: Any) -> set[str]:
 def meet_another_torch(
     torch: Any, module: str, libraries: list[str], own: list[str], older: bool
 ) -> dict[str, Any]:
-    """Import a module beside a torch of another commit; return its error, and what came before it.
+    """Import a module beside a torch of another commit; return its error and its forerunners.
 
-    That is libraries that were loaded and modules that were imported to their end: where a GPU is,
+    Those are libraries that were loaded and modules that were imported to their end: where a GPU is,
     one of those may load a library that it leaves alone here. `libraries` are the paths of all that
     the wheel brings, also those outside of the module's folder, `own` its top-level names. Only the
     name of the commit is changed, and with `older` the version: that is what the guard must see.
