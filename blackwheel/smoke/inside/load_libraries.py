@@ -83,10 +83,11 @@ def meet_another_torch(
 ) -> dict[str, Any]:
     """Import a module beside a torch of another commit; return its error and its forerunners.
 
-    Those are libraries that were loaded and modules that were imported to their end: where a GPU is,
-    one of those may load a library that it leaves alone here. `libraries` are the paths of all that
-    the wheel brings, also those outside of the module's folder, `own` its top-level names. Only the
-    name of the commit is changed, and with `older` the version: that is what the guard must see.
+    Those are libraries that were loaded and modules that were imported to their end: where a GPU
+    is, one of those may load a library that it leaves alone here. `libraries` are the paths of all
+    that the wheel brings, also those outside of the module's folder, `own` its top-level names.
+    Only the name of the commit is changed, and with `older` the version: that is what the guard
+    must see.
     """
     torch.version.git_version = "0" * 40
     if older:
