@@ -21,6 +21,8 @@ _EVERY: Final = 2.0
 _SHOWN: Final = 3
 _ALMOST: Final = 0.95
 """A running object counts as no more than this part of one."""
+_AS_LONG: Final = 1 / 3
+"""Of the time that an object has taken, at least this part is still to come: nobody knows more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +43,8 @@ class Progress:
     The time left is the longer of two: by the pace so far, which knows the load of the machine, and
     by what the whole should take, which knows that the long objects may come last. What comes out
     of the compile cache costs nothing. What runs counts in parts, so that the time goes down while
-    nothing is done; an object that takes longer than another never counts as done.
+    nothing is done; an object that takes longer than another never counts as done, and the time left
+    grows with it.
     """
 
     def __init__(
@@ -104,7 +107,8 @@ class Progress:
             each = self._each * (1 - self._hits() / new) if paced else self._each
             spent = elapsed * self._jobs if paced else _parts(at_work, each) * each
             found.append((rest + paced * new) * each - spent)
-        return max(0.0, *found) / self._jobs if found else None
+        longest = max((one.seconds for one in at_work), default=0.0)
+        return max(longest * _AS_LONG, *(each / self._jobs for each in found)) if found else None
 
     def _show(self) -> None:
         self._stage.update(self._done, self.total, self._note(), left=self.left())
