@@ -175,7 +175,7 @@ def test_what_comes_out_of_the_cache_is_expected_to_go_on(clock: Clock) -> None:
 def test_time_left_grows_with_the_last_object_that_overruns(clock: Clock) -> None:
     """Seen: `8 s left` for five minutes, while one object of 132 took seven."""
     for seconds in (120, 300):
-        found = progress(clock, at_work(seconds), objects=100)
+        found = progress(clock, at_work(seconds), objects=100, each=20)
         clock.now = 1000.0 + seconds
         found.line("[99/100] nvcc a.cu")
         assert found.left() == pytest.approx(seconds / 3)
