@@ -172,13 +172,13 @@ def test_what_comes_out_of_the_cache_is_expected_to_go_on(clock: Clock) -> None:
     assert found.left() == pytest.approx(105), "a quarter of the cost, less 20 s of two"
 
 
-def test_time_left_grows_with_the_last_object_that_overruns(clock: Clock) -> None:
+@pytest.mark.parametrize("seconds", [120, 300])
+def test_time_left_grows_with_the_last_object_that_overruns(clock: Clock, seconds: float) -> None:
     """Seen: `8 s left` for five minutes, while one object of 132 took seven."""
-    for seconds in (120, 300):
-        found = progress(clock, at_work(seconds), objects=100, each=20)
-        clock.now = 1000.0 + seconds
-        found.line("[99/100] nvcc a.cu")
-        assert found.left() == pytest.approx(seconds / 3)
+    found = progress(clock, at_work(seconds), objects=100, each=20)
+    clock.now = 1000.0 + seconds
+    found.line("[99/100] nvcc a.cu")
+    assert found.left() == pytest.approx(seconds / 3)
 
 
 def test_unknown_cost_tells_no_time_before_the_pace_is_known(clock: Clock) -> None:
