@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from packaging.version import InvalidVersion, Version
 
@@ -24,6 +24,11 @@ class Spent:
     of: str = ""
     """Whose: the version that was measured, or the stack where the version is the same; empty where
     the stack measured its own."""
+
+    def rest(self, before: int, objects: int) -> Spent:
+        """Return the cost where so many of its objects were compiled before."""
+        part = 1 - before / objects if objects else 1
+        return replace(self, seconds=round(self.seconds * part))
 
     def took(self, wide: Width) -> str:
         """Return the wall time for people; empty where nothing is known."""

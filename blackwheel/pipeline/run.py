@@ -193,15 +193,16 @@ def _opening(site: Site, pending: Sequence[Work], jobs: int) -> None:
     for item in pending:
         request, pin = item.request, item.request.pin
         wide = memory_pool.width(site, request, jobs)
-        took = spent(site, request).took(wide)
+        before = _compiled(site, request)
+        before = min(before, pin.objects or before)
+        took = spent(site, request).rest(before, pin.objects).took(wide)
         expected = f", about {took}" if took else ""
         expected += " alone" if expected and len(pending) > 1 else ""
         wheel = f"{request.project} {request.version}"
         site.console.say(f"{wheel} for Python {request.python}: {'; '.join(item.reasons)}")
         say = site.console.say
-        before = _compiled(site, request)
         said = f"{pin.objects or 'unknown'} objects"
-        said += f", {min(before, pin.objects or before)} of them compiled before" if before else ""
+        said += f", {before} of them compiled before" if before else ""
         say(
             f"{request.project}: {said}, {wide} at once{expected};"
             " it can be stopped, and continues when started again"

@@ -47,6 +47,13 @@ def test_own_figure_goes_before_any_other(site: Site) -> None:
     assert found.took(TWO) == "38 s"
 
 
+def test_what_was_compiled_before_costs_nothing_more() -> None:
+    whole = Spent(seconds=8000, of="stable")
+    assert whole.rest(150, 200) == Spent(seconds=2000, of="stable")
+    assert whole.rest(200, 200).took(TWO) == ""
+    assert whole.rest(3, 0) == whole, "nobody knows of how many"
+
+
 @pytest.mark.parametrize(
     ("version", "seconds", "of"),
     [("1.3", 1200, "1.2"), ("1.2", 1200, "older"), ("9.0", 2000, "2.0"), ("0.1", 900, "0.9")],
