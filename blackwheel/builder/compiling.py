@@ -43,8 +43,8 @@ class Progress:
     The time left is the longer of two: by the pace so far, which knows the load of the machine, and
     by what the whole should take, which knows that the long objects may come last. What comes out
     of the compile cache costs nothing. What runs counts in parts, so that the time goes down while
-    nothing is done; an object that takes longer than another never counts as done, and the time left
-    grows with it.
+    nothing is done; an object that takes longer than another never counts as done, and the time
+    left grows with it.
     """
 
     def __init__(
