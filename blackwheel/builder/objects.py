@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from blackwheel.builder.inside.inputs import SUFFIX
+from blackwheel.builder.inside.inputs import COMMAND, SUFFIX
 from blackwheel.core.files import below
 from blackwheel.sources.tree import ABSENT, Rows, row
 
@@ -69,7 +69,8 @@ class Tree:
         notes = _notes(Path(f"{path}{SUFFIX}"))
         if len(notes) < 2:
             return False
-        (own, _), *inputs = notes
+        (own, _), *rest = notes
+        inputs = [one for one in rest if one[1] != COMMAND]  # ninja has the commands
         return (
             row(path)[1] == own
             and all(self._id(name) == noted for noted, name in inputs if noted != "-")

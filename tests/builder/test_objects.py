@@ -301,12 +301,8 @@ def test_every_change_gives_the_bytes_of_a_fresh_build_whatever_the_clock_was(
 @pytest.mark.parametrize("kind", ["ninja", "cmake"])
 def test_objects_of_the_same_contents_are_reused(tmp_path: Path, kind: str) -> None:
     toy = Toy(home=tmp_path, kind=kind, mode=MODES[0].values[0])  # type: ignore[arg-type]
-    # What a command of its own makes is made again, and with it what is compiled from that.
-    toy.files["one.cpp"] = toy.files["one.cpp"].replace('#include "made.h"', "#define MADE 1")
-    toy.files["rules.ninja"] = NINJA.replace(" | made.h", "")
-    toy.files["CMakeLists.txt"] = CMAKE.replace(" made.h)", ")")
     before = toy.build()[0]
-    assert toy.build() == (before, [])
+    assert toy.build() == (before, []), "what a command of its own makes is made again, and equal"
     header(toy)
     assert toy.build()[1] == ONE
 
@@ -337,3 +333,46 @@ def test_what_a_compiler_read_is_found_in_every_form_of_its_rule() -> None:
     assert inputs.told_in(["nvcc", "--dependency-output=b.d"]) == "b.d"
     assert inputs.told_in(["g++", "-MF"]) == ""
     assert inputs.whole(["g++", "-MMD"]) == ["g++", "-MD"]
+
+
+@pytest.fixture
+def unit(tmp_path: Path) -> tuple[list[str], Path]:
+    """An object and its notes; its command reads a header of the second of two folders."""
+    for name in ("first", "second", "src"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "second/near.h").write_text("#define NEAR 1\n")
+    (tmp_path / "src/a.c").write_text('#include "near.h"\nint a = NEAR;\n')
+    target = tmp_path / "a.o"
+    words = ["gcc", "-I", f"{tmp_path}/first", f"-I{tmp_path}/second", "-MD", "-MF", "a.d"]
+    words += ["-c", f"{tmp_path}/src/a.c", "-o", str(target)]
+    subprocess.run(words, cwd=tmp_path, check=True)
+    inputs.note(words, str(target), str(tmp_path))
+    return words, tmp_path
+
+
+def test_object_of_the_same_inputs_looks_new_and_its_inputs_are_told_again(
+    unit: tuple[list[str], Path],
+) -> None:
+    words, folder = unit
+    told = folder / "a.d"
+    before = inputs.read_files(told.read_text())
+    told.unlink()  # ninja takes it
+    os.utime(folder / "a.o", ns=(0, 0))
+    assert inputs.unchanged(words, str(folder / "a.o"), str(folder))
+    assert sorted(inputs.read_files(told.read_text())) == sorted(before)
+    assert (folder / "a.o").stat().st_mtime > (folder / "src/a.c").stat().st_mtime
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["second/near.h", "src/a.c", "a.o", "first/near.h", "src/near.h", "a.o.inputs", "command"],
+)
+def test_object_of_which_anything_differs_is_not_the_same(
+    unit: tuple[list[str], Path], change: str
+) -> None:
+    words, folder = unit
+    if change == "command":
+        words = [*words, "-O2"]
+    else:
+        (folder / change).write_text("#define NEAR 2\n")
+    assert not inputs.unchanged(words, str(folder / "a.o"), str(folder))

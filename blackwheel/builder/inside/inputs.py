@@ -1,15 +1,19 @@
 """Notes beside an object the content of all that it was compiled from; standard library only.
 
-`x.o.inputs` has one line for the object and one for each file that its compiler read: git's id of
-the content and the absolute path as the build sees it. Files of the folders that BLACKWHEEL_FIXED
-names (toolkit, environment) have `-` in its place: a build tree is given up when one of those is
-another. builder/objects.py compares the notes before the next build
+`x.o.inputs` has one line for the object, one for its command and one for each file that its
+compiler read: git's id of the content and the absolute path as the build sees it. Files of the
+folders that BLACKWHEEL_FIXED names (toolkit, environment) have `-` in its place: a build tree is
+given up when one of those is another. builder/objects.py compares the notes before the next build,
+and the launcher when an object is to be compiled: ninja asks for all that include a header which
+the build itself wrote anew, with the same content
 (docs/decisions/0038-sources-and-objects-by-content.md).
 """
 
 import os
 
 SUFFIX = ".inputs"
+COMMAND = "command"
+"""In the place of a path: the line is of the command and its folder."""
 _WHOLE = {
     "-MMD": "-MD",
     "--generate-nonsystem-dependencies-with-compile": "--generate-dependencies-with-compile",
@@ -55,6 +59,69 @@ def plain(path: str, folder: str) -> str:
     return os.path.realpath(path) if "/.." in path else os.path.normpath(path)
 
 
+def _command(words: list[str], folder: str) -> str:
+    """Return the line of a command."""
+    import hashlib  # noqa: PLC0415
+
+    text = "\0".join([folder, *words]).encode("utf-8", "surrogateescape")
+    return f"{hashlib.sha1(text, usedforsecurity=False).hexdigest()} {COMMAND}"
+
+
+def unchanged(words: list[str], target: str, folder: str) -> bool:
+    """Tell whether an object is what its command would make again; if so, let it look new.
+
+    The object, its command and all inputs have the contents that were noted, and no file now lies
+    where the compiler would look before it found one of them. The list of inputs is written again:
+    ninja took the last one.
+    """
+    told = told_in(words)
+    try:
+        with open(f"{target}{SUFFIX}", encoding="utf-8", errors="surrogateescape") as notes:
+            own, command, *rest = notes.read().splitlines()
+        if not told or command != _command(words, folder):
+            return False
+        if own != f"{content_id(target)} {os.path.abspath(target)}":
+            return False
+        found = [line.partition(" ")[::2] for line in rest]
+        if any(noted != "-" and content_id(path) != noted for noted, path in found):
+            return False
+        if _hidden(words, [path for noted, path in found if noted != "-"], folder):
+            return False
+        paths = " ".join(path.replace("$", "$$").replace(" ", "\\ ") for _, path in found)
+        with open(
+            os.path.join(folder, told), "w", encoding="utf-8", errors="surrogateescape"
+        ) as sink:
+            sink.write(f"{target}: {paths}\n")
+        os.utime(target)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _hidden(words: list[str], paths: list[str], folder: str) -> bool:
+    """Tell whether a file that was not read lies where the compiler looks before one that was.
+
+    That is an earlier folder of headers, or beside a file that may include it.
+    """
+    folders: list[str] = []
+    for option in ("-I", "-isystem"):
+        for number, word in enumerate(words):
+            value = word.removeprefix(option).removeprefix("=") if word.startswith(option) else ""
+            if word == option and number + 1 < len(words):
+                value = words[number + 1]
+            folders += [plain(value, folder)] if value else []
+    known, beside = set(paths), sorted({os.path.dirname(path) for path in paths})
+    for path in paths:
+        at = next((n for n, one in enumerate(folders) if path.startswith(f"{one}/")), None)
+        if at is None:
+            continue
+        name = path.removeprefix(f"{folders[at]}/")
+        first = {f"{one}/{name}" for one in (*beside, *folders[:at])} - known
+        if any(map(os.path.lexists, first)):
+            return True
+    return False
+
+
 def note(words: list[str], target: str, folder: str) -> None:
     """Write the notes of an object just compiled in `folder`; none where its compiler told nothing.
 
@@ -68,7 +135,7 @@ def note(words: list[str], target: str, folder: str) -> None:
     with open(os.path.join(folder, told), encoding="utf-8", errors="surrogateescape") as source:
         paths = read_files(source.read())
     fixed = tuple(f"{one}/" for one in os.environ.get("BLACKWHEEL_FIXED", "").split(":") if one)
-    lines = [f"{content_id(target)} {os.path.abspath(target)}"]
+    lines = [f"{content_id(target)} {os.path.abspath(target)}", _command(words, folder)]
     for path in sorted({plain(path, folder) for path in paths}):
         kept = fixed and path.startswith(fixed)
         lines.append(f"{'-' if kept else content_id(path)} {path}")

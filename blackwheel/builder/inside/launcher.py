@@ -213,6 +213,12 @@ def all_absolute(words: list[str]) -> bool:
     return all(path.startswith("/") for path in paths)
 
 
+def place_of(command: list[str], source: str) -> str:
+    """Return the folder that a kernel file is compiled in; empty for where the launcher is."""
+    device = os.environ.get("BLACKWHEEL_SOURCE_TIME") and source.endswith(".cu")
+    return os.environ.get("BLACKWHEEL_FOLDER", "") if device and all_absolute(command) else ""
+
+
 def through_cache(command: list[str]) -> list[str]:
     """Return an nvcc command whose nvcc and host compiler are those that ask the cache."""
     asking = [os.environ["BLACKWHEEL_NVCC"], *command[1:]]
@@ -324,6 +330,8 @@ def main(argv: list[str]) -> int:
     command = inputs.whole(command)
     if command[0].endswith("/nvcc") and os.environ.get("BLACKWHEEL_NVCC"):
         command = through_cache(command)
+    if inputs.unchanged(command, unit[1], place_of(command, unit[0]) or os.getcwd()):
+        return 0
     file = os.environ.get("BLACKWHEEL_EXPECTED")
     settings = memory.Settings(file, unit[0].rpartition("/")[2]) if file else None
     code, killed = _compile(command, unit, archs, settings, alone=False)
@@ -363,7 +371,7 @@ def _compile(
         os.environ["BLACKWHEEL_STEPS"] = os.path.abspath(steps)
     before = kills()
     began = time.time()
-    folder = os.environ.get("BLACKWHEEL_FOLDER", "") if device and all_absolute(command) else ""
+    folder = place_of(command, unit[0])
     os.environ["BLACKWHEEL_OWN_NUMBERS"] = "1" if device else ""
     light = settings is not None and settings.cached and not alone
     os.environ["BLACKWHEEL_REST_OF"] = unit[0].rpartition("/")[2] if light else ""
