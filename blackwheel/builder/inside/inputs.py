@@ -68,7 +68,7 @@ def _command(words: list[str], folder: str) -> str:
 
 
 def unchanged(words: list[str], target: str, folder: str) -> bool:
-    """Tell whether an object is what its command would make again; if so, let it look new.
+    """Tell whether a command would make the same object again; if so, let it look new.
 
     The object, its command and all inputs have the contents that were noted, and no file now lies
     where the compiler would look before it found one of them. The list of inputs is written again:
