@@ -53,8 +53,8 @@ def compiled_object(arguments: list[str]) -> tuple[str, str] | None:
         return None
     target = arguments[arguments.index("-o") + 1]
     sources = [word for word in arguments if word.endswith((".cu", ".cpp", ".cc", ".c", ".cxx"))]
-    if sources and "/CMakeFiles/" in sources[-1]:
-        return None  # CMake tries its compilers, with archs of its own
+    if sources and ("/CMakeFiles/" in sources[-1] or "CMakeFiles/cmTC_" in target):
+        return None  # CMake tries its compilers, with archs of its own: it does not wait either
     return (sources[-1], target) if sources and not target.endswith((".cu", ".cpp")) else None
 
 
