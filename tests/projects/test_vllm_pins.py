@@ -269,7 +269,7 @@ def test_what_is_left_out_changes_key_label_build_tree_and_variables() -> None:
     assert less.part("without") == '["triton_kernels"]'
     assert "without" not in dict(whole.parts)
     assert "nested.third_party/triton_kernels is gone" in less.changes(dict(whole.parts))
-    assert request("triton_kernels").version == "0.26.0+cu130torch2.11.0.sm120a.lesstritonkernels.1"
+    assert request("triton_kernels").version == "0.26.0+cu130torch2.11.0.sm120a.lesstritonkernels.2"
     assert request("triton_kernels").slug == "torch211-less-triton_kernels/vllm/cp311"
     filled = build_variables(request("triton_kernels"), jobs=1)
     assert filled["VLLM_WITHOUT"] == "fa3,flashmla,fmha_sm100,tml_fa4,triton_kernels"
@@ -316,7 +316,7 @@ def test_the_launcher_lets_only_named_sources_be_older() -> None:
 def test_cmakes_trial_of_its_compilers_is_no_object() -> None:
     trial = ["nvcc", "-c", "/b/CMakeFiles/CMakeScratch/TryCompile-1/main.cu", "-o", "main.cu.o"]
     assert launcher.compiled_object(trial) is None
-    # Its own files too: seen to wait 11 minutes behind 82 objects of another build, to be configured.
+    # Its own files too: such a one waited 11 minutes behind 82 objects of another build.
     trial = ["g++", "-o", "CMakeFiles/cmTC_d3112.dir/CMakeCXXCompilerABI.cpp.o", "-c", "/m/ABI.cpp"]
     assert launcher.compiled_object(trial) is None
     assert launcher.compiled_object(["nvcc", "-c", "/s/a.cu", "-o", "CMakeFiles/x.dir/a.cu.o"]) == (
