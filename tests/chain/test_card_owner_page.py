@@ -21,11 +21,10 @@ pytestmark = [
 ]
 
 PAGE = Path(__file__).parents[2] / "docs" / "rtx5090.md"
-PYTHON = f"3.{sys.version_info.minor}"
 NOT_RUN = {
     "nvidia-smi ": "a driver",
     "git clone ": "an address; .ci/run begins with it",
-    "python3.12 -m venv ": "README's first command; .ci/run begins with it",
+    "python3 -m venv ": "README's first command; .ci/run begins with it",
     "python3 -m pip install -e ": "README's second command",
     "~/vllm/current/bin/vllm --version": "the real wheel: the toy is imported in its place",
     "export ": "the server's environment",
@@ -63,7 +62,6 @@ class Owner:
             "%h": str(home),
             "~": str(home),
             "--stack stable": "--stack toy",
-            "--python 3.12": f"--python {PYTHON}",
         }
 
     def types(self, line: str) -> Done:
