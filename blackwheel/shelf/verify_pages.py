@@ -169,10 +169,14 @@ def _same(path: Path, what: str, text: str) -> Check:
     """A file is byte for byte a text, but for the line that names the code that drew it."""
     if not path.is_file():
         return Check(what=what, ok=False, found="no such file", expected="a page")
-    pages = [without_stamp(page)[1] for page in (path.read_bytes(), text.encode())]
-    if pages[0] == pages[1]:
+    (by, page), (own, wanted) = map(without_stamp, (path.read_bytes(), text.encode()))
+    pages = [page, wanted]
+    if page == wanted:
         return Check(what=what, ok=True, found=f"{text.count(chr(10))} lines")
     number = document.first_change(*pages)
     lines = [[*page.split(b"\n"), b"no such line"][number - 1] for page in pages]
     there = [line.decode("utf-8", "replace").strip() for line in lines]
-    return Check(what=f"{what} line {number}", ok=False, found=there[0], expected=there[1])
+    drawn = (
+        f" ({by} drew it, this is {own}: invoke serve-index draws it anew)" if by != own else ""
+    )
+    return Check(what=f"{what} line {number}", ok=False, found=there[0], expected=there[1] + drawn)

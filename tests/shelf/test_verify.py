@@ -31,6 +31,7 @@ from blackwheel.core import archs
 from blackwheel.core.console import Console
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
+from blackwheel.pages import render
 from blackwheel.receipts import document as receipts
 from blackwheel.shelf import index, verify, verify_pages, verify_receipt
 from blackwheel.shelf.verify import Verified
@@ -334,6 +335,20 @@ def test_whole_shelf_has_no_fault_and_says_what_it_could_not_compute_again(site:
         f"{NAME}.html",
         "index.html",
     ]
+
+
+def test_page_that_another_blackwheel_drew_in_other_words_says_so(site: Site) -> None:
+    page = site.wheels / "toy" / f"{NAME}.audit.html"
+    text = page.read_text().replace("<h1>", "<h1>Once: ", 1)
+    page.write_text(text)
+    ((_, _, expected),) = faults(site)
+    assert "drew it" not in expected, "these words are of today's own code: somebody changed them"
+    page.write_text(text.replace(render.stamp(), "blackwheel 0.0.9, pages 0123456789ab"))
+    ((_, _, expected),) = faults(site)
+    assert expected.endswith(
+        f" (blackwheel 0.0.9, pages 0123456789ab drew it, this is {render.stamp()}:"
+        " invoke serve-index draws it anew)"
+    )
 
 
 def test_fault_is_printed_with_what_was_found_and_what_was_expected(site: Site) -> None:
