@@ -269,7 +269,8 @@ def test_what_is_left_out_changes_key_label_build_tree_and_variables() -> None:
     assert less.part("without") == '["triton_kernels"]'
     assert "without" not in dict(whole.parts)
     assert "nested.third_party/triton_kernels is gone" in less.changes(dict(whole.parts))
-    assert request("triton_kernels").version == "0.26.0+cu130torch2.11.0.sm120a.lesstritonkernels.2"
+    label = f"cu130torch2.11.0.sm120a.lesstritonkernels.{VLLM.revision}"
+    assert request("triton_kernels").version == f"0.26.0+{label}"
     assert request("triton_kernels").slug == "torch211-less-triton_kernels/vllm/cp311"
     filled = build_variables(request("triton_kernels"), jobs=1)
     assert filled["VLLM_WITHOUT"] == "fa3,flashmla,fmha_sm100,tml_fa4,triton_kernels"
