@@ -176,7 +176,5 @@ def _same(path: Path, what: str, text: str) -> Check:
     number = document.first_change(*pages)
     lines = [[*page.split(b"\n"), b"no such line"][number - 1] for page in pages]
     there = [line.decode("utf-8", "replace").strip() for line in lines]
-    drawn = (
-        f" ({by} drew it, this is {own}: invoke serve-index draws it anew)" if by != own else ""
-    )
+    drawn = f" ({by} drew it, this is {own}: invoke serve-index draws it anew)" if by != own else ""
     return Check(what=f"{what} line {number}", ok=False, found=there[0], expected=there[1] + drawn)
