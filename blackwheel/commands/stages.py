@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from blackwheel.core.site import Site
+from blackwheel.core.units import counted
 from blackwheel.pipeline import chain
 from blackwheel.sources import rebase
-from blackwheel.sources.patch import counted
 from blackwheel.sources.series import series_of
 from blackwheel.stacks.ask import requests
 
@@ -24,7 +24,9 @@ def apply_patches(site: Site, stack: str, only: Sequence[str]) -> None:
     """Fetch and patch the sources of a stack's projects."""
     for request in requests(site, stack, only=only)[0]:
         tree = chain.patched_tree(site, request, series_of(site, request))
-        site.console.result(f"{request.project}: {counted(tree.patches)}: {tree.root}")
+        site.console.result(
+            f"{request.project}: {counted(len(tree.patches), 'patch', 'patches')}: {tree.root}"
+        )
 
 
 def refresh_patches(site: Site, stack: str, project: str) -> None:

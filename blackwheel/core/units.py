@@ -20,3 +20,8 @@ def size(count: float) -> str:
             break
         count /= 1024
     return f"{count:.1f} {unit}" if unit != "B" and count < 9.95 else f"{round(count)} {unit}"
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Format a number of things: `1 wheel`, `2 wheels`, `2 patches`."""
+    return f"{number} {one if number == 1 else many or f'{one}s'}"

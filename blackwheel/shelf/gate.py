@@ -9,6 +9,7 @@ from typing import Any
 
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
+from blackwheel.core.units import counted
 from blackwheel.receipts import document as receipts
 from blackwheel.shelf import admission, index, signing
 from blackwheel.shelf import sbom as sboms
@@ -130,7 +131,7 @@ def _require_proved(
 ) -> dict[Path, Admitted]:
     """Return each wheel as it was verified; raise `unproved` with all faults of all."""
     done = []
-    with site.console.stage(stack.name, f"verify {signing.counted(chosen)}") as stage:
+    with site.console.stage(stack.name, f"verify {counted(len(chosen), 'wheel')}") as stage:
         for number, (wheel, asked) in enumerate(chosen):
             stage.update(number, len(chosen), wheel.path.name)
             done.append(admission.examined(site, wheel.path, asked))

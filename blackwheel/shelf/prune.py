@@ -11,7 +11,7 @@ from packaging.version import Version
 
 from blackwheel.core.errors import BlackwheelError, Exit, nearest
 from blackwheel.core.site import Site
-from blackwheel.core.units import size
+from blackwheel.core.units import counted, size
 from blackwheel.shelf import index
 from blackwheel.shelf.index import ShelvedWheel
 from blackwheel.stacks import loader
@@ -109,10 +109,11 @@ def prune(
     there = [one for one in leaving if one not in gone]
     freed = size(sum(one.size for one in there) + sum(path.stat().st_size for path in lost))
     if lost:
-        count = len({path.name.partition(".whl")[0] for path in lost})
-        site.console.say(f"{stack}: files of {count} wheels that no page lists: a run was killed")
+        count = counted(len({path.name.partition(".whl")[0] for path in lost}), "wheel")
+        site.console.say(f"{stack}: files of {count} that no page lists: a run was killed")
     if gone:
-        site.console.say(f"{stack}: files of {len(gone)} wheels that a page lists were removed")
+        count = counted(len(gone), "wheel")
+        site.console.say(f"{stack}: files of {count} that a page lists were removed")
     if not leaving and not lost:
         site.console.say(f"{stack}: nothing to take off {shelf}; --wheel NAME takes a pinned one")
     elif not yes:

@@ -14,13 +14,12 @@ from urllib.parse import unquote, urlsplit
 from blackwheel.core.addresses import require_address
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.site import Site
-from blackwheel.core.units import size
+from blackwheel.core.units import counted, size
 from blackwheel.shelf import gate, readback, remote_index, signing, verify_pages
 from blackwheel.shelf import index as shelves
 from blackwheel.shelf import upload as uploads
 from blackwheel.shelf.gate import Proved
 from blackwheel.shelf.remote_index import Index, Limits, Offers
-from blackwheel.shelf.signing import counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,7 +126,9 @@ def _target(site: Site, stack: str, to: str, simple: str) -> Target:
 def _states(site: Site, proved: Sequence[Proved], target: Target, limits: Limits) -> list[str]:
     """Return the state of each wheel, as `_state` does, with progress: a file may be hashed."""
     stack, states = proved[0].request.stack.name, list[str]()
-    with site.console.stage(stack, f"compare {counted(proved)} with the index") as stage:
+    with site.console.stage(
+        stack, f"compare {counted(len(proved), 'wheel')} with the index"
+    ) as stage:
         for number, one in enumerate(proved):
             stage.update(number, len(proved), one.wheel.path.name)
             states.append(_state(one, target, limits))
@@ -190,7 +191,7 @@ def _listed(site: Site, proved: Sequence[Proved], shelf: Path) -> Iterator[None]
     wheels = [(one.wheel.path, one.receipt) for one in proved]
     signed = {one.wheel.path.name: one.signed for one in proved}
     boms = {one.wheel.path.name: one.sbom for one in proved}
-    with site.console.stage(shelf.name, f"copy {counted(proved)}"):
+    with site.console.stage(shelf.name, f"copy {counted(len(proved), 'wheel')}"):
         listed = shelves.shelve_all(wheels, shelf, signed=signed, sboms=boms, now=now)
     new = [one for one in listed if one.shelved_at == now]
     try:
@@ -213,7 +214,7 @@ def _read_back(
     """Read bytes and pages again, then install; return the offers of the index and the imports."""
     stack = proved[0].request.stack.name
     offers = Offers(json=None, metadata=None, ranges=None)
-    with site.console.stage(stack, f"read back {counted(proved)}") as stage:
+    with site.console.stage(stack, f"read back {counted(len(proved), 'wheel')}") as stage:
         if target.shelf is not None:
             readback.read_folder(target.shelf, proved)
         for number, one in enumerate(proved):

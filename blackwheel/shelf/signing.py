@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from blackwheel.core import files
 from blackwheel.core.errors import BlackwheelError
 from blackwheel.core.site import Site
+from blackwheel.core.units import counted
 from blackwheel.receipts import document as receipts
 from blackwheel.receipts.beside import bundle_path, sbom_path
 from blackwheel.shelf import admission, sbom, verify
@@ -42,18 +43,15 @@ def sign(site: Site, what: str, key: str) -> None:
     signer = keys.signer(key, site.environment)
     wheels, signed = verify.wheels_of(site, what, "sign"), list[str]()
     try:
-        with site.console.stage("sign", f"verify and sign {counted(wheels)}") as stage:
+        with site.console.stage(
+            "sign", f"verify and sign {counted(len(wheels), 'wheel')}"
+        ) as stage:
             for number, wheel in enumerate(wheels):
                 stage.update(number, len(wheels), wheel.name)
                 signed.append(sign_wheel(site, wheel, signer))
     finally:
         for line in signed:  # none of them goes into the bar
             site.console.result(line)
-
-
-def counted(wheels: Sequence[object]) -> str:
-    """Return `1 wheel`, `2 wheels`."""
-    return f"{len(wheels)} wheel{'s' * (len(wheels) != 1)}"
 
 
 def sign_wheel(site: Site, wheel: Path, signer: Signer) -> str:

@@ -166,7 +166,6 @@ def try_loading(site: Site, wheel: Path, python: Path) -> dict[str, str]:
             "packages": folder,
             "libraries": [name for name in files if name not in skipped],
             "guarded": [],
-            "own": [],
             "stand_in": str(driver or ""),
         }
         told = _told(request, python, site.environment, wheel).libraries

@@ -9,7 +9,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -19,6 +19,7 @@ from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.file_lock import held
 from blackwheel.core.progress import Stage
 from blackwheel.core.site import Site
+from blackwheel.core.units import counted
 from blackwheel.sources.export import digest
 from blackwheel.sources.fetch import SourceTree
 from blackwheel.sources.scratch_git import Scratch, allowed_paths
@@ -67,7 +68,7 @@ def apply(site: Site, source: SourceTree, series: Series, *, stack: str = "") ->
         "patches": [list(pair) for pair in digests],
     }
     place = shelf / hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:20]
-    count = counted(digests)
+    count = counted(len(digests), "patch", "patches")
     fix = f"invoke refresh-patches {source.project}" + (f" --stack {stack}" if stack else "")
     with held(store, f"patches-{source.project}", project=source.project, console=console):
         for leftover in shelf.glob(f"{_PART}*"):  # of a run that was killed: the lock is ours
@@ -90,11 +91,6 @@ def apply(site: Site, source: SourceTree, series: Series, *, stack: str = "") ->
         patches=tuple(AppliedPatch(name=name, sha256=sha256) for name, sha256 in digests),
         tree=listed_tree_id(made),
     )
-
-
-def counted(patches: Sequence[object]) -> str:
-    """Return `1 patch`, `2 patches`."""
-    return f"{len(patches)} patch{'' if len(patches) == 1 else 'es'}"
 
 
 def require_unchanged(patched: PatchedTree) -> Rows:

@@ -17,6 +17,7 @@ import tomlkit
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.core.scratch import scratch as scratch_folder
 from blackwheel.core.site import Site
+from blackwheel.core.units import counted
 from blackwheel.sources.fetch import SourceTree
 from blackwheel.sources.patch import stale
 from blackwheel.sources.scratch_git import QUIET, Scratch, allowed_paths, reasons
@@ -117,7 +118,7 @@ def rebase(
     with (
         scratch_folder(site.store, "refresh-") as place,
         site.console.stage(
-            series.project, f"refresh {count} patch{'' if count == 1 else 'es'}"
+            series.project, f"refresh {counted(count, 'patch', 'patches')}"
         ) as stage,
     ):
         bench = _bench(place, old, new, site.environment)

@@ -365,7 +365,16 @@ def test_object_of_the_same_inputs_looks_new_and_its_inputs_are_told_again(
 
 @pytest.mark.parametrize(
     "change",
-    ["second/near.h", "src/a.c", "a.o", "first/near.h", "src/near.h", "a.o.inputs", "command"],
+    [
+        "second/near.h",
+        "src/a.c",
+        "a.o",
+        "first/near.h",
+        "src/near.h",
+        "a.o.inputs",
+        "command",
+        "more",
+    ],
 )
 def test_object_of_which_anything_differs_is_not_the_same(
     unit: tuple[list[str], Path], change: str
@@ -373,6 +382,11 @@ def test_object_of_which_anything_differs_is_not_the_same(
     words, folder = unit
     if change == "command":
         words = [*words, "-O2"]
+    elif change == "more":  # words of a file, which may say something else by now
+        words = [*words, f"@{folder}/more.rsp"]
+        (folder / "more.rsp").write_text("-O2\n")
+        subprocess.run(words, cwd=folder, check=True)
+        inputs.note(words, str(folder / "a.o"), str(folder))
     else:
         (folder / change).write_text("#define NEAR 2\n")
     assert not inputs.unchanged(words, str(folder / "a.o"), str(folder))

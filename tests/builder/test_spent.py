@@ -7,7 +7,7 @@ from pathlib import Path
 import proved
 import pytest
 
-from blackwheel.builder.plan import Width
+from blackwheel.builder.plan import Width, queued
 from blackwheel.builder.spent import Spent, spent
 from blackwheel.commands import views
 from blackwheel.core.site import Site
@@ -45,6 +45,11 @@ def test_own_figure_goes_before_any_other(site: Site) -> None:
     found = expected(site, 'version = "1.2"\ncpu_seconds = 77\n')
     assert found == Spent(seconds=77)
     assert found.took(TWO) == "38 s"
+
+
+def test_ninja_hands_out_all_that_memory_lets_wait() -> None:
+    assert queued(16, 120 << 30) == 480, "seen: of 138 steps on 16 cores the longest came last"
+    assert queued(2, 2 << 30) == 16, "eight a core where memory is scarce"
 
 
 def test_what_was_compiled_before_costs_nothing_more() -> None:

@@ -18,7 +18,7 @@ import pytest
 from blackwheel.core.console import Console, Quiet
 from blackwheel.core.errors import BlackwheelError
 from blackwheel.core.progress import fitting, seconds_left
-from blackwheel.core.units import duration, size
+from blackwheel.core.units import counted, duration, size
 
 ERROR = BlackwheelError("stale-patch", "0002 does not apply", where="series", fix="refresh")
 PRELUDE = """
@@ -519,3 +519,8 @@ def test_cells_break_between_words_before_a_table_becomes_blocks() -> None:
     )[0]
     shown = [line.rstrip() for line in without_codes(lines).splitlines()]
     assert shown == ["stack   builds", "stable  flash-attn 2.8, vllm", "        0.28"]
+
+
+def test_things_are_counted_in_english() -> None:
+    assert [counted(n, "wheel") for n in (0, 1, 2)] == ["0 wheels", "1 wheel", "2 wheels"]
+    assert [counted(n, "patch", "patches") for n in (1, 2)] == ["1 patch", "2 patches"]

@@ -655,7 +655,7 @@ def test_prune_takes_a_wheel_off_the_pages_whose_file_a_person_removed(
     removed.path.unlink()
     assert index.shelved(shelf, absent=True) == (removed,)
     assert prune.prune(site, "toy", keep=3) == 0
-    assert "toy: files of 1 wheels that a page lists were removed\n" in said(site)
+    assert "toy: files of 1 wheel that a page lists were removed\n" in said(site)
     assert prune.prune(site, "toy", keep=3, yes=True) == 0
     assert index.shelved(shelf, absent=True) == ()
     assert index.shelved(shelf) == tuple(others)
@@ -675,7 +675,7 @@ def test_prune_removes_what_a_killed_run_left_unlisted_and_nothing_without_a_pag
     for name, data in kept.items():
         (shelf / name).write_bytes(data)
     assert prune.prune(site, "toy", keep=1) == 0
-    assert "toy: files of 1 wheels that no page lists: a run was killed\n" in said(site)
+    assert "toy: files of 1 wheel that no page lists: a run was killed\n" in said(site)
     assert sorted(kept) == sorted(p.name for p in shelf.iterdir() if p not in before)
     assert prune.prune(site, "toy", keep=1, yes=True) == 0
     assert sorted(shelf.iterdir()) == before

@@ -19,7 +19,7 @@ from blackwheel.core.console import Quiet
 from blackwheel.core.errors import BlackwheelError, Exit
 from blackwheel.sources import rebase
 from blackwheel.sources.fetch import SourceTree
-from blackwheel.sources.patch import PatchedTree, apply, counted, require_unchanged, sync
+from blackwheel.sources.patch import PatchedTree, apply, require_unchanged, sync
 from blackwheel.sources.rebase import Refreshed, refresh
 from blackwheel.sources.series import Series, load_series
 from blackwheel.sources.tree import tree_id
@@ -207,11 +207,6 @@ def test_twice_is_once(bench: Bench) -> None:
     assert re.fullmatch(
         r"toy: apply 1 patch: done in .*, the same tree as before", bench.console.lines[-1]
     )
-
-
-@pytest.mark.parametrize(("number", "said"), [(0, "0 patches"), (1, "1 patch"), (2, "2 patches")])
-def test_patches_are_counted(number: int, said: str) -> None:
-    assert counted(["a.patch"] * number) == said
 
 
 def test_changed_patch_makes_another_tree(bench: Bench) -> None:

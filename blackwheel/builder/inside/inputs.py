@@ -78,7 +78,7 @@ def unchanged(words: list[str], target: str, folder: str) -> bool:
     try:
         with open(f"{target}{SUFFIX}", encoding="utf-8", errors="surrogateescape") as notes:
             own, command, *rest = notes.read().splitlines()
-        if not told or command != _command(words, folder):
+        if not told or command != _command(words, folder) or _more_words(words):
             return False
         if own != f"{content_id(target)} {os.path.abspath(target)}":
             return False
@@ -96,6 +96,11 @@ def unchanged(words: list[str], target: str, folder: str) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def _more_words(words: list[str]) -> bool:
+    """Tell whether a command takes words from a file, which may say something else by now."""
+    return any(word.startswith(("@", "--options-file", "-optf")) for word in words)
 
 
 def _hidden(words: list[str], paths: list[str], folder: str) -> bool:
