@@ -39,6 +39,19 @@ def test_each_verb_has_help(words: tuple[str, ...]) -> None:
     assert "-h, --help" in out
 
 
+@pytest.mark.parametrize("asked", ["", "1"])
+def test_modules_are_compiled_once_unless_a_person_asks_for_none(
+    tmp_path: Path, asked: str
+) -> None:
+    """Invoke switches that off for whatever it runs."""
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path)}
+    environment |= {"PYTHONDONTWRITEBYTECODE": asked}
+    argv = [sys.executable, "-m", "invoke", "--list"]
+    subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, check=True)
+    kept = [one for one in tmp_path.rglob("*.pyc") if ROOT.as_posix() in one.as_posix()]
+    assert bool(kept) is (not asked)
+
+
 @pytest.mark.parametrize("word", ["--list", "--help"])
 def test_list_is_in_groups_and_quick(word: str) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

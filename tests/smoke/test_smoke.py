@@ -364,6 +364,9 @@ def test_module_that_comes_before_the_guard_may_load_a_library_where_a_gpu_is(
         "is refused too late, after toy.platform: a library may be loaded by then"
     )
     assert load(wheel, environment, before_guard=["toy.version", "toy.platform"]).guard
+    whole(wheel, environment, tmp_path, 'before_guard = ["toy.version", "toy.platform"]')
+    with pytest.raises(BlackwheelError, match=r"toy\.platform, toy\.version: "):
+        whole(wheel, environment, tmp_path, "")
 
 
 def test_operators_that_an_import_makes_count_and_missing_ones_are_refused(
